@@ -1,0 +1,115 @@
+package health
+
+// Code names a kind of trouble. Codes are stable: scripts match on them.
+type Code string
+
+// The conditions of repld.
+const (
+	BarrierLate       Code = "barrier-late"
+	LinkDown          Code = "link-down"
+	JournalFull       Code = "journal-full"
+	DiskLow           Code = "disk-low"
+	WatchLimit        Code = "watch-limit"
+	WatchOverflow     Code = "watch-overflow"
+	UncoveredFiles    Code = "uncovered-files"
+	NotPermitted      Code = "not-permitted"
+	ForeignWrite      Code = "foreign-write"
+	GuardHalted       Code = "guard-halted"
+	SeedHalted        Code = "seed-halted"
+	ChunkMissing      Code = "chunk-missing"
+	VerifyDiffers     Code = "verify-differs"
+	MissedChanges     Code = "missed-changes"
+	ClockSkew         Code = "clock-skew"
+	PeerVersion       Code = "peer-version"
+	TransportFallback Code = "transport-fallback"
+	DatabaseDown      Code = "database-down"
+	DatabaseSetup     Code = "database-setup"
+	DatabaseBypass    Code = "database-bypass"
+	DatabaseAhead     Code = "database-ahead"
+	DatabaseNeedsSeed Code = "database-needs-seed"
+	SpoolFull         Code = "spool-full"
+	Held              Code = "held"
+	Fenced            Code = "fenced"
+	SplitBrain        Code = "split-brain"
+	HookFailed        Code = "hook-failed"
+)
+
+// Severity says how much a condition matters.
+type Severity string
+
+// Info is worth knowing; Warning will hurt if it stays; Critical hurts now:
+// without an operator a failover would lose data or not work.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
+)
+
+// Rank orders severities: 1 for info, 2 for warning, 3 for critical, 0 for
+// anything else.
+func (s Severity) Rank() int {
+	switch s {
+	case Info:
+		return 1
+	case Warning:
+		return 2
+	case Critical:
+		return 3
+	}
+	return 0
+}
+
+// Describe returns the severity and the hint that a condition of this code gets
+// when whoever raises it gives none. A code that it does not know is a warning
+// without a hint.
+func Describe(c Code) (Severity, string) {
+	if d, ok := described[c]; ok {
+		return d.severity, d.hint
+	}
+	return Warning, ""
+}
+
+// Codes returns every known code, in the order of the operators' documentation.
+func Codes() []Code {
+	return []Code{
+		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
+		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
+		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
+		Held, Fenced, SplitBrain, HookFailed,
+	}
+}
+
+type description struct {
+	severity Severity
+	hint     string
+}
+
+var described = map[Code]description{
+	BarrierLate:       {Warning, "look at the files that the text names: something writes them without pause; declare logs append_only, or exclude them"},
+	LinkDown:          {Warning, "check that the peer runs and that its address and port (UDP) can be reached from here"},
+	JournalFull:       {Critical, "bring the standby or the link back, or raise journal.limit; until then changes are only remembered, not logged"},
+	DiskLow:           {Critical, "free space on the file system that the text names, or lower disk_reserve"},
+	WatchLimit:        {Warning, "raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and put it into /etc/sysctl.d); directories without a watch are polled meanwhile"},
+	WatchOverflow:     {Info, "the kernel dropped change events and the tree was scanned again; if it repeats, raise fs.inotify.max_queued_events or run with CAP_SYS_ADMIN so that fanotify can be used"},
+	UncoveredFiles:    {Warning, "the files that the text names can change without a kernel event (mapped writable, or libaio): the certificate lists them as uncovered"},
+	NotPermitted:      {Info, "run the standby as root to keep owners, devices and privileged attributes; the data itself is complete"},
+	ForeignWrite:      {Warning, "somebody writes into the standby's tree: stop it; what it wrote is kept in salvage"},
+	GuardHalted:       {Critical, "more of the tree goes or is rewritten at once than guard allows: look at the primary, then replctl resume --accept"},
+	SeedHalted:        {Critical, "more than a fifth of what is in the standby's directory would be set aside: check that it is the right directory, then replctl resume --accept"},
+	ChunkMissing:      {Warning, "data was missing or rotten on the standby and is asked for again; check the disk if it repeats"},
+	VerifyDiffers:     {Critical, "run replctl verify --repair, and check the standby's disk and memory"},
+	MissedChanges:     {Warning, "a full scan found changes that no event had told: look for mapped writes, loop devices or another host that writes into the tree"},
+	ClockSkew:         {Warning, "let both machines keep time by NTP; replication is not affected, times in reports are"},
+	PeerVersion:       {Critical, "the peer speaks another format version: upgrade the standby first, then the primary"},
+	TransportFallback: {Info, "UDP does not pass between the nodes: open it for better throughput"},
+	DatabaseDown:      {Critical, "the database does not answer: look at its own log"},
+	DatabaseSetup:     {Critical, "the database lacks a setting that replication needs: the text names it"},
+	DatabaseBypass:    {Critical, "the replica reads its stream past repld: point its connection at repld again"},
+	DatabaseAhead:     {Critical, "the replica is past the applied barrier: it needs a seed (replctl database seed)"},
+	DatabaseNeedsSeed: {Critical, "run replctl database seed NAME"},
+	SpoolFull:         {Critical, "the database's stream outgrew its limit: bring the standby back, then replctl database seed NAME"},
+	Held:              {Critical, "this node waits because it could not ask its peer: bring the peer up, or replctl failover to serve alone"},
+	Fenced:            {Critical, "the peer has taken over with a higher epoch: replctl rejoin makes this node its standby"},
+	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
+	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
+}
