@@ -1,0 +1,7 @@
+package watch
+
+import "fmt"
+
+func newFanotify(Options) (Watcher, error) {
+	return nil, fmt.Errorf("fanotify: %w", ErrUnsupported)
+}

@@ -1,0 +1,7 @@
+package watch
+
+import "fmt"
+
+func newInotify(Options) (Watcher, error) {
+	return nil, fmt.Errorf("inotify: %w", ErrUnsupported)
+}
