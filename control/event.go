@@ -1,0 +1,41 @@
+package control
+
+// EventType says what happened. The words are stored, and scripts rely on them.
+type EventType string
+
+// The types of events.
+const (
+	EventStarted           EventType = "started"
+	EventStopped           EventType = "stopped"
+	EventInvited           EventType = "invited" // a join token was made
+	EventPaired            EventType = "paired"
+	EventRefused           EventType = "refused" // a connection was turned away, or this node was
+	EventLinkUp            EventType = "link-up"
+	EventLinkDown          EventType = "link-down"
+	EventSeedStarted       EventType = "seed-started"
+	EventSeedFinished      EventType = "seed-finished"
+	EventResumed           EventType = "session-resumed" // from a common position, without a seed
+	EventBarrierRequested  EventType = "barrier-requested"
+	EventPaused            EventType = "paused"
+	EventUnpaused          EventType = "resumed"
+	EventAccepted          EventType = "accepted" // an operator let a halted group go on
+	EventHalted            EventType = "halted"
+	EventSalvaged          EventType = "salvaged" // something was set aside
+	EventRescanned         EventType = "rescanned"
+	EventVerifyStarted     EventType = "verify-started"
+	EventVerifyFinished    EventType = "verify-finished"
+	EventRepaired          EventType = "repaired"
+	EventConditionRaised   EventType = "condition-raised"
+	EventConditionResolved EventType = "condition-resolved"
+)
+
+// Event is one thing that happened to a node. Single barriers are none: there
+// may be one every second.
+type Event struct {
+	Seq   uint64            `json:"seq"` // 1, 2, 3, … for the life of a state directory
+	At    Time              `json:"at"`
+	Type  EventType         `json:"type"`
+	Group string            `json:"group,omitempty"`
+	Text  string            `json:"text"`            // a sentence
+	Attrs map[string]string `json:"attrs,omitempty"` // the facts in it, for programs
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+)
+
+// failure is the body of an answer that failed.
+type failure struct {
+	Error *Error `json:"error"`
+}
+
+// serverError is [AsError] for a call that this server cancelled: the client
+// was not interrupted, the daemon is stopping.
+func serverError(err error) *Error {
+	e := AsError(err)
+	if e.Code == ExitInterrupted && errors.Is(err, context.Canceled) {
+		return Errorf(ExitNoDaemon, "the daemon is stopping")
+	}
+	return e
+}
+
+func fail(w http.ResponseWriter, err error) {
+	e := serverError(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(httpStatus(e.Code))
+	json.NewEncoder(w).Encode(failure{e})
+}
+
+func httpStatus(code Exit) int {
+	switch code {
+	case ExitUsage:
+		return http.StatusBadRequest
+	case ExitNoDaemon:
+		return http.StatusServiceUnavailable
+	case ExitRefused, ExitDiffers:
+		return http.StatusConflict
+	case ExitPeer:
+		return http.StatusBadGateway
+	case ExitTimeout:
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusInternalServerError
+}
+
+// lineWriter writes a stream of lines, each an object with one member.
+type lineWriter struct {
+	mu sync.Mutex
+	w  http.ResponseWriter
+	c  *http.ResponseController
+}
+
+func newLineWriter(w http.ResponseWriter) *lineWriter {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return &lineWriter{w: w, c: http.NewResponseController(w)}
+}
+
+func (l *lineWriter) write(member string, v any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := json.NewEncoder(l.w).Encode(map[string]any{member: v}); err != nil {
+		return err
+	}
+	return l.c.Flush()
+}
+
+func (l *lineWriter) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c.Flush()
+}
+
+func (l *lineWriter) fail(err error) { l.write("error", serverError(err)) }

@@ -1,0 +1,169 @@
+package control
+
+import "repld/change"
+
+// Role is what a node does now.
+type Role string
+
+// The roles.
+const (
+	RoleProduction Role = "production"
+	RoleStandby    Role = "standby"
+	RoleDown       Role = "down" // neither: fenced, demoted, or undecided
+)
+
+// NodeStatus is what a node is within its pair.
+type NodeStatus string
+
+// The statuses of a node.
+const (
+	StatusProduction          NodeStatus = "production"
+	StatusStandby             NodeStatus = "standby"
+	StatusProductionAlone     NodeStatus = "production_alone"
+	StatusStandbyAsProduction NodeStatus = "standby_as_production"
+	StatusProductionAsStandby NodeStatus = "production_as_standby"
+	StatusDown                NodeStatus = "down"
+)
+
+// Designation is what a machine is meant to be.
+type Designation string
+
+// The designations.
+const (
+	DesignatedPrimary   Designation = "primary"
+	DesignatedSecondary Designation = "secondary"
+)
+
+// Phase is what the replication of a group is doing.
+type Phase string
+
+// The phases of a group.
+const (
+	PhaseSeeding      Phase = "seeding"
+	PhaseStreaming    Phase = "streaming"
+	PhaseCatchingUp   Phase = "catching-up"
+	PhasePaused       Phase = "paused"
+	PhaseDisconnected Phase = "disconnected"
+	PhaseHalted       Phase = "halted"
+)
+
+// Link is the state of the connection to the peer.
+type Link string
+
+// The states of a link.
+const (
+	LinkUp   Link = "up"
+	LinkDown Link = "down"
+)
+
+// Status is everything that a node says about itself at one moment.
+type Status struct {
+	Node       string       `json:"node"`
+	Version    string       `json:"version"`
+	Designated Designation  `json:"designated"`
+	Role       Role         `json:"role"`
+	Status     NodeStatus   `json:"status"`
+	Epoch      change.Epoch `json:"epoch"`
+	Peer       *Peer        `json:"peer,omitempty"` // absent until a peer is known
+	Groups     []Group      `json:"groups"`
+	Health     []Condition  `json:"health"` // empty when all is well
+}
+
+// Peer is the other node, as this one knows it.
+type Peer struct {
+	Name     string        `json:"name,omitempty"`
+	Address  string        `json:"address,omitempty"` // host:port
+	Link     Link          `json:"link"`
+	Status   NodeStatus    `json:"status,omitempty"`
+	Epoch    *change.Epoch `json:"epoch,omitempty"`
+	RTT      *Seconds      `json:"rtt_seconds,omitempty"`
+	LastSeen Time          `json:"last_seen,omitzero"`
+}
+
+// Group is the state of one consistency group.
+type Group struct {
+	Name     string        `json:"name"`
+	Phase    Phase         `json:"phase"`
+	Trees    []TreePath    `json:"trees,omitempty"`
+	Barriers GroupBarriers `json:"barriers"`
+	Lag      *Lag          `json:"lag,omitempty"`
+	Seed     *Seed         `json:"seed,omitempty"` // absent where no seed was ever seen
+	Tree     *Tree         `json:"tree,omitempty"`
+	Journal  *Journal      `json:"journal,omitempty"`
+	Sent     *Sent         `json:"sent,omitempty"`
+}
+
+// TreePath says where a tree of the group lies on this node.
+type TreePath struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+}
+
+// GroupBarriers are the newest barriers that the primary has captured, and that
+// the standby has received and applied; each absent until there is one.
+type GroupBarriers struct {
+	Captured *Barrier `json:"captured,omitempty"`
+	Received *Barrier `json:"received,omitempty"`
+	Applied  *Barrier `json:"applied,omitempty"`
+}
+
+// Lag is how far the standby is behind.
+type Lag struct {
+	// Seconds is the age of the oldest change that the standby has not applied; on
+	// a standby without link, the time since its barrier was last confirmed.
+	Seconds *Seconds `json:"seconds,omitempty"`
+	Bytes   *uint64  `json:"bytes,omitempty"` // of log that is not applied
+	Files   *uint64  `json:"files,omitempty"` // that are dirty or not applied
+}
+
+// Seed is the progress of the first copy.
+type Seed struct {
+	FilesDone  uint64   `json:"files_done"`
+	FilesTotal *uint64  `json:"files_total,omitempty"`
+	BytesDone  uint64   `json:"bytes_done"`
+	BytesTotal *uint64  `json:"bytes_total,omitempty"`
+	ETA        *Seconds `json:"eta_seconds,omitempty"`
+}
+
+// Tree is what the group's trees held at the newest barrier that this node has
+// (captured on the primary, applied on the standby).
+type Tree struct {
+	Files  uint64        `json:"files"` // names of everything but directories
+	Bytes  uint64        `json:"bytes"`
+	Digest change.Digest `json:"digest,omitzero"`
+}
+
+// Journal is the disk use of the group's log.
+type Journal struct {
+	Bytes      uint64  `json:"bytes"`
+	LimitBytes *uint64 `json:"limit_bytes,omitempty"` // absent: no limit
+}
+
+// Sent counts what crossed the link since the daemon started: sent on the
+// primary, received on the standby.
+type Sent struct {
+	Bytes                  uint64  `json:"bytes"`
+	Chunks                 uint64  `json:"chunks"`
+	ChunksDeduplicated     *uint64 `json:"chunks_deduplicated,omitempty"` // not sent, for the peer has them
+	BytesBeforeCompression *uint64 `json:"bytes_before_compression,omitempty"`
+}
+
+// Condition is standing trouble; see package health for the codes.
+type Condition struct {
+	Code     string `json:"code"`
+	Severity string `json:"severity"` // info, warning or critical
+	Since    Time   `json:"since,omitzero"`
+	Group    string `json:"group,omitempty"`
+	Text     string `json:"text"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+// Is answers "replctl is WORD": production and standby test the role, every
+// other word the status.
+func (s *Status) Is(word string) bool {
+	switch r := Role(word); r {
+	case RoleProduction, RoleStandby:
+		return s.Role == r
+	}
+	return s.Status == NodeStatus(word)
+}
