@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"repld/health"
 )
 
 // requestLimit bounds the body of a request in bytes; the largest real one has
@@ -71,9 +73,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", answer(func(r *http.Request) (*Status, error) {
-		return s.backend.Status(r.Context())
-	}))
+	mux.HandleFunc("GET /v1/status", answer(s.status))
 	mux.HandleFunc("POST /v1/barrier", answer(s.barrier))
 	mux.HandleFunc("GET /v1/barriers", answer(s.barriers))
 	mux.HandleFunc("POST /v1/verify", s.verify)
@@ -89,6 +89,20 @@ func (s *Server) handler() http.Handler {
 			WithHint("replctl and the daemon are of different versions; use those of one release")
 	}))
 	return mux
+}
+
+func (s *Server) status(r *http.Request) (*Status, error) {
+	status, err := s.backend.Status(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if status.Groups == nil {
+		status.Groups = []Group{}
+	}
+	if status.Health == nil {
+		status.Health = []health.Condition{}
+	}
+	return status, nil
 }
 
 func (s *Server) barrier(r *http.Request) (*BarrierReply, error) {
@@ -132,7 +146,7 @@ func (s *Server) lateBarrier(ctx context.Context, req BarrierRequest) error {
 	}
 	var texts []string
 	for _, c := range status.Health {
-		texts = append(texts, c.Code+": "+c.Text)
+		texts = append(texts, fmt.Sprintf("%s: %s", c.Code, c.Text))
 	}
 	return late.WithHint("health says %s", strings.Join(texts, "; "))
 }

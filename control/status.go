@@ -1,6 +1,9 @@
 package control
 
-import "repld/change"
+import (
+	"repld/change"
+	"repld/health"
+)
 
 // Role is what a node does now.
 type Role string
@@ -58,15 +61,15 @@ const (
 
 // Status is everything that a node says about itself at one moment.
 type Status struct {
-	Node       string       `json:"node"`
-	Version    string       `json:"version"`
-	Designated Designation  `json:"designated"`
-	Role       Role         `json:"role"`
-	Status     NodeStatus   `json:"status"`
-	Epoch      change.Epoch `json:"epoch"`
-	Peer       *Peer        `json:"peer,omitempty"` // absent until a peer is known
-	Groups     []Group      `json:"groups"`
-	Health     []Condition  `json:"health"` // empty when all is well
+	Node       string             `json:"node"`
+	Version    string             `json:"version"`
+	Designated Designation        `json:"designated"`
+	Role       Role               `json:"role"`
+	Status     NodeStatus         `json:"status"`
+	Epoch      change.Epoch       `json:"epoch"`
+	Peer       *Peer              `json:"peer,omitempty"` // absent until a peer is known
+	Groups     []Group            `json:"groups"`
+	Health     []health.Condition `json:"health"` // empty when all is well
 }
 
 // Peer is the other node, as this one knows it.
@@ -146,16 +149,6 @@ type Sent struct {
 	Chunks                 uint64  `json:"chunks"`
 	ChunksDeduplicated     *uint64 `json:"chunks_deduplicated,omitempty"` // not sent, for the peer has them
 	BytesBeforeCompression *uint64 `json:"bytes_before_compression,omitempty"`
-}
-
-// Condition is standing trouble; see package health for the codes.
-type Condition struct {
-	Code     string `json:"code"`
-	Severity string `json:"severity"` // info, warning or critical
-	Since    Time   `json:"since,omitzero"`
-	Group    string `json:"group,omitempty"`
-	Text     string `json:"text"`
-	Hint     string `json:"hint,omitempty"`
 }
 
 // Is answers "replctl is WORD": production and standby test the role, every

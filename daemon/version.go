@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"runtime"
+	"runtime/debug"
+)
+
+// Version is the version of this software.
+const Version = "0.1.0-dev"
+
+// commit is set by the linker (see Makefile); a build without it asks the
+// version control stamp of the Go tool.
+var commit string
+
+// Build says what this binary is made of.
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+}
+
+// BuildInfo describes this binary.
+func BuildInfo() Build {
+	b := Build{Version: Version, Commit: commit, Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if b.Commit != "" || !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.Commit = s.Value
+		}
+	}
+	return b
+}
