@@ -1,0 +1,133 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"repld/change"
+	"repld/wire/wirepb"
+)
+
+// The wire formats that this build speaks. Version 1 also says that the log's
+// records, which cross the link as they stand on disk, are of log format 1.
+const (
+	MinVersion = 1
+	MaxVersion = 1
+)
+
+// Role is what a node does now. The numbers are transmitted.
+type Role uint8
+
+// The roles.
+const (
+	RoleProduction Role = 1
+	RoleStandby    Role = 2
+	RoleDown       Role = 3
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleProduction:
+		return "production"
+	case RoleStandby:
+		return "standby"
+	case RoleDown:
+		return "down"
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
+}
+
+// Designation is what a node is meant to be. The numbers are transmitted.
+type Designation uint8
+
+// The designations.
+const (
+	DesignatedPrimary   Designation = 1
+	DesignatedSecondary Designation = 2
+)
+
+func (d Designation) String() string {
+	switch d {
+	case DesignatedPrimary:
+		return "primary"
+	case DesignatedSecondary:
+		return "secondary"
+	}
+	return fmt.Sprintf("designation(%d)", uint8(d))
+}
+
+// Hello is the first message of either side. The versions and the clock are
+// filled in by this package when they are zero.
+type Hello struct {
+	MinVersion, MaxVersion uint32 // the wire formats that the sender speaks
+	Software               string // version of the program, for people
+	Node                   string // the sender's name
+	Role                   Role
+	Epoch                  change.Epoch
+	Designated             Designation
+	Clock                  time.Time // the sender's wall clock at sending, UTC
+	Joining                bool      // a Join follows; set by Dial
+}
+
+// Type implements [Message].
+func (*Hello) Type() Type { return TypeHello }
+
+func (m *Hello) toProto() proto.Message {
+	return &wirepb.Hello{MinVersion: m.MinVersion, MaxVersion: m.MaxVersion, Software: m.Software, Node: m.Node,
+		Role: uint32(m.Role), Epoch: uint64(m.Epoch), Designated: uint32(m.Designated), WallNanos: m.Clock.UnixNano(),
+		Joining: m.Joining}
+}
+
+func (m *Hello) fromProto(body []byte) error {
+	var p wirepb.Hello
+	if err := parse(body, &p); err != nil {
+		return err
+	}
+	var f fields
+	*m = Hello{MinVersion: p.MinVersion, MaxVersion: p.MaxVersion, Software: p.Software, Node: p.Node,
+		Role: Role(f.byteNumber("role", p.Role)), Epoch: change.Epoch(p.Epoch),
+		Designated: Designation(f.byteNumber("designation", p.Designated)), Clock: time.Unix(0, p.WallNanos).UTC(),
+		Joining: p.Joining}
+	return f.err
+}
+
+// validate lets roles and designations pass that it doesn't know: a later version
+// may send them, and the version is what must be refused then.
+func (m *Hello) validate() error {
+	if m.MinVersion == 0 || m.MinVersion > m.MaxVersion {
+		return fmt.Errorf("wire formats %d to %d make no range", m.MinVersion, m.MaxVersion)
+	}
+	if m.Role == 0 || m.Designated == 0 {
+		return errors.New("role or designation is missing")
+	}
+	if err := checkName("node name", m.Node); err != nil {
+		return err
+	}
+	return checkText("software version", m.Software, MaxName)
+}
+
+// agree returns the highest version that both sides speak.
+func agree(local, peer *Hello) (uint32, error) {
+	version := min(local.MaxVersion, peer.MaxVersion)
+	if version >= max(local.MinVersion, peer.MinVersion) {
+		return version, nil
+	}
+	old := local
+	if peer.MaxVersion < local.MaxVersion {
+		old = peer
+	}
+	return 0, &RefusedError{Code: CodeVersion,
+		Text: fmt.Sprintf("%s speaks wire format %s (repld %s), %s speaks %s (repld %s); they have none in common",
+			local.Node, span(local), local.Software, peer.Node, span(peer), peer.Software),
+		Hint: fmt.Sprintf("upgrade repld on %s; of two nodes upgrade the standby first", old.Node)}
+}
+
+func span(h *Hello) string {
+	if h.MinVersion == h.MaxVersion {
+		return fmt.Sprint(h.MaxVersion)
+	}
+	return fmt.Sprintf("%d to %d", h.MinVersion, h.MaxVersion)
+}
