@@ -1,0 +1,116 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"repld/change"
+)
+
+// openOwn opens the own directory of the tree, making it if it is missing. The
+// choice is stable: a directory that exists is taken again.
+func openOwn(r *Root, staging string) (fd int, path string, err error) {
+	if staging != "" {
+		path, err = filepath.Abs(staging)
+		if err == nil {
+			err = outside(path, r)
+		}
+		if err != nil {
+			return -1, "", &Error{Op: "open staging directory", Path: staging, Err: err,
+				Hint: "name a directory on the tree's file system that is not in the tree"}
+		}
+		return makeOwn(r, path)
+	}
+	inside := filepath.Join(r.path, OwnName)
+	beside, ok := besideTree(r)
+	if _, err := os.Lstat(inside); err == nil || !ok {
+		return makeOwn(r, inside)
+	}
+	fd, path, err = makeOwn(r, beside)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return makeOwn(r, inside)
+	}
+	return fd, path, err
+}
+
+// besideTree returns the path beside the tree if a rename from there into the
+// tree can work: same file system, same mount, same subvolume.
+func besideTree(r *Root) (string, bool) {
+	real, err := filepath.EvalSymlinks(r.path)
+	if err != nil || real == "/" {
+		return "", false
+	}
+	parent, base := filepath.Split(real)
+	name := OwnName + "-" + base
+	if change.CheckName(name) != nil {
+		return "", false
+	}
+	var above, root unix.Statx_t
+	const mask = unix.STATX_BASIC_STATS | unix.STATX_MNT_ID
+	if unix.Statx(unix.AT_FDCWD, parent, 0, mask, &above) != nil ||
+		unix.Statx(r.fd, "", unix.AT_EMPTY_PATH, mask, &root) != nil {
+		return "", false
+	}
+	same := above.Dev_major == root.Dev_major && above.Dev_minor == root.Dev_minor && above.Mnt_id == root.Mnt_id
+	return parent + name, same
+}
+
+// makeOwn makes the directory at path if it is missing, and checks that it is ours.
+func makeOwn(r *Root, path string) (int, string, error) {
+	fail := func(err error, hint string) (int, string, error) {
+		return -1, "", &Error{Op: "open staging directory", Path: path, Err: err, Hint: hint}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fail(errors.Unwrap(err), "let the process write there, or choose another staging directory")
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail(translate(err), "it has to be a directory of repld's own")
+	}
+	st, _, err := statAt(fd, "")
+	uid, gid := os.Geteuid(), os.Getegid()
+	switch {
+	case err != nil:
+	case st.UID != uint32(uid):
+		err = fmt.Errorf("it belongs to user %d, and this is user %d", st.UID, uid)
+	case st.Dev != r.dev:
+		err = ErrOtherFS
+	default:
+		// Files made here get our group, not that of a directory with setgid around it.
+		if st.GID != uint32(gid) {
+			err = unix.Fchown(fd, -1, gid)
+		}
+		if err == nil && (st.Mode != 0o700 || st.GID != uint32(gid)) {
+			err = unix.Fchmod(fd, 0o700)
+		}
+		if err == nil {
+			return fd, path, nil
+		}
+	}
+	closeFD(fd)
+	return fail(err, "staging and salvage need a directory of their own on the tree's file system")
+}
+
+// outside refuses a staging directory that lies in the tree (but for its OwnName).
+func outside(path string, r *Root) error {
+	if path == filepath.Join(r.path, OwnName) {
+		return nil
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		var stx unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, dir, 0, statMask, &stx); err != nil {
+			return err
+		}
+		if st := statOf(&stx); st.ID == r.id && st.Dev == r.dev {
+			return errors.New("it lies inside the tree")
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
