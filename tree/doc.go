@@ -65,7 +65,7 @@
 //   - What the process may not set (an owner, trusted attributes) is no error: it is
 //     returned by name for the operator. If the owner could not be set,
 //     setuid and setgid are left off: they would lend the rights of another user.
-//   - Sync is syncfs(2) through descriptors opened before the first write, so
+//   - Sync is syncfs(2) through a descriptor opened before the first write, so
 //     that write-back errors show. After a Sync that failed nothing written since the
 //     last good one may be trusted; the error isn't reported twice.
 //   - A process without CAP_DAC_OVERRIDE may own directories that it can't write or

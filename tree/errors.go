@@ -59,8 +59,9 @@ var (
 	ErrKernel = errors.New("the kernel is too old")
 )
 
-// Vanished reports whether err says that there is nothing at the path any more:
-// the name is gone, or what was a directory on the way is none now.
+// Vanished reports whether err, of looking at, reading or removing something, says
+// that there is nothing at the path any more: the name is gone, or what was a
+// directory on the way is none now.
 func Vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotDirectory) || errors.Is(err, unix.ESTALE)
 }

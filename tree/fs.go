@@ -72,7 +72,7 @@ type FS interface {
 	Remove(p Place) error
 	// SetMeta makes the metadata of the object at p, which must be of this kind, equal
 	// to m. What the process has no right to set it returns by name: "owner",
-	// "setuid", "xattr NAME".
+	// "setuid", "xattr NAME", and of another user's object "mode" and "mtime".
 	SetMeta(p Place, kind change.Kind, m *change.Meta) (notPermitted []string, err error)
 	// Sync makes all that was done so far durable, see [Volume.Sync].
 	Sync() error

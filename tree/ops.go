@@ -110,17 +110,12 @@ func (v *Volume) rename(old, new Place, flags uint) error {
 func (v *Volume) Remove(p Place) error {
 	return v.at("remove", p, func(d *dir, name string) error {
 		err := unix.Unlinkat(d.fd, name, 0)
-		if err == unix.EISDIR || err == unix.EPERM { // the latter is what POSIX says for a directory
-			isDir := err == unix.EISDIR
-			if err := unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR); err != unix.ENOTDIR {
-				if err == nil {
-					v.view(p.Area).dirs.forget(p.Path)
-				}
-				return err
-			}
-			if isDir {
-				return unix.EAGAIN // exchanged between the two calls
-			}
+		if err != unix.EISDIR {
+			return err
+		}
+		err = unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR)
+		if err == nil {
+			v.view(p.Area).dirs.forget(p.Path)
 		}
 		return err
 	})

@@ -50,14 +50,22 @@ func besideTree(r *Root) (string, bool) {
 	if change.CheckName(name) != nil {
 		return "", false
 	}
-	var above, root unix.Statx_t
-	const mask = unix.STATX_BASIC_STATS | unix.STATX_MNT_ID
-	if unix.Statx(unix.AT_FDCWD, parent, 0, mask, &above) != nil ||
-		unix.Statx(r.fd, "", unix.AT_EMPTY_PATH, mask, &root) != nil {
+	fd, err := unix.Open(parent, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return "", false
 	}
-	same := above.Dev_major == root.Dev_major && above.Dev_minor == root.Dev_minor && above.Mnt_id == root.Mnt_id
-	return parent + name, same
+	defer closeFD(fd)
+	st, _, err := statAt(fd, "")
+	return parent + name, err == nil && st.Dev == r.dev && mountOf(fd) == mountOf(r.fd)
+}
+
+// mountOf returns the id of the mount that fd was reached through (Linux 5.8).
+func mountOf(fd int) uint64 {
+	var stx unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &stx) != nil || stx.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
+	}
+	return stx.Mnt_id
 }
 
 // makeOwn makes the directory at path if it is missing, and checks that it is ours.
@@ -74,6 +82,9 @@ func makeOwn(r *Root, path string) (int, string, error) {
 	}
 	st, _, err := statAt(fd, "")
 	uid, gid := os.Geteuid(), os.Getegid()
+	if err == nil && mountOf(fd) != mountOf(r.fd) {
+		err = ErrOtherFS // or on the same one through another mount, which rename refuses as well
+	}
 	switch {
 	case err != nil:
 	case st.UID != uint32(uid):
@@ -101,7 +112,11 @@ func outside(path string, r *Root) error {
 	if path == filepath.Join(r.path, OwnName) {
 		return nil
 	}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for dir := parent; ; dir = filepath.Dir(dir) {
 		var stx unix.Statx_t
 		if err := unix.Statx(unix.AT_FDCWD, dir, 0, statMask, &stx); err != nil {
 			return err

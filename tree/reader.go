@@ -104,7 +104,7 @@ func (v *view) fail(op, path string, err error) error {
 
 // check refuses paths that no operation may touch.
 func (v *view) check(path string) error {
-	if v.hideOwn && IsOwn(path) && path != "" {
+	if v.hideOwn && IsOwn(path) {
 		return ErrOwnDir
 	}
 	return checkPath(path)

@@ -54,10 +54,10 @@ func (s *setter) run() error {
 		return err
 	}
 	if s.st.Kind != change.KindSymlink && (s.modeUnknown || s.st.Mode != mode) {
-		if err := s.o.chmod(mode); err != nil {
+		if err := s.foreign(s.o.chmod(mode), "mode"); err != nil {
 			return err
 		}
-		s.st.Mode, s.modeUnknown = mode, false
+		s.st.Mode = mode
 	}
 	if !s.clean || len(s.m.Xattrs) > 0 {
 		if err := s.attributes(); err != nil {
@@ -73,7 +73,16 @@ func (s *setter) run() error {
 	if s.st.Mtime == s.m.Mtime {
 		return nil
 	}
-	return setMtime(s.o.fd, s.o.name, s.m.Mtime)
+	return s.foreign(setMtime(s.o.fd, s.o.name, s.m.Mtime), "mtime")
+}
+
+// foreign turns a refusal to change what another user owns into a name.
+func (s *setter) foreign(err error, what string) error {
+	if err == unix.EPERM && s.v.uid != 0 && s.st.UID != s.v.uid {
+		s.notPermitted = append(s.notPermitted, what)
+		return nil
+	}
+	return err
 }
 
 // owner sets user and group as far as that is permitted, and returns the mode that

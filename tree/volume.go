@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"errors"
 	"os"
 	"sync/atomic"
 
@@ -25,7 +24,7 @@ type Volume struct {
 	tree    view
 	own     view
 	ownPath string
-	syncFDs []int // opened before anything is written, so that syncfs reports its errors
+	syncFD  int // opened before anything is written, so that syncfs reports its errors
 	uid     uint32
 	gid     uint32
 	noClone atomic.Bool
@@ -53,17 +52,12 @@ func (v *Volume) open(staging string) error {
 		return err
 	}
 	v.ownPath = path
-	for _, dir := range []int{v.root.fd, fd} {
-		// A new open file description: only errors that happen after it show.
-		s, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			closeFD(fd)
-			for _, s := range v.syncFDs {
-				closeFD(s)
-			}
-			return &Error{Op: "open tree", Path: v.root.path, Err: err}
-		}
-		v.syncFDs = append(v.syncFDs, s)
+	// A description of its own: the kernel tells each one the errors since it was
+	// opened. Both areas are on one file system, so one is enough.
+	v.syncFD, err = unix.Openat(v.root.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		closeFD(fd)
+		return &Error{Op: "open tree", Path: v.root.path, Err: err}
 	}
 	v.tree = view{root: v.root, base: v.root.path, hideOwn: true}
 	v.tree.init(v.root.fd)
@@ -77,9 +71,7 @@ func (v *Volume) open(staging string) error {
 func (v *Volume) Close() error {
 	v.tree.close()
 	v.own.close()
-	for _, fd := range v.syncFDs {
-		closeFD(fd)
-	}
+	closeFD(v.syncFD)
 	return v.root.Close()
 }
 
@@ -104,23 +96,12 @@ func (v *Volume) Flush() {
 }
 
 // Sync makes everything durable that was written to the volume's file system before
-// it was called, by whomever. An error of writing back data since the volume was
+// it was called, by whomever; syncfs(2). An error of writing back data since the volume was
 // opened, or since the last Sync, shows once: treat all that was written since
 // the last good Sync as lost.
 func (v *Volume) Sync() error {
-	var errs []error
-	for i, fd := range v.syncFDs {
-		// Both are on one file system; the second call only collects what was recorded
-		// for its descriptor and finds nothing left to write.
-		if i > 0 && v.syncFDs[0] == fd {
-			continue
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_SYNCFS, uintptr(fd), 0, 0); errno != 0 {
-			errs = append(errs, errno)
-		}
-	}
-	if len(errs) > 0 {
-		return &Error{Op: "sync", Path: v.root.path, Err: errors.Join(errs...),
+	if err := unix.Syncfs(v.syncFD); err != nil {
+		return &Error{Op: "sync", Path: v.root.path, Err: err,
 			Hint: "what was written may be lost; look at the kernel log for the disk's errors"}
 	}
 	return nil
