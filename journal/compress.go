@@ -16,7 +16,8 @@ import (
 var codecs = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
 	procs := runtime.GOMAXPROCS(0)
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(procs),
-		zstd.WithEncoderCRC(false), zstd.WithWindowSize(change.ChunkMax), zstd.WithLowerEncoderMem(true))
+		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true),
+		zstd.WithWindowSize(change.ChunkMax), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -74,8 +75,37 @@ func DecodeChunk(dst []byte, c *change.Chunk) ([]byte, error) {
 	return data, nil
 }
 
-// minCompress is the shortest data worth trying.
-const minCompress = 64
+const (
+	minCompress = 64   // the shortest data worth trying
+	minSampled  = 4096 // the shortest data whose sample says more than trying
+	sampleRuns  = 32
+	sampleRun   = 64 // bytes
+	// denseBelow is the chi-square statistic of the sample under which data counts
+	// as incompressible. Even bytes give 255 ± 23. An entropy d bits per byte below 8
+	// adds about 2·ln 2·d for each byte of the sample: the 32nd that EncodeChunk
+	// wants to gain (d = 1/4) adds 710, half of it 355.
+	denseBelow = 255 + 355
+)
 
-// dense reports whether data looks as if no general compressor could shrink it.
-func dense(data []byte) bool { return false }
+// dense reports whether the bytes of data are spread so evenly, in a sample of 2 KiB,
+// that coding them can gain nothing, as in what is compressed or encrypted. It doesn't
+// see repetitions; in such data they are rare. It costs about a microsecond, where the
+// fastest encoder takes 25 for 64 KiB to find out.
+func dense(data []byte) bool {
+	if len(data) < minSampled {
+		return false
+	}
+	var counts [256]int32
+	stride := (len(data) - sampleRun) / (sampleRuns - 1)
+	for i := range sampleRuns {
+		for _, c := range data[i*stride:][:sampleRun] {
+			counts[c]++
+		}
+	}
+	const expected = sampleRuns * sampleRun / 256
+	var sum int32
+	for _, n := range counts {
+		sum += (n - expected) * (n - expected)
+	}
+	return sum < denseBelow*expected
+}
