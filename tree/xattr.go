@@ -41,7 +41,14 @@ type object struct {
 	name string
 }
 
-func (o object) proc() string { return "/proc/self/fd/" + strconv.Itoa(o.fd) + "/" + o.name }
+// proc is the way to the object for system calls that take only a path.
+func (o object) proc() string {
+	path := "/proc/self/fd/" + strconv.Itoa(o.fd)
+	if o.name != "" {
+		path += "/" + o.name
+	}
+	return path
+}
 
 // list fills buf with the names of all attributes, each ended by a zero byte.
 func (o object) list(buf []byte) (n int, err error) {
