@@ -16,7 +16,7 @@ const emptyReads = 100
 // is not safe for concurrent use.
 type Chunker struct {
 	opt   Options
-	cut   cutter
+	cut   func(data []byte) int // see cutter.next
 	bad   error // what is wrong with the options; stays over Reset
 	src   io.Reader
 	err   error // what src ended with
@@ -33,7 +33,8 @@ func New(r io.Reader, o Options) *Chunker {
 	c := new(Chunker)
 	c.opt, c.bad = o.filled()
 	if c.bad == nil {
-		c.cut = newCutter(c.opt)
+		cut := newCutter(c.opt)
+		c.cut = cut.next
 	}
 	c.Reset(r)
 	return c
@@ -61,7 +62,7 @@ func (c *Chunker) Next() ([]byte, error) {
 	if len(data) == 0 {
 		return nil, io.EOF
 	}
-	n := c.cut.next(data)
+	n := c.cut(data)
 	c.start += n
 	return data[:n:n], nil
 }

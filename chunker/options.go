@@ -15,16 +15,17 @@ const (
 )
 
 // Options are the sizes of chunks in bytes. Zero stands for the default of that
-// field. Min ≤ Avg ≤ Max must hold, and Avg ≤ 16 MiB, Max ≤ 64 MiB.
+// field. 64 ≤ Min ≤ Avg ≤ Max must hold, and Avg ≤ 16 MiB, Max ≤ 64 MiB.
 type Options struct {
 	Min int // no chunk but the last is shorter; default [DefaultMin]
 	Avg int // what random data comes to, within a few per cent; default [DefaultAvg]
 	Max int // no chunk is longer; default [DefaultMax]
 }
 
-// The largest sizes that the arithmetic of [newCutter] and a buffer of a few
-// times Max are meant for.
+// The sizes that windows of windowLen bytes and a buffer of a few times Max are
+// meant for.
 const (
+	minLimit = 64
 	avgLimit = 16 << 20
 	maxLimit = 64 << 20
 )
@@ -40,9 +41,9 @@ func (o Options) filled() (Options, error) {
 	if o.Max == 0 {
 		o.Max = DefaultMax
 	}
-	if o.Min < 1 || o.Avg < o.Min || o.Max < o.Avg || o.Avg > avgLimit || o.Max > maxLimit {
-		return o, fmt.Errorf("chunk sizes min %d, average %d, max %d: want 0 < min <= average <= max, average <= %d and max <= %d",
-			o.Min, o.Avg, o.Max, avgLimit, maxLimit)
+	if o.Min < minLimit || o.Avg < o.Min || o.Max < o.Avg || o.Avg > avgLimit || o.Max > maxLimit {
+		return o, fmt.Errorf("chunk sizes min %d, average %d, max %d: want %d <= min <= average <= max, average <= %d and max <= %d",
+			o.Min, o.Avg, o.Max, minLimit, avgLimit, maxLimit)
 	}
 	return o, nil
 }
