@@ -50,7 +50,7 @@ func (l *Log) TruncateTo(offset uint64) error {
 // in an order that leaves a shorter, whole log after a crash anywhere.
 func (l *Log) cutTo(pos change.LogPosition) error {
 	l.mu.Lock()
-	l.cuts++
+	l.cuts.Add(1)
 	keep := len(l.segs)
 	for keep > 1 && l.segs[keep-1].start >= pos.Offset {
 		keep--
@@ -169,7 +169,7 @@ func (l *Log) reset(at change.LogPosition) error {
 	l.buf, l.tail, l.fresh = l.buf[:0], l.tail[:0], false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cuts++
+	l.cuts.Add(1)
 	for _, old := range l.segs {
 		l.retire(old)
 	}

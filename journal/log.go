@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"repld/change"
 )
@@ -47,8 +48,8 @@ type Log struct {
 	segs    []*segment // in order, never empty
 	end     change.LogPosition
 	durable change.LogPosition
-	flushed uint64 // end of what is in the files
-	cuts    uint64 // counts TruncateTo and Reset
+	flushed uint64        // end of what is in the files
+	cuts    atomic.Uint64 // counts TruncateTo and Reset; changed with mu held
 	inc     incarnations
 	open    int // files open of segments
 	failed  error
@@ -285,9 +286,7 @@ func (l *Log) readAt(p []byte, offset, cuts uint64) (int, error) {
 	defer l.release(s)
 	p = p[:min(uint64(len(p)), end-offset)]
 	n, err := f.ReadAt(p, s.inFile(offset))
-	l.mu.Lock()
-	stale := l.cuts != cuts
-	l.mu.Unlock()
+	stale := l.cuts.Load() != cuts
 	switch {
 	case stale:
 		return 0, ErrStale
@@ -304,7 +303,7 @@ func (l *Log) readable(offset, cuts uint64) error {
 	switch {
 	case l.closed:
 		return ErrClosed
-	case l.cuts != cuts:
+	case l.cuts.Load() != cuts:
 		return ErrStale
 	case offset < l.segs[0].start:
 		return fmt.Errorf("%w: offset %d, it starts at %d", ErrFreed, offset, l.segs[0].start)

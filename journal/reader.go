@@ -19,6 +19,7 @@ type Reader struct {
 	log    *Log
 	frames frames
 	data   bool
+	cuts   uint64
 }
 
 // Reader returns a reader of the records from an offset on, at which a record must
@@ -30,13 +31,13 @@ func (l *Log) HeadReader(from uint64) (*Reader, error) { return l.reader(from, f
 
 func (l *Log) reader(from uint64, data bool) (*Reader, error) {
 	l.mu.Lock()
-	cuts := l.cuts
+	cuts := l.cuts.Load()
 	err := l.readable(from, cuts)
 	l.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
-	r := &Reader{log: l, data: data}
+	r := &Reader{log: l, data: data, cuts: cuts}
 	r.frames = frames{off: from, ahead: readAhead, read: func(p []byte, offset uint64) (int, error) {
 		return l.readAt(p, offset, cuts)
 	}}
@@ -55,6 +56,9 @@ func (r *Reader) Offset() uint64 { return r.frames.off }
 // [ErrFreed], [ErrStale], [ErrClosed], [ErrFailed], or the disk's; they stay.
 func (r *Reader) Next() (change.Record, uint64, error) {
 	at := r.frames.off
+	if r.log.cuts.Load() != r.cuts {
+		return nil, at, ErrStale
+	}
 	f, err := r.frames.next(r.data)
 	if err != nil {
 		return nil, at, r.log.readError(at, err)
@@ -82,9 +86,7 @@ func (l *Log) readError(at uint64, err error) error {
 // for shipping, and returns how many there are: less than len(p) only at the end.
 // It returns io.EOF at the end itself. It checks nothing: who receives the block does.
 func (l *Log) ReadBlock(p []byte, offset uint64) (n int, err error) {
-	l.mu.Lock()
-	cuts := l.cuts
-	l.mu.Unlock()
+	cuts := l.cuts.Load()
 	for n < len(p) {
 		k, err := l.readAt(p[n:], offset+uint64(n), cuts)
 		if err == io.EOF && n > 0 {
@@ -101,9 +103,7 @@ func (l *Log) ReadBlock(p []byte, offset uint64) (n int, err error) {
 // ReadChunk returns the Chunk record at offset, with its checksum checked, in
 // memory of its own. An offset where no chunk stands gives a [DamageError].
 func (l *Log) ReadChunk(offset uint64) (*change.Chunk, error) {
-	l.mu.Lock()
-	cuts := l.cuts
-	l.mu.Unlock()
+	cuts := l.cuts.Load()
 	fr := frames{off: offset, ahead: 64 << 10, read: func(p []byte, offset uint64) (int, error) {
 		return l.readAt(p, offset, cuts)
 	}}
@@ -130,7 +130,7 @@ func (l *Log) ReadChunk(offset uint64) (*change.Chunk, error) {
 // [ErrBeyond], [DamageError], the disk's.
 func (l *Log) PositionAt(offset uint64) (change.LogPosition, error) {
 	l.mu.Lock()
-	cuts := l.cuts
+	cuts := l.cuts.Load()
 	if err := l.readable(offset, cuts); err != nil {
 		l.mu.Unlock()
 		return change.LogPosition{}, err
@@ -156,7 +156,7 @@ func (l *Log) PositionAt(offset uint64) (change.LogPosition, error) {
 		}
 		at = checkpoint{fr.off, chains.next(at.chain, &f)}
 		l.mu.Lock()
-		if l.cuts == cuts {
+		if l.cuts.Load() == cuts {
 			s.note(at)
 		}
 		l.mu.Unlock()
