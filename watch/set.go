@@ -267,3 +267,24 @@ func (s *Set) join(tree int, old, add Item) Item {
 	}
 	return add
 }
+
+// addKnown adds to an item that is there already, without making a string of the
+// name; it reports whether there was one.
+func (s *Set) addKnown(tree int, dir string, name []byte, what What, at time.Duration, ino uint64) bool {
+	d := s.last
+	if dk := (dirKey{tree, dir}); d == nil || s.lastKey != dk {
+		if d = s.dirs[dk]; d == nil {
+			return false
+		}
+		s.lastKey, s.last = dk, d
+	}
+	old, ok := d.names[string(name)]
+	if !ok {
+		return false
+	}
+	if what&Entry != 0 {
+		s.addSelf(d, Meta, at, 0)
+	}
+	d.names[string(name)] = s.join(tree, old, Item{what, at, ino})
+	return true
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"repld/change"
@@ -188,4 +189,17 @@ func (t *Tree) skips(path string) bool {
 		}
 	}
 	return t.Skip(path)
+}
+
+// below returns the part of an absolute path below root.
+func below(abs, root string) (rel string, ok bool) {
+	switch {
+	case abs == root:
+		return "", true
+	case root == "/":
+		return abs[1:], true
+	case strings.HasPrefix(abs, root) && abs[len(root)] == '/':
+		return abs[len(root)+1:], true
+	}
+	return "", false
 }

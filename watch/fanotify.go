@@ -1,7 +1,0 @@
-package watch
-
-import "fmt"
-
-func newFanotify(Options) (Watcher, error) {
-	return nil, fmt.Errorf("fanotify: %w", ErrUnsupported)
-}

@@ -1,0 +1,178 @@
+package watch
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"repld/change"
+)
+
+// take adds what one event means to pending. Events are hints only: masks of
+// several events may have been merged, so nothing is concluded from their order.
+func (f *fanotify) take(ev *event, at time.Duration) {
+	if ev.mask&unix.FAN_Q_OVERFLOW != 0 {
+		f.lost(at, "the kernel's queue overflowed")
+		return
+	}
+	isDir := ev.mask&unix.FAN_ONDIR != 0
+	if ev.mask&unix.FAN_RENAME != 0 {
+		f.rename(ev, isDir, at)
+	}
+	if ev.at.dir == nil {
+		if ev.target != nil && ev.mask&(unix.FAN_MODIFY|unix.FAN_ATTRIB) != 0 {
+			f.unnamed(ev, at, 1)
+		}
+		return
+	}
+	if len(ev.at.name) == 1 && ev.at.name[0] == '.' {
+		f.self(ev, at)
+		return
+	}
+	var what What
+	if ev.mask&unix.FAN_MODIFY != 0 {
+		what |= Content
+	}
+	if ev.mask&unix.FAN_ATTRIB != 0 {
+		what |= Meta
+	}
+	if ev.mask&(unix.FAN_CREATE|unix.FAN_DELETE) != 0 {
+		what |= Entry
+	}
+	if ev.mask&unix.FAN_CREATE != 0 && ev.target != nil {
+		delete(f.links, string(ev.target)) // it may be a second name
+	}
+	if what != 0 {
+		f.name(ev, ev.at, what, isDir && ev.mask&unix.FAN_CREATE != 0, at)
+	}
+	if isDir && ev.mask&unix.FAN_DELETE != 0 && ev.target != nil {
+		f.dirs.forget(ev.target)
+		f.dead.removed(ev.target)
+	}
+}
+
+// name marks a name; appeared says that it is a directory's new name.
+func (f *fanotify) name(ev *event, n named, what What, appeared bool, at time.Duration) {
+	place, state := f.dirs.place(n.dir)
+	switch state {
+	case placeInside:
+		f.mark1(place, n.name, what, appeared, at, f.dirs.ino(ev.target))
+	case placeOutside:
+		if ev.pid != f.pid && what&(Content|Meta) != 0 && ev.target != nil {
+			f.unnamed(ev, at, 2)
+		}
+	case placeGone:
+		if what&Entry != 0 {
+			f.dead.entered(n.dir)
+		} else if ev.target != nil {
+			f.unnamed(ev, at, 1)
+		}
+	case placeUnknown:
+		f.unplaced(n.dir, at, "a directory could not be looked up")
+	}
+}
+
+func (f *fanotify) mark1(p *place, name []byte, what What, appeared bool, at time.Duration, ino uint64) {
+	if !appeared && f.pending.addKnown(p.tree, p.path, name, what, at, ino) {
+		return
+	}
+	key := Key{p.tree, p.path, string(name)}
+	t := &f.options.Trees[p.tree]
+	if t.Skip != nil && t.Skip(key.Path()) {
+		return
+	}
+	if appeared {
+		what |= Subtree
+	}
+	f.pending.AddIno(key, what, at, ino)
+}
+
+// self marks a directory whose own attributes changed.
+func (f *fanotify) self(ev *event, at time.Duration) {
+	if ev.mask&(unix.FAN_ATTRIB|unix.FAN_MODIFY) == 0 {
+		return
+	}
+	place, state := f.dirs.place(ev.at.dir)
+	switch state {
+	case placeInside:
+		ino := f.dirs.ino(ev.at.dir)
+		f.pending.AddIno(Key{Tree: place.tree, Dir: place.path}, Meta, at, ino)
+		if place.path != "" {
+			dir, name := change.Split(place.path)
+			f.pending.AddIno(Key{place.tree, dir, name}, Meta, at, ino)
+		}
+	case placeGone:
+		f.dead.attribute(ev.at.dir)
+	case placeUnknown:
+		f.unplaced(ev.at.dir, at, "a directory could not be looked up")
+	}
+}
+
+// rename marks both names. Across a tree's border each side is handled on its
+// own: a removal here, a creation there.
+func (f *fanotify) rename(ev *event, isDir bool, at time.Duration) {
+	if ev.target != nil {
+		delete(f.links, string(ev.target))
+	}
+	if ev.from.dir != nil {
+		f.name(ev, ev.from, Entry, false, at)
+	}
+	if isDir {
+		f.dirs.moved(ev)
+	}
+	if ev.to.dir != nil {
+		f.name(ev, ev.to, Entry, isDir, at)
+	}
+}
+
+// unnamed handles an event on an object through a name outside the trees, or
+// through none: it matters if the object has at least the given number of names,
+// one of which may be in a tree.
+func (f *fanotify) unnamed(ev *event, at time.Duration, names uint64) {
+	if names > 1 {
+		if _, single := f.links[string(ev.target)]; single {
+			return
+		}
+	}
+	links, err := f.dirs.links(ev.target)
+	switch {
+	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT):
+		return // no name is left
+	case err != nil:
+		f.unplaced(ev.target, at, "an object could not be looked up: "+err.Error())
+		return
+	}
+	if links < names {
+		if links == 1 {
+			if len(f.links) >= maxDirectories {
+				clear(f.links)
+			}
+			f.links[string(ev.target)] = struct{}{}
+		}
+		return
+	}
+	var what What
+	if ev.mask&unix.FAN_MODIFY != 0 {
+		what |= Content
+	}
+	if ev.mask&unix.FAN_ATTRIB != 0 {
+		what |= Meta
+	}
+	ino := f.dirs.ino(ev.target)
+	for _, tree := range f.dirs.treesOn(ev.target.fsid()) {
+		if ino == 0 {
+			f.pending.Add(Key{Tree: tree}, Subtree, at)
+			continue
+		}
+		f.pending.AddObject(Object{tree, ino}, what, at)
+	}
+}
+
+// unplaced handles an event of which it can't be said where it belongs.
+func (f *fanotify) unplaced(ref objectRef, at time.Duration, reason string) {
+	f.trouble.overflow(reason)
+	for _, tree := range f.dirs.treesOn(ref.fsid()) {
+		f.pending.Add(Key{Tree: tree}, Subtree, at)
+	}
+}

@@ -1,0 +1,128 @@
+package watch
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"reflect"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"repld/change"
+)
+
+// take adds what one event means to pending and keeps the watches in step.
+func (w *inotify) take(ev fsnotify.Event) {
+	if hook := w.options.hooks.beforeRead; hook != nil {
+		hook()
+	}
+	if filepath.Dir(ev.Name) == w.cookie.dir {
+		w.cookie.arrived(ev.Name)
+		return
+	}
+	tree, path, ok := w.locate(ev.Name)
+	if !ok {
+		return
+	}
+	at := w.options.Clock.Mono()
+	if path == "" {
+		w.takeRoot(tree, ev.Op, at)
+	} else {
+		w.takeName(tree, path, ev, at)
+	}
+	if w.pending.Len() > 0 {
+		w.signal()
+	}
+}
+
+// locate finds the tree that an absolute path lies in; not ok if in none, or if
+// the tree skips it.
+func (w *inotify) locate(abs string) (tree int, path string, ok bool) {
+	for i := range w.options.Trees {
+		t := &w.options.Trees[i]
+		if rel, in := below(abs, t.Path); in && !t.skips(rel) {
+			return i, rel, true
+		}
+	}
+	return 0, "", false
+}
+
+func (w *inotify) takeRoot(tree int, op fsnotify.Op, at time.Duration) {
+	if op.Has(fsnotify.Chmod) {
+		w.pending.Add(Key{Tree: tree}, Meta, at)
+	}
+	if op.Has(fsnotify.Remove) || op.Has(fsnotify.Rename) {
+		// The root is not where it was: what lies there now, if anything, is another
+		// directory. It is looked for until it is back; whoever reads the tree decides.
+		w.drop(w.trees[tree])
+		w.pending.Add(Key{Tree: tree}, Subtree, at)
+		w.blind.add(scan{tree: tree}, fs.ErrNotExist)
+		w.trouble.limited(w.blind.report())
+	}
+}
+
+func (w *inotify) takeName(tree int, path string, ev fsnotify.Event, at time.Duration) {
+	dir, name := change.Split(path)
+	key := Key{tree, dir, name}
+	if ev.Has(fsnotify.Write) {
+		w.pending.Add(key, Content, at)
+	}
+	if ev.Has(fsnotify.Chmod) {
+		w.pending.Add(key, Meta, at)
+		if w.find(tree, path) != nil {
+			w.pending.Add(Key{Tree: tree, Dir: path}, Meta, at)
+		}
+	}
+	if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
+		w.pending.Add(key, Entry, at)
+		w.drop(w.find(tree, path))
+		w.blind.forget(tree, path)
+	}
+	if ev.Has(fsnotify.Rename) {
+		w.pending.Add(Key{Tree: tree, Dir: dir}, Names|Meta, at)
+		w.halves[ev.Name] = halfRename{tree, dir}
+	}
+	if ev.Has(fsnotify.Create) {
+		if from := renamedFrom(ev); from != "" {
+			delete(w.halves, from)
+		}
+		w.appeared(key, ev.Name, at)
+	}
+}
+
+// appeared marks a new name, and watches it if it is a directory. A watch that
+// the name may have already is given up first: it can be one that the library
+// knows by another path.
+func (w *inotify) appeared(key Key, abs string, at time.Duration) {
+	id, isDir, err := identify(abs)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		w.pending.Add(key, Entry, at)
+	case err == nil && !isDir:
+		w.pending.AddIno(key, Entry, at, id.ino)
+	default: // a directory, or something that can't be looked at
+		w.pending.AddIno(key, Entry|Subtree, at, id.ino)
+		w.drop(w.find(key.Tree, key.Path()))
+		w.work = append(w.work, scan{tree: key.Tree, path: key.Path()})
+	}
+}
+
+// renamedFromField is where the library keeps a rename's old name. It shows it
+// in Event.String only, and without it a rename that is complete can't be told
+// from half a one; then each rename costs a drain another cookie.
+var renamedFromField, hasRenamedFrom = reflect.TypeFor[fsnotify.Event]().FieldByName("renamedFrom")
+
+func renamedFrom(ev fsnotify.Event) string {
+	if !hasRenamedFrom || renamedFromField.Type.Kind() != reflect.String {
+		return ""
+	}
+	return reflect.ValueOf(ev).FieldByIndex(renamedFromField.Index).String()
+}
+
+// harmless tells the one error of the library that loses nothing. Where a
+// directory moved and was removed before its move was read, the library removes a
+// watch that the kernel has removed itself: inotify_rm_watch(2) says EINVAL.
+// The removal has its own event, from the directory above.
+func harmless(err error) bool { return errors.Is(err, syscall.EINVAL) }
