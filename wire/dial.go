@@ -77,8 +77,8 @@ func dial(ctx context.Context, t *quic.Transport, address string, o DialOptions,
 			break
 		}
 		err = translate(err)
-		if errors.Is(err, ErrNoAnswer) {
-			err = fmt.Errorf("%w from %v within %v", err, addr, link.HandshakeTimeout)
+		if errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrPeerSilent) {
+			err = fmt.Errorf("%w from %v within %v", &linkError{sentinel: ErrNoAnswer}, addr, link.HandshakeTimeout)
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -67,8 +67,9 @@
 //
 // # Bounds
 //
-// Unread data takes at most LinkOptions.ConnectionWindow (16 MiB) of the receiver's
-// memory per connection. The sender keeps what was not acknowledged: at most the
+// Unread data takes at most LinkOptions.ConnectionWindow (32 MiB) of the receiver's
+// memory per connection, LinkOptions.StreamWindow (4 MiB) of that per stream: up to
+// seven streams may stand unread without holding up the control stream. The sender keeps what was not acknowledged: at most the
 // peer's window, and at most 20,000 packets of 1,452 bytes (28 MiB) by quic-go's
 // own limit. Socket buffers take up to 7 MiB each way, of the kernel's memory.
 // At most 64 handshakes are under way, 8 from one address; from the eighth

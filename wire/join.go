@@ -9,11 +9,6 @@ import (
 // join admits a key that isn't the peer's and may do nothing but redeem an
 // invitation. What it returns is what the joiner is refused with.
 func (l *Listener) join(ctx context.Context, c *Conn) error {
-	if !c.remote.Joining {
-		return &RefusedError{Code: CodeNotPaired,
-			Text: fmt.Sprintf("the node %s (key %v) is not paired with %s", c.remote.Node, c.peer, c.local.Node),
-			Hint: fmt.Sprintf("make a join token on %s and start the other node with it", c.local.Node)}
-	}
 	m, err := c.receiveJoin(ctx)
 	if err != nil {
 		return err
@@ -63,4 +58,10 @@ func (c *Conn) receiveJoin(ctx context.Context) (*Join, error) {
 		return nil, err
 	}
 	return m.(*Join), nil
+}
+
+func notPaired(c *Conn) error {
+	return &RefusedError{Code: CodeNotPaired,
+		Text: fmt.Sprintf("the node %s (key %v) is not paired with %s", c.remote.Node, c.peer, c.local.Node),
+		Hint: fmt.Sprintf("make a join token on %s and start the other node with it", c.local.Node)}
 }

@@ -182,16 +182,20 @@ func (l *Listener) exchange(ctx context.Context, c *Conn) error {
 	if c.control, err = c.quic.AcceptStream(ctx); err != nil {
 		return translate(err)
 	}
-	// The answer goes out before the dialer's Hello is judged, so that both sides
-	// can say what is wrong.
-	if err := c.sendHello(ctx, l.o.Clock); err != nil {
-		return err
-	}
+	// A dialer that is to be refused gets no answer but that, so that its Dial fails
+	// and not what it does next.
 	if err := c.receiveHello(ctx, l.o.Clock); err != nil {
 		return err
 	}
+	known := l.known(c.peer)
+	if !known && !c.remote.Joining {
+		return notPaired(c)
+	}
+	if err := c.sendHello(ctx, l.o.Clock); err != nil {
+		return err
+	}
 	switch {
-	case !l.known(c.peer):
+	case !known:
 		return l.join(ctx, c)
 	case c.remote.Joining:
 		return c.rejoined(ctx)

@@ -115,13 +115,13 @@ func agree(local, peer *Hello) (uint32, error) {
 	if version >= max(local.MinVersion, peer.MinVersion) {
 		return version, nil
 	}
-	old := local
+	old, recent := local, peer
 	if peer.MaxVersion < local.MaxVersion {
-		old = peer
+		old, recent = peer, local
 	}
 	return 0, &RefusedError{Code: CodeVersion,
 		Text: fmt.Sprintf("%s speaks wire format %s (repld %s), %s speaks %s (repld %s); they have none in common",
-			local.Node, span(local), local.Software, peer.Node, span(peer), peer.Software),
+			old.Node, span(old), old.Software, recent.Node, span(recent), recent.Software),
 		Hint: fmt.Sprintf("upgrade repld on %s; of two nodes upgrade the standby first", old.Node)}
 }
 
