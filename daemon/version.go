@@ -3,6 +3,9 @@ package daemon
 import (
 	"runtime"
 	"runtime/debug"
+
+	"repld/journal"
+	"repld/wire"
 )
 
 // Version is the version of this software.
@@ -17,11 +20,15 @@ type Build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
+	// WireFormat is the newest version of the protocol that it speaks, DiskFormat
+	// that of the log and the catalog that it writes.
+	WireFormat int `json:"wire_format"`
+	DiskFormat int `json:"disk_format"`
 }
 
 // BuildInfo describes this binary.
 func BuildInfo() Build {
-	b := Build{Version: Version, Commit: commit, Go: runtime.Version()}
+	b := Build{Version: Version, Commit: commit, Go: runtime.Version(), WireFormat: wire.MaxVersion, DiskFormat: journal.FormatVersion}
 	info, ok := debug.ReadBuildInfo()
 	if b.Commit != "" || !ok {
 		return b

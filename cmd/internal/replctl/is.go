@@ -1,0 +1,41 @@
+package replctl
+
+import (
+	"github.com/spf13/cobra"
+
+	"repld/cmd/internal/cli"
+	"repld/control"
+)
+
+func (a *app) isCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "is WORD", Short: "test the role or the status, for scripts", Args: cli.Args("WORD"),
+		Long: `is prints nothing and exits with 0 if it is so, 1 if not, 3 if no daemon can be asked. The words
+production and standby test the role; any other word the status, for example down or production_alone.`,
+		ValidArgs: []string{
+			string(control.RoleProduction), string(control.RoleStandby), string(control.StatusDown),
+			string(control.StatusProductionAlone), string(control.StatusStandbyAsProduction), string(control.StatusProductionAsStandby),
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, err := a.client(ctx)
+			if err != nil {
+				return silent(control.ExitNoDaemon)
+			}
+			defer c.Close()
+			s, err := c.Status(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return silent(control.ExitInterrupted)
+			case err != nil:
+				return silent(control.ExitNoDaemon)
+			case !s.Is(args[0]):
+				return silent(control.ExitFailed)
+			}
+			return nil
+		},
+	}
+}
+
+// silent is an exit code without a message.
+func silent(code control.Exit) error { return &control.Error{Code: code} }
