@@ -1,0 +1,281 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"repld/change"
+	"repld/journal/catalog"
+	"repld/tree"
+	"repld/watch"
+)
+
+// Capturer captures the changes of a group's trees. Only [Capturer.Run] captures;
+// see the package comment.
+type Capturer struct {
+	opts Options
+	sink sink
+
+	readers []*tree.Reader // one a tree, used by Run only
+	cutter  *cutter
+	pool    *readerPool
+
+	dirty     watch.Set // not in a barrier yet
+	recent    watch.Set // in a barrier, last event younger than recentFor
+	hot       map[watch.Key]*hot
+	lastScan  time.Duration
+	oldest    time.Duration       // when what is dirty was first seen; 0 if nothing is
+	uncovered map[string]struct{} // could not be read, or can change unseen; "tree/path"
+	invisible []watch.Key
+	lookedAt  time.Duration // when invisible was found
+
+	rereadSince change.Time // after a reboot: files changed since are read again
+	rescanning  bool        // a periodic scan is in dirty
+	missed      int         // changes that only scans found
+	again       bool        // something changed that no event will tell: try at once
+
+	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
+
+	requests chan request
+	ended    chan struct{} // closed when Run returns
+
+	mu    sync.Mutex
+	state State
+}
+
+// request is a call of Barrier that waits for a cut at or after since.
+type request struct {
+	since time.Duration
+	reply chan reply
+}
+
+type reply struct {
+	id  change.BarrierID
+	err error
+}
+
+// New prepares capturing and cuts the log back to the catalog. The trees' roots
+// must be the directories that they were when the catalog was made, unless the
+// catalog is new.
+func New(o Options) (*Capturer, error) {
+	o = o.withDefaults()
+	c := &Capturer{
+		opts:      o,
+		sink:      sink{log: o.Log, catalog: o.Catalog, limit: o.JournalLimit},
+		cutter:    newCutter(),
+		hot:       map[watch.Key]*hot{},
+		uncovered: map[string]struct{}{},
+		requests:  make(chan request),
+		ended:     make(chan struct{}),
+	}
+	c.hold.Store(math.MaxUint64)
+	if err := restore(o.Log, o.Catalog); err != nil {
+		return nil, err
+	}
+	if err := c.adoptRoots(); err != nil {
+		return nil, err
+	}
+	return c, c.loadState()
+}
+
+// adoptRoots makes the trees' root nodes in a new catalog, and checks that they
+// are the same directories in an old one.
+func (c *Capturer) adoptRoots() error {
+	return c.opts.Catalog.Update(func(tx *catalog.Tx) error {
+		for i := range c.opts.Trees {
+			t := &c.opts.Trees[i]
+			id := t.Root.ID()
+			if known := string(tx.Get(stateRootID + t.Name)); known != "" && known != id {
+				return &tree.Error{
+					Op: "open", Path: t.Root.Path(), Err: tree.ErrRootReplaced,
+					Hint: fmt.Sprintf("the replicated tree was %s and is %s; mount the right file system, or start over with another --state", known, id),
+				}
+			}
+			if err := tx.Put(stateRootID+t.Name, []byte(id)); err != nil {
+				return err
+			}
+			if _, ok := tx.Lookup(change.GroupNode, t.Name); ok {
+				continue
+			}
+			if err := c.makeRoot(tx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Capturer) makeRoot(tx *catalog.Tx, t *Tree) error {
+	rd := t.Root.NewReader()
+	defer rd.Close()
+	st, err := rd.Lstat("")
+	if err != nil {
+		return err
+	}
+	meta, err := rd.Meta("", &st)
+	if err != nil {
+		return err
+	}
+	node := tx.NewNode()
+	if err := tx.Apply(&change.Put{Node: node, Kind: change.KindDir, Meta: meta}); err != nil {
+		return err
+	}
+	if err := tx.Apply(&change.Link{Parent: change.GroupNode, Name: t.Name, Node: node}); err != nil {
+		return err
+	}
+	return tx.SetLocal(node, catalog.LocalOf(node, &st, c.opts.Clock.Now()))
+}
+
+// loadState reads what former runs left.
+func (c *Capturer) loadState() error {
+	return c.opts.Catalog.View(func(tx *catalog.Tx) error {
+		c.sink.logging = string(tx.Get(stateScanned)) == "1"
+		for b := range tx.Barriers() {
+			c.state.Newest, c.state.HasBarrier = b.Barrier, true
+			if boot := string(tx.Get(stateBootID)); boot != c.opts.BootID {
+				c.rereadSince = change.TimeOf(b.CutAt.Add(-time.Minute))
+			}
+			break
+		}
+		c.state.Scanned = c.sink.logging
+		return nil
+	})
+}
+
+// Run captures until ctx ends, or until an error that no retry mends.
+func (c *Capturer) Run(ctx context.Context) error {
+	for i := range c.opts.Trees {
+		rd := c.opts.Trees[i].Root.NewReader()
+		defer rd.Close()
+		c.readers = append(c.readers, rd)
+	}
+	c.pool = newReaderPool(c.opts.Trees, runtime.GOMAXPROCS(0))
+	defer c.pool.close()
+	defer c.sink.abandon()
+	defer close(c.ended)
+
+	c.lastScan = c.opts.Clock.Mono()
+	ticker := time.NewTicker(c.opts.Every)
+	defer ticker.Stop()
+	var waiting []request
+	for {
+		if err := c.step(ctx, &waiting); err != nil {
+			for _, w := range waiting {
+				w.reply <- reply{err: err}
+			}
+			return err
+		}
+		retry := (<-chan time.Time)(nil)
+		if len(waiting) > 0 {
+			retry = time.After(min(c.opts.Every, 50*time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+			for _, w := range waiting {
+				w.reply <- reply{err: ErrStopped}
+			}
+			return ctx.Err()
+		case req := <-c.requests:
+			waiting = append(waiting, req)
+		case <-ticker.C:
+		case <-retry:
+		}
+	}
+}
+
+// step drains, cuts a barrier if something changed, and answers who waits.
+func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
+	c.rescanIfDue()
+	at, accepted, err := c.attempt(ctx, len(*waiting) > 0)
+	for err == nil && c.again {
+		c.again = false
+		at, accepted, err = c.attempt(ctx, len(*waiting) > 0)
+	}
+	var refused *tree.Error
+	switch {
+	case errors.As(err, &refused) && errors.Is(err, tree.ErrRootReplaced):
+		c.halt(refused)
+		return nil
+	case err != nil:
+		return err
+	}
+	c.judgeLateness()
+	if !accepted {
+		return nil
+	}
+	kept := (*waiting)[:0]
+	for _, w := range *waiting {
+		if w.since > at {
+			kept = append(kept, w)
+			continue
+		}
+		w.reply <- reply{id: c.State().Newest.ID}
+	}
+	*waiting = kept
+	return nil
+}
+
+// Barrier returns the id of a barrier that holds everything done before the call.
+// It cuts one if anything changed since the newest.
+func (c *Capturer) Barrier(ctx context.Context) (change.BarrierID, error) {
+	req := request{since: c.opts.Clock.Mono(), reply: make(chan reply, 1)}
+	select {
+	case c.requests <- req:
+	case <-ctx.Done():
+		return change.BarrierID{}, ctx.Err()
+	case <-c.ended:
+		return change.BarrierID{}, ErrStopped
+	}
+	select {
+	case r := <-req.reply:
+		return r.id, r.err
+	case <-ctx.Done():
+		return change.BarrierID{}, ctx.Err()
+	}
+}
+
+// Shippable returns the log offset beyond which nothing may be sent yet.
+func (c *Capturer) Shippable() uint64 { return c.hold.Load() }
+
+// rescanIfDue makes everything dirty from time to time: what no event told is
+// found then.
+func (c *Capturer) rescanIfDue() {
+	now := c.opts.Clock.Mono()
+	if now-c.lastScan < c.opts.RescanEvery {
+		return
+	}
+	c.lastScan, c.rescanning = now, true
+	for i := range c.opts.Trees {
+		c.dirty.Add(watch.Key{Tree: i}, watch.Subtree, now)
+	}
+}
+
+func (t *Tree) appendOnly(key watch.Key) bool {
+	return t.AppendOnly != nil && key.Name != "" && t.AppendOnly(change.Join(key.Dir, key.Name))
+}
+
+// replicated reports whether the object at path is one that is copied.
+func (c *Capturer) replicated(t int, path string, st *change.Stat) bool {
+	tr := &c.opts.Trees[t]
+	if st.Kind == 0 || tr.Skip != nil && tr.Skip(path) {
+		return false
+	}
+	dir, name := change.Split(path)
+	return !tree.SkipShm(name, func(beside string) bool {
+		_, err := c.readers[t].Lstat(change.Join(dir, beside))
+		return err == nil
+	})
+}
+
+// unreadable reports whether err says that an object can't be read, now or ever,
+// while the rest of the tree can.
+func unreadable(err error) bool {
+	return errors.Is(err, os.ErrPermission) || isIO(err)
+}

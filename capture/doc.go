@@ -1,0 +1,69 @@
+// Package capture turns a dirty set into log records and cuts barriers. It is
+// step 2 of 6 on the data's way: watch → capture → chunker → journal → ship →
+// apply.
+//
+// # Invariant
+//
+// A barrier is a consistent cut at an instant t*: every object's captured version
+// is its version at t*, system calls in flight at t* excepted. So a barrier that
+// holds a write holds every write that completed before that one was issued.
+//
+// # The cut
+//
+// An attempt is a sequence of rounds. A round takes
+//
+//	D = what the last round found changed
+//	    ∪ all whose last event is younger than two seconds
+//	    ∪ drain to the kernel's EAGAIN            (that instant is t*)
+//
+// and captures D in batches, the most recently changed objects first. A batch is
+//
+//	S1 = stat of each object; read it; read its directory's metadata
+//	S2 = stat of each object
+//	E  = drain
+//
+// An object of the batch stands if S1 = S2 and no event since t* concerns it.
+// An event that comes after its batch doesn't matter: it happened after t* and
+// after the object was read, so what was read is the version of t*. That is why
+// small batches, hottest first, converge where one large window doesn't.
+// Objects outside D had no completed change between their last capture and t*.
+// The cut is accepted if every object of D stands and no drain of the round added
+// a watch; otherwise the next round, with a t* of its own, captures what did not
+// stand and what the drains brought.
+//
+// The two seconds cover a write that another process saw, and acted upon, before
+// the writer's call returned and its event was queued: its time stamp changes
+// before its data can be seen, so a fresh stat of recently changed objects finds
+// it. An object of D without a new event whose stat is the captured one is not
+// read again.
+//
+// After [Options.MaxRounds] rounds an attempt ends without a barrier. What was
+// captured stays in the log and streams on, so that the barrier is cheap once the
+// hot file rests; a file whose reading takes longer than the gaps between its
+// writes is tried ever more rarely until it rests, and health names it.
+//
+// Large subtrees (the first scan, a periodic rescan) are not part of a cut: they
+// are captured as they are met, and the round after them takes what changed
+// meanwhile.
+//
+// # What is written where
+//
+// Records are appended to the log and applied to the catalog in one order. A
+// commit syncs the log first and the catalog second, so that after a crash the
+// catalog is never ahead of the log; [New] cuts the log back to the catalog. The
+// first scan of a tree writes the catalog only: a standby gets it as a base, and
+// seeding needs no journal of the tree's size. A chunk that the catalog knows
+// carries no data. Above the journal's limit chunks carry no data either: the
+// standby asks for them by digest.
+//
+// # Concurrency
+//
+// [Capturer.Run] is the only writer of the log and the catalog of a primary. The
+// other methods may be called from anywhere.
+//
+// # What it does not promise
+//
+// Writes through shared writable mappings and by libaio are not seen; such files
+// are found by looking at the processes of this machine and named in the
+// certificate as uncovered. Files declared append-only are taken as a prefix.
+package capture

@@ -1,0 +1,73 @@
+package capture
+
+import (
+	"log/slog"
+	"time"
+
+	"repld/change"
+	"repld/health"
+	"repld/journal"
+	"repld/journal/catalog"
+	"repld/tree"
+	"repld/watch"
+)
+
+// Tree is one tree of the group.
+type Tree struct {
+	Name string
+	Root *tree.Root
+	// Skip says which paths are not replicated; nil means none.
+	Skip func(path string) bool
+	// AppendOnly says which files only ever grow at their end. They are taken as
+	// a prefix, and growing doesn't disturb a cut; nil means none.
+	AppendOnly func(path string) bool
+}
+
+// Options configures a [Capturer].
+type Options struct {
+	Group   string
+	Trees   []Tree
+	Watcher watch.Watcher // of the same trees in the same order
+	Log     *journal.Log
+	Catalog *catalog.Catalog
+	Epoch   change.Epoch
+	Clock   change.Clock
+	Board   *health.Board
+	Logger  *slog.Logger
+
+	// BootID tells this boot of the machine from others (random/boot_id of
+	// proc(5)). After another boot, files that changed within a minute before the
+	// last barrier are read again: a power loss can keep an inode and lose its data.
+	BootID string
+
+	Every       time.Duration // a barrier is due this long after the last if something changed; 0 means 1 s
+	LateAfter   time.Duration // without a barrier for this long it is late; 0 means 10 s
+	RescanEvery time.Duration // full rescan for what no event told; 0 means 1 h
+	MaxRounds   int           // of one attempt; 0 means 8
+
+	// JournalLimit bounds the log's bytes on disk; 0 means 8 GiB.
+	JournalLimit int64
+	// Invisible lists files that can change without an event at the moment; nil
+	// means none. It is asked at most every InvisibleEvery (0 means 5 s).
+	Invisible      func() ([]watch.Key, error)
+	InvisibleEvery time.Duration
+	// OnBarrier is called after each barrier that is durable, from Run; nil means no call.
+	OnBarrier func(change.Barrier)
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Every, time.Second)
+	setDefault(&o.LateAfter, 10*time.Second)
+	setDefault(&o.RescanEvery, time.Hour)
+	setDefault(&o.MaxRounds, 8)
+	setDefault(&o.JournalLimit, 8<<30)
+	setDefault(&o.InvisibleEvery, 5*time.Second)
+	return o
+}
+
+func setDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}

@@ -1,0 +1,175 @@
+package capture
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/tree"
+	"repld/watch"
+)
+
+// readAhead bounds how many small files are read ahead of the one whose records
+// are written, and with [smallFile] the memory for it: 32 MiB.
+const (
+	readAhead = 128
+	smallFile = 256 << 10
+)
+
+// reading is a file's content on its way from the disk to the log.
+type reading struct {
+	glimpse
+	empty  bool // no former content
+	pieces []piece
+	err    error
+	done   chan struct{} // closed when pieces and err are set; nil for a file that is read in place
+}
+
+// readers reads small files in parallel. Its jobs are taken in order by
+// round.settle, so that records stand in the order of the objects.
+type readerPool struct {
+	jobs chan *reading
+	wg   sync.WaitGroup
+}
+
+func newReaderPool(trees []Tree, workers int) *readerPool {
+	p := &readerPool{jobs: make(chan *reading, readAhead)}
+	for range workers {
+		p.wg.Go(func() { p.work(trees) })
+	}
+	return p
+}
+
+func (p *readerPool) work(trees []Tree) {
+	cutter := newCutter()
+	readers := make([]*tree.Reader, len(trees))
+	for i := range trees {
+		readers[i] = trees[i].Root.NewReader()
+		defer readers[i].Close()
+	}
+	var path string
+	for job := range p.jobs {
+		// Directories may have moved since the last batch; within one, the cache
+		// is right or the batch is taken again.
+		if dir, _ := change.Split(job.path); dir != path {
+			readers[job.key.Tree].Flush()
+			path = dir
+		}
+		job.pieces, job.err = readSmall(cutter, readers[job.key.Tree], job.path, job.stat.Size)
+		close(job.done)
+	}
+}
+
+func (p *readerPool) close() {
+	close(p.jobs)
+	p.wg.Wait()
+}
+
+func readSmall(c *cutter, rd *tree.Reader, path string, size uint64) ([]piece, error) {
+	f, err := rd.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var pieces []piece
+	err = c.cut(f, size, func(p piece) error {
+		p.data = slices.Clone(p.data)
+		pieces = append(pieces, p)
+		return nil
+	})
+	return pieces, err
+}
+
+// read captures the content of a file: a small one in the background, a large one
+// at once.
+func (r *round) read(g glimpse, empty bool) error {
+	r.batchRead += g.stat.Size
+	job := &reading{glimpse: g, empty: empty}
+	if g.stat.Size <= smallFile && g.stat.Size > 0 {
+		job.done = make(chan struct{})
+		r.pool.jobs <- job
+	}
+	r.reads = append(r.reads, job)
+	if job.done == nil {
+		return r.settleReads()
+	}
+	for len(r.reads) >= readAhead {
+		if err := r.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleReads writes the records of all content that is being read.
+func (r *round) settleReads() error {
+	for len(r.reads) > 0 {
+		if err := r.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle writes the records of the oldest content that is being read.
+func (r *round) settle() error {
+	job := r.reads[0]
+	r.reads = r.reads[1:]
+	start := r.opts.Clock.Mono()
+	err := r.write(job)
+	r.readCost[job.key] += r.opts.Clock.Mono() - start
+	switch {
+	case errors.Is(err, errChanged), tree.Vanished(err):
+		r.retry(job.key, watch.Entry|watch.Content|watch.Meta)
+		return nil
+	case err != nil && unreadable(err):
+		return r.unreadable(job.key, job.path, err)
+	}
+	return err
+}
+
+func (r *round) write(job *reading) error {
+	s := newSplicer(&r.sink, job.node, job.empty)
+	if job.done != nil {
+		<-job.done
+		if job.err != nil {
+			return job.err
+		}
+		for _, p := range job.pieces {
+			if err := s.push(p); err != nil {
+				return err
+			}
+		}
+	} else if err := r.stream(job, s); err != nil {
+		return err
+	}
+	if err := s.done(); err != nil {
+		return err
+	}
+	if s.wrote {
+		r.changed++
+	}
+	return nil
+}
+
+// stream reads a large file straight into the log.
+func (r *round) stream(job *reading, s *splicer) error {
+	if job.stat.Size == 0 {
+		return nil
+	}
+	f, err := r.readers[job.key.Tree].OpenFile(job.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return r.cutter.cut(f, job.stat.Size, s.push)
+}
+
+// hot is a file that keeps changing while it is read.
+type hot struct {
+	fails int
+	cost  time.Duration // of reading it once
+	until time.Duration // monotonic; not tried before, unless it rests
+}

@@ -1,0 +1,116 @@
+package capture
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"repld/change"
+	"repld/watch"
+)
+
+// seal ends the cut that r stands at: with a barrier if it changed anything, else
+// by confirming the newest.
+func (c *Capturer) seal(r *round) error {
+	if !c.sink.logging {
+		return c.endScan()
+	}
+	changed, err := c.dirtySinceBarrier(r)
+	if err != nil {
+		return err
+	}
+	if !changed {
+		if err := c.sink.commit(); err != nil {
+			return err
+		}
+		c.confirm(r.sync)
+		return nil
+	}
+	barrier, err := c.writeBarrier(r)
+	if err != nil {
+		return err
+	}
+	if err := c.sink.commit(); err != nil {
+		return err
+	}
+	c.hold.Store(math.MaxUint64)
+	clear(c.hot)
+	c.mu.Lock()
+	c.state.Newest, c.state.HasBarrier = *barrier, true
+	c.mu.Unlock()
+	c.confirm(r.sync)
+	if c.opts.OnBarrier != nil {
+		c.opts.OnBarrier(*barrier)
+	}
+	return nil
+}
+
+// dirtySinceBarrier reports whether records that change the tree follow the newest
+// barrier, from this round or from earlier ones.
+func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
+	state := c.State()
+	if r.changed > 0 || !state.HasBarrier {
+		return true, nil
+	}
+	stored, ok, err := r.tx.Barrier(state.Newest.ID)
+	if err != nil {
+		return false, err
+	}
+	return !ok || c.opts.Log.End().Offset > stored.End.Offset, nil
+}
+
+func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
+	if err := r.tx.Collect(); err != nil {
+		return nil, err
+	}
+	tree, portable, files, bytes, err := r.tx.Seal()
+	if err != nil {
+		return nil, err
+	}
+	id := change.BarrierID{Epoch: c.opts.Epoch, Seq: 1}
+	if newest := c.State().Newest.ID; newest.Epoch == id.Epoch {
+		id.Seq = newest.Seq + 1
+	}
+	barrier := &change.Barrier{
+		Certificate: change.Certificate{
+			ID: id, CutAt: r.sync.Wall.UTC(), Tree: tree, Portable: portable, Files: files, Bytes: bytes,
+			Rung: change.RungOptimistic, Uncovered: slices.Sorted(maps.Keys(c.uncovered)),
+		},
+		Chain: c.opts.Log.End().Chain,
+	}
+	if !r.sync.Exact {
+		barrier.Rung = change.RungPolled
+	}
+	c.hold.Store(c.opts.Log.End().Offset)
+	if _, err := c.opts.Log.Append(barrier); err != nil {
+		return nil, err
+	}
+	if err := r.tx.Put(stateBootID, []byte(c.opts.BootID)); err != nil {
+		return nil, err
+	}
+	if err := r.tx.AddBarrier(*barrier, c.opts.Log.End(), barrierCut); err != nil {
+		return nil, err
+	}
+	return barrier, r.tx.PruneBarriers(keepBarriers)
+}
+
+// endScan ends the first scan: from here on the log is written, and the first
+// barrier comes from the next attempt.
+func (c *Capturer) endScan() error {
+	if err := c.sink.tx.Put(stateScanned, []byte("1")); err != nil {
+		return err
+	}
+	if err := c.sink.commit(); err != nil {
+		return err
+	}
+	c.sink.logging = true
+	c.rereadSince = change.Time{}
+	c.mu.Lock()
+	c.state.Scanned = true
+	c.mu.Unlock()
+	for i := range c.opts.Trees {
+		c.dirty.Add(watch.Key{Tree: i}, watch.Meta, c.opts.Clock.Mono())
+	}
+	c.again = true
+	return nil
+}

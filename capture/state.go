@@ -1,0 +1,119 @@
+package capture
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"repld/change"
+	"repld/health"
+	"repld/journal/catalog"
+	"repld/tree"
+	"repld/watch"
+)
+
+// keepBarriers bounds how many certificates the catalog keeps.
+const keepBarriers = 10_000
+
+const barrierCut = catalog.BarrierCut
+
+// State is what is known of a group's capturing.
+type State struct {
+	Newest     change.Barrier
+	HasBarrier bool
+	// Scanned says that the first scan is complete; before, there is nothing to send.
+	Scanned bool
+	// ConfirmedAt is the monotonic time at which everything captured was proven to
+	// be in the newest barrier; ConfirmedWall the same by the wall clock.
+	ConfirmedAt   time.Duration
+	ConfirmedWall time.Time
+	// Oldest is the monotonic time of the oldest change that is in no barrier;
+	// Pending counts the objects concerned.
+	Oldest  time.Duration
+	Pending int
+	// Uncovered lists what can change without being seen or can't be read.
+	Uncovered []string
+	// Halted says why nothing is captured, nil normally.
+	Halted error
+	// Sent counts chunks and bytes written to the log since the start.
+	Chunks, Deduplicated, RawBytes, StoredBytes uint64
+}
+
+// State returns the current state.
+func (c *Capturer) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// publishPending makes what is dirty visible to State.
+func (c *Capturer) publishPending() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.Pending, c.state.Oldest = c.dirty.Len(), c.oldest
+	c.state.Chunks, c.state.Deduplicated = c.sink.chunks, c.sink.deduplicated
+	c.state.RawBytes, c.state.StoredBytes = c.sink.rawBytes, c.sink.storedBytes
+}
+
+// confirm notes that the newest barrier holds everything up to sync.
+func (c *Capturer) confirm(sync watch.Sync) {
+	c.mu.Lock()
+	c.state.ConfirmedAt, c.state.ConfirmedWall = sync.At, sync.Wall
+	c.state.Halted = nil
+	c.mu.Unlock()
+	if c.oldest = 0; c.dirty.Len() > 0 {
+		c.oldest = sync.At
+	}
+	c.publishPending()
+}
+
+// judgeLateness raises barrier-late when changes wait too long for a barrier, and
+// names what they wait for.
+func (c *Capturer) judgeLateness() {
+	state := c.State()
+	now := c.opts.Clock.Mono()
+	if !state.Scanned || state.Pending == 0 || now-state.Oldest < c.opts.LateAfter {
+		c.resolve(health.BarrierLate)
+		return
+	}
+	text := fmt.Sprintf("no barrier for %.0f s; the limit is %.0f s", (now - state.Oldest).Seconds(), c.opts.LateAfter.Seconds())
+	if names := c.hotNames(3); len(names) > 0 {
+		text += "; written without pause: " + strings.Join(names, ", ")
+	}
+	c.raise(health.BarrierLate, text)
+}
+
+// journalFull reports, and raises, that the log is at its limit: nothing is
+// captured until the standby has taken some of it, and what is dirty is remembered.
+func (c *Capturer) journalFull() bool {
+	bytes := c.opts.Log.Bytes()
+	if bytes < c.opts.JournalLimit || !c.sink.logging {
+		c.resolve(health.JournalFull)
+		return false
+	}
+	c.raise(health.JournalFull, fmt.Sprintf("the journal holds %d bytes; the limit is %d: changes are remembered by name until the standby catches up", bytes, c.opts.JournalLimit))
+	return true
+}
+
+// halt stops capturing until the tree's root is back.
+func (c *Capturer) halt(err *tree.Error) {
+	c.mu.Lock()
+	c.state.Halted = err
+	c.mu.Unlock()
+	c.raise(health.GuardHalted, err.Error())
+}
+
+func (c *Capturer) raise(code health.Code, text string) {
+	c.opts.Board.Raise(health.Condition{Code: code, Group: c.opts.Group, Text: text})
+}
+
+func (c *Capturer) resolve(code health.Code) { c.opts.Board.Resolve(code, c.opts.Group, "") }
+
+// reportMissed counts what a periodic scan found that no event had told.
+func (c *Capturer) reportMissed(r *round) {
+	if r.missed == 0 {
+		return
+	}
+	c.missed += r.missed
+	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %d changes that no event had told", c.missed))
+}

@@ -1,0 +1,151 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"repld/change"
+	"repld/journal"
+	"repld/wire"
+)
+
+// fetchStreams bounds the fetch streams that are kept open.
+const fetchStreams = 8
+
+// Fetcher gets chunks from the primary by digest. It outlives sessions: while
+// there is none, calls wait.
+type Fetcher struct {
+	group string
+
+	mu   sync.Mutex
+	conn *wire.Conn
+	came chan struct{}     // closed when conn is set
+	idle chan *wire.Stream // of conn
+
+	chunks, bytes atomic.Uint64
+}
+
+// NewFetcher returns a fetcher without a session.
+func NewFetcher(group string) *Fetcher {
+	return &Fetcher{group: group, came: make(chan struct{})}
+}
+
+// Received returns how many chunks were fetched, and their bytes as received.
+func (f *Fetcher) Received() (chunks, bytes uint64) { return f.chunks.Load(), f.bytes.Load() }
+
+func (f *Fetcher) attach(conn *wire.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		close(f.came)
+	}
+	f.conn, f.idle = conn, make(chan *wire.Stream, fetchStreams)
+}
+
+func (f *Fetcher) detach(conn *wire.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == conn {
+		f.conn, f.idle, f.came = nil, nil, make(chan struct{})
+	}
+}
+
+// stream returns a fetch stream of the present session, and where it goes back.
+func (f *Fetcher) stream(ctx context.Context) (*wire.Stream, chan *wire.Stream, error) {
+	for {
+		f.mu.Lock()
+		conn, idle, came := f.conn, f.idle, f.came
+		f.mu.Unlock()
+		if conn == nil {
+			select {
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			case <-came:
+				continue
+			}
+		}
+		select {
+		case s := <-idle:
+			return s, idle, nil
+		default:
+		}
+		s, err := conn.OpenStream(ctx, &wire.FetchStream{Group: f.group})
+		return s, idle, err
+	}
+}
+
+// Fetch asks for chunks; each gets every one of them once, with its data checked
+// against the digest, or nil if the primary no longer has it. The data is valid
+// until each returns.
+func (f *Fetcher) Fetch(ctx context.Context, digests []change.Digest, each func(change.Digest, []byte) error) error {
+	s, idle, err := f.stream(ctx)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, s.Cancel)
+	defer stop()
+	if err := f.fetch(s, digests, each); err != nil {
+		s.Cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("fetch chunks from the primary: %w", err)
+	}
+	if !stop() {
+		return ctx.Err()
+	}
+	select {
+	case idle <- s:
+	default:
+		s.Cancel()
+	}
+	return nil
+}
+
+func (f *Fetcher) fetch(s *wire.Stream, digests []change.Digest, each func(change.Digest, []byte) error) error {
+	if err := s.Send(&wire.FetchRequest{Digests: digests}); err != nil {
+		return err
+	}
+	var encoded, data []byte
+	for range digests {
+		msg, err := s.Receive()
+		if err != nil {
+			return err
+		}
+		m, ok := msg.(*wire.FetchedChunk)
+		if !ok {
+			return fmt.Errorf("the primary answered with %v", msg.Type())
+		}
+		if m.Gone {
+			if err := each(m.Digest, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		encoded = append(encoded[:0], make([]byte, m.Length)...)
+		if _, err := io.ReadFull(s, encoded); err != nil {
+			return err
+		}
+		f.chunks.Add(1)
+		f.bytes.Add(uint64(len(encoded)))
+		chunk := change.Chunk{Digest: m.Digest, Codec: m.Codec, RawLen: m.RawLength, Data: encoded}
+		if data, err = journal.DecodeChunk(data[:0], &chunk); err != nil {
+			return errors.Join(errors.New("the primary sent a damaged chunk"), err)
+		}
+		if err := each(m.Digest, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// current returns the present session's connection, nil if there is none.
+func (f *Fetcher) current() *wire.Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conn
+}

@@ -1,0 +1,348 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/journal"
+	"repld/wire"
+)
+
+// Applier is what the receiver needs of the group's applying.
+type Applier interface {
+	// Base returns the log position from which the applier goes on, false if it
+	// needs a seed.
+	Base() (change.LogPosition, bool)
+	// Seed imports a base and stages what it needs; the log goes on at the
+	// manifest's position. It returns when the base is staged, or with the error
+	// that broke it; it can be called again with a newer manifest then.
+	Seed(ctx context.Context, m *Manifest) error
+	// Notify says that a barrier is durable in the log.
+	Notify()
+	// Progress returns what is to be reported to the primary, but for Durable and
+	// Received.
+	Progress() wire.Progress
+}
+
+// ReceiverOptions configures a [Receiver].
+type ReceiverOptions struct {
+	Group   string
+	Log     *journal.Log
+	Applier Applier
+	Fetcher *Fetcher // gets the session's connection
+	Clock   change.Clock
+	Logger  *slog.Logger
+
+	// JournalLimit bounds the log's bytes on disk, as far as applying can free
+	// any; 0 means 8 GiB.
+	JournalLimit  int64
+	ProgressEvery time.Duration // without news; 0 means 1 s
+	// OnHeartbeat is called with what the primary says; nil means no call.
+	OnHeartbeat func(wire.Heartbeat)
+	// Verify re-reads this node's trees for the peer; nil refuses.
+	Verify VerifyFunc
+}
+
+// Receiver receives a group's log, one session at a time.
+type Receiver struct {
+	opts ReceiverOptions
+	news chan struct{} // capacity 1: Progress changed
+
+	mu       sync.Mutex
+	received change.Barrier // newest that is durable
+	seeing   uint64         // the log was looked through for barriers up to here
+
+	calls calls
+}
+
+// NewReceiver returns a receiver.
+func NewReceiver(o ReceiverOptions) *Receiver {
+	if o.JournalLimit == 0 {
+		o.JournalLimit = 8 << 30
+	}
+	if o.ProgressEvery == 0 {
+		o.ProgressEvery = time.Second
+	}
+	return &Receiver{opts: o, news: make(chan struct{}, 1)}
+}
+
+// Notify says that there is something new to report: a barrier was applied.
+func (r *Receiver) Notify() {
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// Received returns the newest barrier that is durable in the log, false if none
+// came since the start.
+func (r *Receiver) Received() (change.Barrier, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.received, !r.received.ID.IsZero()
+}
+
+// Serve runs a session over conn until it ends, and says why it did.
+func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
+	g, ctx := errgroup.WithContext(ctx)
+	defer r.calls.hangUp()
+	session := &receiving{Receiver: r, conn: conn, ready: make(chan struct{}), arrived: make(chan struct{}, 1)}
+	r.opts.Fetcher.attach(conn)
+	defer r.opts.Fetcher.detach(conn)
+	g.Go(func() error { return session.receive(ctx, g) })
+	g.Go(func() error { return session.accept(ctx, g) })
+	g.Go(func() error { return session.sync(ctx) })
+	g.Go(func() error { return session.report(ctx) })
+	g.Go(func() error { return session.resume(ctx, true) })
+	return g.Wait()
+}
+
+// receiving is one session of a receiver.
+type receiving struct {
+	*Receiver
+	conn    *wire.Conn
+	ready   chan struct{} // closed once the log may be appended to
+	arrived chan struct{} // capacity 1: the log grew
+	order   order
+}
+
+// resume says what this node has. With base unset it asks for a base whatever it
+// has.
+func (s *receiving) resume(ctx context.Context, base bool) error {
+	msg := &wire.Resume{Group: s.opts.Group, Position: s.opts.Log.End(), Applied: s.opts.Applier.Progress().Applied}
+	msg.HasBase = base && s.continues()
+	return s.conn.Send(ctx, msg)
+}
+
+// continues reports whether the log goes on where the applier stands.
+func (s *receiving) continues() bool {
+	at, ok := s.opts.Applier.Base()
+	if !ok || at.Offset < s.opts.Log.Start() || at.Offset > s.opts.Log.End().Offset {
+		return false
+	}
+	here, err := s.opts.Log.PositionAt(at.Offset)
+	return err == nil && here.Chain == at.Chain
+}
+
+// receive handles the control stream.
+func (s *receiving) receive(ctx context.Context, g *errgroup.Group) error {
+	for {
+		msg, err := s.conn.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *wire.ResumeReply:
+			if err := s.resumed(ctx, g, m); err != nil {
+				return err
+			}
+		case *wire.Heartbeat:
+			if s.opts.OnHeartbeat != nil {
+				s.opts.OnHeartbeat(*m)
+			}
+		case *wire.BarrierReply:
+			go s.calls.deliver(m.Call, m)
+		case *wire.VerifyRequest:
+			go answerVerify(ctx, s.conn, s.opts.Verify, m)
+		case *wire.VerifyReport:
+			s.calls.deliver(m.Call, m)
+		default:
+			return fmt.Errorf("the primary sent %v, which only a standby sends", msg.Type())
+		}
+	}
+}
+
+// resumed goes on as the primary said.
+func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.ResumeReply) error {
+	if m.Action == wire.ResumeBase {
+		g.Go(func() error { return s.seed(ctx) })
+		return nil
+	}
+	at, _ := s.opts.Applier.Base()
+	here, err := s.opts.Log.PositionAt(m.Position.Offset)
+	if err != nil || here.Chain != m.Position.Chain || m.Position.Offset < at.Offset {
+		// Both histories are the same up to a place that was applied over already.
+		s.opts.Logger.Warn("the logs have parted before what was applied: a base is needed", "group", s.opts.Group, "offset", m.Position.Offset)
+		return s.resume(ctx, false)
+	}
+	if err := s.opts.Log.TruncateTo(m.Position.Offset); err != nil {
+		return err
+	}
+	return s.open(m.Position.Offset)
+}
+
+// open lets the log be appended to from offset on.
+func (s *receiving) open(offset uint64) error {
+	s.mu.Lock()
+	s.seeing = s.opts.Log.Start()
+	if at, ok := s.opts.Applier.Base(); ok {
+		s.seeing = max(s.seeing, at.Offset)
+	}
+	s.mu.Unlock()
+	s.order.start(offset)
+	close(s.ready)
+	s.wake()
+	return nil
+}
+
+// seed takes a base; the log goes on behind it while it is being staged.
+func (s *receiving) seed(ctx context.Context) error {
+	m, err := openManifest(ctx, s.conn, s.opts.Group)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	if err := s.opts.Log.Reset(m.Position); err != nil {
+		return err
+	}
+	if err := s.open(m.Position.Offset); err != nil {
+		return err
+	}
+	return s.opts.Applier.Seed(ctx, m)
+}
+
+// accept takes the log streams that the primary opens.
+func (s *receiving) accept(ctx context.Context, g *errgroup.Group) error {
+	for {
+		header, stream, err := s.conn.AcceptStream(ctx)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			defer stream.Cancel()
+			if _, ok := header.(*wire.LogStream); !ok {
+				return fmt.Errorf("the primary opened a stream for %v", header.Type())
+			}
+			select {
+			case <-s.ready:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			return s.receiveBlocks(ctx, stream)
+		})
+	}
+}
+
+// receiveBlocks appends the blocks of one stream, each when its turn has come.
+func (s *receiving) receiveBlocks(ctx context.Context, stream *wire.Stream) error {
+	var incarnation change.IncarnationID
+	buf := make([]byte, wire.MaxBlock)
+	for {
+		msg, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *wire.Incarnation:
+			incarnation = m.Incarnation
+		case *wire.Block:
+			block := buf[:m.Length]
+			if _, err := io.ReadFull(stream, block); err != nil {
+				return fmt.Errorf("receive a block of the log: %w", err)
+			}
+			if err := s.append(ctx, m.Offset, block, incarnation); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("the primary sent %v on a log stream", msg.Type())
+		}
+	}
+}
+
+// append adds a block when everything before it is there.
+func (s *receiving) append(ctx context.Context, offset uint64, block []byte, incarnation change.IncarnationID) error {
+	if err := s.order.wait(ctx, offset); err != nil {
+		return err
+	}
+	if err := s.room(ctx); err != nil {
+		return err
+	}
+	if s.opts.Log.End().Incarnation != incarnation {
+		if err := s.opts.Log.SetIncarnation(incarnation); err != nil {
+			return err
+		}
+	}
+	if err := s.opts.Log.AppendRaw(offset, block); err != nil {
+		return err
+	}
+	s.order.start(offset + uint64(len(block)))
+	s.wake()
+	return nil
+}
+
+// room waits while the log is at its limit and applying can free some of it.
+func (s *receiving) room(ctx context.Context) error {
+	for s.opts.Log.Bytes() >= s.opts.JournalLimit {
+		received, ok := s.Received()
+		if !ok || received.ID.Compare(s.opts.Applier.Progress().Applied) <= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (s *receiving) wake() {
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// order makes blocks of several streams follow each other. It must be started
+// before it is waited for.
+type order struct {
+	mu   sync.Mutex
+	next uint64
+	turn chan struct{} // closed when next changes
+}
+
+// start makes offset the next one.
+func (o *order) start(offset uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.next = offset
+	if o.turn != nil {
+		close(o.turn)
+		o.turn = nil
+	}
+}
+
+// wait returns when offset is the next one.
+func (o *order) wait(ctx context.Context, offset uint64) error {
+	for {
+		o.mu.Lock()
+		next := o.next
+		if o.turn == nil {
+			o.turn = make(chan struct{})
+		}
+		turn := o.turn
+		o.mu.Unlock()
+		switch {
+		case next == offset:
+			return nil
+		case next > offset:
+			return fmt.Errorf("the primary sent the log at %d again; %d is next", offset, next)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-turn:
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/journal"
+	"repld/journal/catalog"
+	"repld/tree"
+	"repld/wire"
+)
+
+// Capture is what the sender needs of the group's capturing.
+type Capture interface {
+	// Shippable returns the log offset beyond which nothing may be sent yet: a
+	// barrier that the catalog doesn't hold.
+	Shippable() uint64
+	// Heartbeat returns what is to be said about the newest barrier.
+	Heartbeat() wire.Heartbeat
+	// Barrier cuts a barrier that holds everything done before the call.
+	Barrier(ctx context.Context) (change.BarrierID, error)
+}
+
+// Tree is one tree of the group, for reading chunks by digest.
+type Tree struct {
+	Name string
+	Root *tree.Root
+}
+
+// SenderOptions configures a [Sender].
+type SenderOptions struct {
+	Group   string
+	Trees   []Tree
+	Log     *journal.Log
+	Catalog *catalog.Catalog
+	Capture Capture
+	// Position returns the log position at which the catalog of a transaction stands.
+	Position func(*catalog.Tx) (change.LogPosition, error)
+	Logger   *slog.Logger
+
+	Streams        int           // parallel log streams; 0 means 4, at most wire.MaxStreams
+	HeartbeatEvery time.Duration // without news; 0 means 1 s
+	// OnProgress is called with what the standby reports; nil means no call.
+	OnProgress func(wire.Progress)
+	// Verify re-reads this node's trees for the peer; nil refuses.
+	Verify VerifyFunc
+}
+
+// Sender sends a group's log to a standby, one session at a time.
+type Sender struct {
+	opts SenderOptions
+	news chan struct{} // capacity 1: something became shippable, or the state changed
+
+	calls calls
+
+	chunksSent, bytesSent, bytesBefore atomic.Uint64
+}
+
+// NewSender returns a sender.
+func NewSender(o SenderOptions) *Sender {
+	if o.Streams == 0 {
+		o.Streams = 4
+	}
+	if o.HeartbeatEvery == 0 {
+		o.HeartbeatEvery = time.Second
+	}
+	return &Sender{opts: o, news: make(chan struct{}, 1)}
+}
+
+// Notify tells the sender that there may be something new to send.
+func (s *Sender) Notify() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// Fetched returns how many chunks were sent by digest, their bytes as sent and
+// before compression.
+func (s *Sender) Fetched() (chunks, sent, before uint64) {
+	return s.chunksSent.Load(), s.bytesSent.Load(), s.bytesBefore.Load()
+}
+
+// Serve runs a session over conn until it ends, and says why it did.
+func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
+	g, ctx := errgroup.WithContext(ctx)
+	session := &sending{Sender: s, conn: conn, starts: make(chan change.LogPosition, 1)}
+	defer s.calls.hangUp()
+	g.Go(func() error { return session.receive(ctx) })
+	g.Go(func() error { return session.accept(ctx, g) })
+	g.Go(func() error { return session.sendLog(ctx) })
+	g.Go(func() error { return session.sendHeartbeats(ctx) })
+	return g.Wait()
+}
+
+// sending is one session of a sender.
+type sending struct {
+	*Sender
+	conn   *wire.Conn
+	starts chan change.LogPosition // where the log is to be sent from
+	once   sync.Once
+}
+
+// receive handles the control stream.
+func (s *sending) receive(ctx context.Context) error {
+	for {
+		msg, err := s.conn.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *wire.Resume:
+			if err := s.resume(ctx, m); err != nil {
+				return err
+			}
+		case *wire.Progress:
+			if err := s.progress(m); err != nil {
+				return err
+			}
+		case *wire.BarrierRequest:
+			go s.answerBarrier(ctx, m)
+		case *wire.VerifyRequest:
+			go answerVerify(ctx, s.conn, s.opts.Verify, m)
+		case *wire.VerifyReport:
+			s.calls.deliver(m.Call, m)
+		default:
+			return fmt.Errorf("the standby sent %v, which only a primary sends", msg.Type())
+		}
+	}
+}
+
+// resume says where the log goes on, or that the standby needs a base.
+func (s *sending) resume(ctx context.Context, m *wire.Resume) error {
+	reply := &wire.ResumeReply{Group: s.opts.Group, Action: wire.ResumeBase}
+	at, ok, err := s.shared(m)
+	if err != nil {
+		return err
+	}
+	if ok {
+		reply.Action, reply.Position = wire.ResumeStream, at
+	}
+	s.opts.Logger.Info("session resumes", "group", s.opts.Group, "action", reply.Action.String(), "offset", reply.Position.Offset)
+	if err := s.conn.Send(ctx, reply); err != nil {
+		return err
+	}
+	if ok {
+		s.begin(at)
+	}
+	return nil
+}
+
+// shared returns the last position that both logs hold.
+func (s *sending) shared(m *wire.Resume) (change.LogPosition, bool, error) {
+	if !m.HasBase {
+		return change.LogPosition{}, false, nil
+	}
+	offset, ok := s.opts.Log.Common(m.Position)
+	if !ok {
+		return change.LogPosition{}, false, nil
+	}
+	at, err := s.opts.Log.PositionAt(offset)
+	if err != nil {
+		return change.LogPosition{}, false, err
+	}
+	if offset == m.Position.Offset && at.Chain != m.Position.Chain {
+		return change.LogPosition{}, false, nil
+	}
+	return at, true, nil
+}
+
+// begin lets the log flow. It happens once a session.
+func (s *sending) begin(at change.LogPosition) {
+	s.once.Do(func() { s.starts <- at })
+}
+
+// progress frees what the standby has applied.
+func (s *sending) progress(m *wire.Progress) error {
+	if s.opts.OnProgress != nil {
+		s.opts.OnProgress(*m)
+	}
+	if m.Applied.IsZero() {
+		return nil
+	}
+	return s.opts.Log.Free(min(m.AppliedOffset, s.opts.Log.Durable().Offset))
+}
+
+func (s *sending) answerBarrier(ctx context.Context, m *wire.BarrierRequest) {
+	reply := &wire.BarrierReply{Call: m.Call}
+	id, err := s.opts.Capture.Barrier(ctx)
+	if err != nil {
+		reply.Error = refusal(err)
+	} else {
+		reply.Barrier = id
+	}
+	s.conn.Send(ctx, reply) // a broken connection ends the session elsewhere
+}
+
+// accept serves the streams that the standby opens.
+func (s *sending) accept(ctx context.Context, g *errgroup.Group) error {
+	for {
+		header, stream, err := s.conn.AcceptStream(ctx)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			defer stream.Cancel()
+			var err error
+			switch header.(type) {
+			case *wire.FetchStream:
+				err = s.serveChunks(ctx, stream)
+			case *wire.ManifestStream:
+				err = s.serveManifest(ctx, stream)
+			default:
+				err = fmt.Errorf("the standby opened a stream for %v", header.Type())
+			}
+			if err != nil && ctx.Err() == nil && !errors.Is(err, wire.ErrCanceled) {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+// sendHeartbeats tells of news at once, and of none from time to time.
+func (s *sending) sendHeartbeats(ctx context.Context) error {
+	ticker := time.NewTicker(s.opts.HeartbeatEvery / 4)
+	defer ticker.Stop()
+	var last wire.Heartbeat
+	var quiet int
+	for {
+		beat := s.opts.Capture.Heartbeat()
+		quiet++
+		if quiet >= 4 || beat.Captured != last.Captured || (beat.PendingFiles > 0) != (last.PendingFiles > 0) {
+			if err := s.conn.Send(ctx, &beat); err != nil {
+				return err
+			}
+			last, quiet = beat, 0
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
