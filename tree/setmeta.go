@@ -17,9 +17,12 @@ func (v *Volume) SetMeta(p Place, kind change.Kind, m *change.Meta) (notPermitte
 	w := v.view(p.Area)
 	err = v.widening("set attributes of", p, func() error {
 		return w.at(p.Path, func(d *dir, name string) error {
-			st, _, err := statAt(d.fd, name)
+			st, mount, err := statAt(d.fd, name)
 			if err != nil {
 				return err
+			}
+			if mount && name != "" {
+				return ErrOtherFS
 			}
 			if st.Kind != kind {
 				return fmt.Errorf("%w: found a %s, wanted a %s", ErrKindChanged, st.Kind, kind)

@@ -82,7 +82,24 @@ func loopMount(t testing.TB, fs string) string {
 	return mount
 }
 
-// without privileges makes the calling goroutine's thread that of user and group
+// sharedDir returns a temporary directory that belongs to user 65534 and that
+// others can reach.
+func sharedDir(t testing.TB) string {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// withoutPrivileges makes the calling goroutine's thread that of user and group
 // 65534, without capabilities, until the test ends; the thread dies with the test.
 func withoutPrivileges(t *testing.T) {
 	t.Helper()

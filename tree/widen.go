@@ -45,8 +45,8 @@ func (v *Volume) widenDir(p Place) bool {
 	}
 	done := false
 	_ = v.view(p.Area).at(p.Path, func(d *dir, name string) error {
-		st, _, err := statAt(d.fd, name)
-		done = err == nil && st.Kind == change.KindDir && v.widen(object{d.fd, name}, 0o700)
+		st, mount, err := statAt(d.fd, name)
+		done = err == nil && !mount && st.Kind == change.KindDir && v.widen(object{d.fd, name}, 0o700)
 		return nil
 	})
 	return done

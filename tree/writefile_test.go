@@ -1,0 +1,224 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"repld/change"
+)
+
+func TestCreateAndPatch(t *testing.T) {
+	dir := t.TempDir()
+	v := openVolume(t, dir, VolumeOptions{})
+	f, err := v.Create(InTree("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("hello world"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := v.Create(InTree("f")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("create over a file: %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "f")); err != nil || info.Mode() != createMode {
+		t.Error(info, err)
+	}
+	f, err = v.OpenWrite(InTree("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("J"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(5); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 10)
+	if n, err := f.ReadAt(buf, 0); n != 5 || err != io.EOF || string(buf[:n]) != "Jello" {
+		t.Errorf("%d %v %q", n, err, buf)
+	}
+	for _, path := range []string{"dir", "fifo", "gone"} {
+		switch path {
+		case "dir":
+			err = v.Mkdir(InTree(path))
+		case "fifo":
+			err = v.Mknod(InTree(path), change.KindFifo, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ErrNotRegular
+		if path == "gone" {
+			want = fs.ErrNotExist
+		}
+		if _, err := v.OpenWrite(InTree(path)); !errors.Is(err, want) {
+			t.Errorf("patch %s: %v", path, err)
+		}
+		if _, err := v.Open(InTree(path)); !errors.Is(err, want) {
+			t.Errorf("open %s: %v", path, err)
+		}
+	}
+	if err := v.RenameNoReplace(InTree("fifo"), InTree("f")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("rename without replacing: %v", err)
+	}
+	if err := v.Mknod(InTree("x"), change.KindFile, 0); !errors.Is(err, ErrKindChanged) {
+		t.Errorf("mknod of a file: %v", err)
+	}
+	for _, err := range []error{v.Remove(InTree("")), v.Rename(InTree(""), InOwn("x")), v.Mkdir(InOwn(""))} {
+		if !errors.Is(err, ErrBadPath) {
+			t.Errorf("an operation on the root itself: %v", err)
+		}
+	}
+}
+
+func TestHolesAndClones(t *testing.T) {
+	onEachFS(t, func(t *testing.T, base string) {
+		dir := filepath.Join(base, "tree")
+		mkdir(t, dir)
+		v := openVolume(t, dir, VolumeOptions{})
+		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+		f, err := v.Create(InTree("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(data, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.PunchHole(256<<10, 128<<10); err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Clone(data)
+		clear(want[256<<10 : 384<<10])
+		segments := segmentsOf(t, dir, "f")
+		if len(segments) != 3 || segments[1] != (segment{256 << 10, 128 << 10, true}) {
+			t.Errorf("segments %v", segments)
+		}
+		if err := v.Sync(); err != nil {
+			t.Fatal(err)
+		}
+
+		src, err := v.Open(InTree("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		to, err := v.Create(InOwn("clone"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer to.Close()
+		if _, err := to.WriteAt(bytes.Repeat([]byte{9}, 8192), 0); err != nil {
+			t.Fatal(err)
+		}
+		err = to.CloneFrom(src, 4096, 8192, 512<<10)
+		if name := filepath.Base(t.Name()); (name == "xfs" || name == "btrfs") != (err == nil) && name != "tmp" {
+			t.Errorf("clone on %s: %v", name, err)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrNoClone) {
+				t.Error(err)
+			}
+			return
+		}
+		got := make([]byte, 8192+512<<10)
+		if n, err := to.ReadAt(got, 0); n != len(got) || err != nil {
+			t.Fatal(n, err)
+		}
+		if !bytes.Equal(got[8192:], want[4096:4096+512<<10]) || got[0] != 9 {
+			t.Error("the clone is not equal")
+		}
+		if err := to.CloneFrom(src, 1, 0, 100); !errors.Is(err, ErrNoClone) {
+			t.Errorf("clone of what isn't aligned: %v", err)
+		}
+		if err := to.CloneFrom(src, 0, 1<<20, 4096); err != nil {
+			t.Errorf("clone after a refusal: %v", err)
+		}
+	})
+}
+
+func TestSegmentsOfAFileThatShrinks(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "f"), "0123456789")
+	f, err := openReader(t, dir).OpenFile("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Truncate(filepath.Join(dir, "f"), 0); err != nil {
+		t.Fatal(err)
+	}
+	var total int64
+	err = f.SegmentsTo(10, func(off, length int64, hole bool) error {
+		total += length
+		return nil
+	})
+	if err != nil || total != 10 {
+		t.Errorf("%d bytes, %v", total, err)
+	}
+	if n, err := f.ReadAt(make([]byte, 10), 0); n != 0 || err != io.EOF {
+		t.Error(n, err)
+	}
+	stop := errors.New("stop")
+	if err := f.SegmentsTo(10, func(int64, int64, bool) error { return stop }); err != stop {
+		t.Error(err)
+	}
+}
+
+func TestAccessTimeStays(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	write(t, path, "data")
+	old := []unix.Timespec{{Sec: 1000}, {Sec: 2000}} // relatime would set it: older than mtime
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, old, 0); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openReader(t, dir).OpenFile("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(make([]byte, 4), 0); err != nil {
+		t.Fatal(err)
+	}
+	v := openVolume(t, dir, VolumeOptions{})
+	if _, err := v.SetMeta(InTree("f"), change.KindFile, &change.Meta{Mode: 0o600, UID: v.uid, GID: v.gid, Mtime: change.Time{Sec: 3000}}); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Atim.Sec != 1000 || st.Mtim.Sec != 3000 {
+		t.Errorf("atime %d, mtime %d, %v", st.Atim.Sec, st.Mtim.Sec, err)
+	}
+}
+
+// TestXattrTooLarge: what the file system has no room for by design is named, not
+// an error that halts a standby.
+func TestXattrTooLarge(t *testing.T) {
+	needRoot(t)
+	needTool(t, "mkfs.ext4", "e2fsprogs")
+	dir := loopMount(t, "ext4")
+	v := openVolume(t, dir, VolumeOptions{})
+	f, err := v.Create(InTree("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	big := change.Xattr{Name: "user.big", Value: make([]byte, 60<<10)}
+	names, err := f.SetMeta(&change.Meta{Mode: 0o644, Xattrs: []change.Xattr{big, {Name: "user.small", Value: []byte("s")}}})
+	if err != nil || len(names) != 1 || names[0] != "xattr user.big" {
+		t.Errorf("%q %v", names, err)
+	}
+	st, err := f.Stat()
+	if err != nil || st.Mode != 0o644 {
+		t.Error(st, err)
+	}
+}
