@@ -17,7 +17,7 @@ const emptyReads = 100
 type Chunker struct {
 	opt   Options
 	cut   func(data []byte) int // see cutter.next
-	bad   error // what is wrong with the options; stays over Reset
+	bad   error                 // what is wrong with the options; stays over Reset
 	src   io.Reader
 	err   error // what src ended with
 	buf   []byte

@@ -9,9 +9,9 @@ import (
 // change all boundaries: nothing chunked before is recognised afterwards. The
 // golden test holds it.
 const (
-	// anchorMul scatters eight bytes over 64 bits, of which the upper decide. No
-	// run of one byte value is an anchor with it for any Avg, so that padding is
-	// passed at the speed of the scan and never decides anything.
+	// anchorMul scatters eight bytes over 64 bits, of which the upper decide. With
+	// this one no run of a single byte value is an anchor at the default sizes, so
+	// that a jump never starts in padding, where it would start anywhere.
 	anchorMul = 0x9fb21c651e98df25
 
 	// The multipliers of the hash of a window: those of SplitMix64 and of
