@@ -68,7 +68,8 @@ func (c *Conn) Counters() Counters {
 // Done is closed when the connection has ended; [Conn.Err] says why.
 func (c *Conn) Done() <-chan struct{} { return c.quic.Context().Done() }
 
-// Err returns nil while the connection lives, then the reason of its end.
+// Err returns nil until Done is closed, then the reason of the connection's end. A
+// call may fail with that reason a moment earlier.
 func (c *Conn) Err() error {
 	if c.quic.Context().Err() == nil {
 		return nil

@@ -201,22 +201,61 @@ func TestCloseTellsThePeerWhy(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx := testContext(t)
-			primary, standby := wiretest.NewLink(t, wire.LinkOptions{}, 1, nil).Connect(t)
-			standby.Close(tc.reason)
-			if _, err := primary.Receive(ctx); !tc.check(err) {
-				t.Errorf("the peer saw %#v", err)
-			}
-			<-primary.Done()
-			if err := primary.Err(); !tc.check(err) {
-				t.Errorf("the connection ended with %#v", err)
-			}
-			if err := primary.Send(ctx, &wire.BarrierRequest{Call: 1, Group: "tree"}); !tc.check(err) {
-				t.Errorf("sending gave %#v", err)
-			}
-			if _, err := standby.Receive(ctx); !errors.Is(err, wire.ErrClosed) || !errors.Is(err, net.ErrClosed) {
-				t.Errorf("the closing side saw %#v", err)
+			for range 2 {
+				primary, standby := wiretest.NewLink(t, wire.LinkOptions{}, 1, nil).Connect(t)
+				testClose(t, standby, primary, tc.reason, tc.check)
+				primary, standby = wiretest.NewLink(t, wire.LinkOptions{}, 1, nil).Connect(t)
+				testClose(t, primary, standby, tc.reason, tc.check)
 			}
 		})
 	}
+}
+
+func testClose(t *testing.T, closing, other *wire.Conn, reason error, check func(error) bool) {
+	t.Helper()
+	ctx := testContext(t)
+	closing.Close(reason)
+	if _, err := other.Receive(ctx); !check(err) {
+		t.Errorf("the peer saw %#v", err)
+	}
+	<-other.Done()
+	if err := other.Err(); !check(err) {
+		t.Errorf("the connection ended with %#v", err)
+	}
+	if err := other.Send(ctx, &wire.BarrierRequest{Call: 1, Group: "tree"}); !check(err) {
+		t.Errorf("sending gave %#v", err)
+	}
+	if _, err := closing.Receive(ctx); !errors.Is(err, wire.ErrClosed) || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the closing side saw %#v", err)
+	}
+}
+
+func TestListenerEnds(t *testing.T) {
+	ctx := testContext(t)
+	link := wiretest.NewLink(t, wire.LinkOptions{}, 1, nil)
+	link.Connect(t)
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := link.Listener.Accept(ctx)
+		accepted <- err
+	}()
+	if err := link.Listener.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-accepted; !errors.Is(err, wire.ErrClosed) {
+		t.Errorf("got %v, want %v", err, wire.ErrClosed)
+	}
+
+	pc := wiretest.Socket(t)
+	broken, err := wire.Listen(pc, wire.ListenOptions{Identity: link.Standby,
+		Peer:  func() (wire.Fingerprint, bool) { return wire.Fingerprint{}, false },
+		Hello: func() wire.Hello { return wiretest.Hello("standby", wire.RoleStandby) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc.Close()
+	if _, err := broken.Accept(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after the socket failed: got %v", err)
+	}
+	broken.Close()
 }

@@ -80,6 +80,16 @@
 // are by default; one that was killed and has started again at once, by a
 // stateless reset, as soon as something is sent to it.
 //
+// # Speed
+//
+// BenchmarkLog over loopback, on two shared cores of a Xeon server with Go 1.26: 600
+// MB/s of payload with both ends in one process, 350 to 600 MB/s in two, the same for
+// one stream and for four: a connection's packets are made by one goroutine. It
+// costs 3.1 ms of processor time a MiB, both ends together, 31 % in sendmsg and
+// recvmmsg, 17 % in AES-GCM, the rest in quic-go's packets of 1,452 bytes, its upper
+// limit also where the path takes more. Neither windows from 1 to 32 MiB nor larger
+// first packets change that; windows matter on long paths.
+//
 // # Concurrency
 //
 // [Listener] and [Conn] may be used by any number of goroutines, though messages

@@ -20,6 +20,9 @@ func newConn(q *quic.Conn, local Hello, release func()) (*Conn, error) {
 	if local.MinVersion == 0 && local.MaxVersion == 0 {
 		local.MinVersion, local.MaxVersion = MinVersion, MaxVersion
 	}
+	if err := local.validate(); err != nil {
+		return nil, fmt.Errorf("this node's hello: %w", err)
+	}
 	return &Conn{quic: q, peer: peer, local: local, release: release,
 		sending: make(chan struct{}, 1), reading: make(chan struct{}, 1)}, nil
 }

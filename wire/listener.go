@@ -50,8 +50,8 @@ type Listener struct {
 	quic      *quic.Listener
 	gate      *gate
 	ready     chan *Conn
-	ctx       context.Context
-	cancel    context.CancelFunc
+	ctx       context.Context // ends with the listener; its cause says why
+	cancel    context.CancelCauseFunc
 	wg        sync.WaitGroup
 }
 
@@ -75,12 +75,12 @@ func Listen(pc net.PacketConn, o ListenOptions) (*Listener, error) {
 	}
 	l := &Listener{o: o, link: o.Link.withDefaults(), pc: pc, transport: newTransport(pc, o.Identity),
 		gate: newGate(), ready: make(chan *Conn)}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.transport.VerifySourceAddress = l.gate.verifyAddress
 	l.transport.ConnContext = l.gate.enter
 	var err error
 	if l.quic, err = l.transport.Listen(tlsConfig(o.Identity, l.admit), l.link.config()); err != nil {
-		l.cancel()
+		l.cancel(nil)
 		l.transport.Close()
 		pc.Close()
 		return nil, fmt.Errorf("listen: %w", err)
@@ -96,14 +96,14 @@ func (l *Listener) Addr() net.Addr { return l.pc.LocalAddr() }
 // Close ends the listener and the connections that were accepted by it, without
 // a word where they haven't been closed before.
 func (l *Listener) Close() error {
-	l.cancel()
+	l.cancel(&linkError{sentinel: ErrClosed})
 	err := l.quic.Close()
 	l.wg.Wait()
 	return errors.Join(translate(err), l.transport.Close(), l.pc.Close())
 }
 
-// Accept waits for the next connection of the peer. Errors are ctx's and, after
-// Close, [ErrClosed].
+// Accept waits for the next connection of the peer. Errors are ctx's; after Close
+// [ErrClosed]; and if the socket fails its error: the listener is of no more use then.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -111,7 +111,7 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-l.ctx.Done():
-		return nil, &linkError{sentinel: ErrClosed}
+		return nil, context.Cause(l.ctx)
 	}
 }
 
@@ -135,7 +135,9 @@ func (l *Listener) serve() {
 	for {
 		q, err := l.quic.Accept(l.ctx)
 		if err != nil {
-			return // the listener was closed: nothing else ends it
+			// Closed, or the socket is broken; the first cause stays.
+			l.cancel(fmt.Errorf("the listening socket failed: %w", translate(err)))
+			return
 		}
 		l.gate.leave(q.Context())
 		select {

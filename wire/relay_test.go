@@ -72,6 +72,7 @@ func TestSilentPeerIsNoticedAndAShortCutIsNot(t *testing.T) {
 		if _, err := c.Receive(ctx); !errors.Is(err, wire.ErrPeerSilent) || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v, want %v", err, wire.ErrPeerSilent)
 		}
+		<-c.Done()
 		if !errors.Is(c.Err(), wire.ErrPeerSilent) {
 			t.Errorf("the connection ended with %v", c.Err())
 		}
