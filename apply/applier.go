@@ -1,0 +1,289 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/health"
+	"repld/journal"
+	"repld/journal/catalog"
+	"repld/tree"
+)
+
+// Applier keeps a standby's trees at barriers. See the package doc.
+type Applier struct {
+	o       Options
+	trees   []Tree
+	log     *journal.Log
+	catalog *catalog.Catalog
+	clock   change.Clock
+	logger  *slog.Logger
+	scratch *scratch
+
+	turn chan struct{} // holds one token: whoever has it may work on the trees
+	wake chan struct{} // Run should look again
+
+	progress progress
+
+	mu         sync.Mutex
+	applied    point
+	cert       change.Certificate
+	seed       *seedState // nil: the trees are at applied
+	paused     bool
+	accepted   bool // the operator lets a halted seed go on
+	foreign    foreignFinds
+	suspicious bool            // publishing had to leave something undone
+	denied     map[string]bool // what couldn't be set for want of privilege
+}
+
+// Names below the directory of our own.
+const (
+	stageDir   = "stage"
+	salvageDir = "salvage"
+)
+
+// Open makes an applier and finishes a barrier that was committed before the
+// last stop. It may therefore take as long as publishing does.
+func Open(o Options) (*Applier, error) {
+	if o.Log == nil || o.Catalog == nil || o.Fetch == nil || o.Dir == "" || len(o.Trees) == 0 || len(o.Trees) > 255 {
+		return nil, errors.New("an applier needs a log, a catalog, a fetcher, a directory and 1 to 255 trees")
+	}
+	if o.Clock == nil {
+		o.Clock = change.SystemClock()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Workers <= 0 {
+		o.Workers = 4
+	}
+	if o.RedoMin == 0 {
+		o.RedoMin = 8 << 20
+	}
+	a := &Applier{
+		o: o, trees: o.Trees, log: o.Log, catalog: o.Catalog, clock: o.Clock, logger: o.Logger,
+		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), denied: make(map[string]bool),
+	}
+	a.turn <- struct{}{}
+	var err error
+	if a.scratch, err = openScratch(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := a.start(); err != nil {
+		a.scratch.db.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Applier) start() error {
+	for i := range a.trees {
+		for _, dir := range []string{stageDir, salvageDir} {
+			if err := a.trees[i].FS.Mkdir(tree.InOwn(dir)); err != nil && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("make the staging directory: %w", err)
+			}
+		}
+	}
+	if err := a.load(); err != nil {
+		return err
+	}
+	c, err := a.scratch.commit()
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return a.tidyStage()
+	}
+	a.logger.Info("finishing a barrier that was committed before the last stop", "barrier", c.id)
+	return a.finish(context.Background(), c)
+}
+
+// load reads the applier's state from the catalog.
+func (a *Applier) load() error {
+	var seed *seedState
+	err := a.catalog.ViewNext(func(tx *catalog.Tx) (err error) { // a base is in the overlay until it is published
+		seed, err = loadSeed(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.catalog.View(func(tx *catalog.Tx) error {
+		applied, ok, err := getPoint(tx, stateApplied)
+		if err != nil {
+			return fmt.Errorf("state of the applied barrier: %w", err)
+		}
+		paused := tx.Get(statePaused) != nil
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.applied, a.paused, a.seed, a.cert = applied, paused, seed, change.Certificate{}
+		a.suspicious = tx.Get(stateSuspect) != nil
+		if ok {
+			b, ok, err := tx.Barrier(applied.id)
+			if err != nil {
+				return err
+			}
+			if ok {
+				a.cert = b.Certificate
+			}
+		}
+		return nil
+	})
+}
+
+// Close releases the scratch file. Nothing may run any more.
+func (a *Applier) Close() error { return a.scratch.db.Close() }
+
+// Applied returns the applied barrier and the position of the log after it; zero
+// values if there is none yet.
+func (a *Applier) Applied() (change.Certificate, change.LogPosition) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cert, a.applied.end
+}
+
+// NeedsSeed reports whether a base must come before the log can be applied.
+func (a *Applier) NeedsSeed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied.id.IsZero() && (a.seed == nil)
+}
+
+// Seeding reports whether a base was imported and isn't published yet.
+func (a *Applier) Seeding() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seed != nil
+}
+
+// Paused reports whether applying is paused.
+func (a *Applier) Paused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.paused
+}
+
+// Pause stops applying after the barrier that is being published; the log may
+// still be appended to. It holds over a restart.
+func (a *Applier) Pause() error { return a.setPaused(true) }
+
+// Resume ends a pause. accept lets a halted seed ([ErrSeedHalted]) go on.
+func (a *Applier) Resume(accept bool) error {
+	if accept {
+		a.mu.Lock()
+		a.accepted = true
+		a.mu.Unlock()
+	}
+	a.forgetForeign()
+	return a.setPaused(false)
+}
+
+func (a *Applier) setPaused(paused bool) error {
+	var v []byte
+	if paused {
+		v = []byte{1}
+	}
+	if err := a.putState(statePaused, v); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.paused = paused
+	a.mu.Unlock()
+	a.Notify()
+	return nil
+}
+
+// putState writes into the base of the catalog, whatever the overlay holds.
+func (a *Applier) putState(key string, v []byte) error {
+	return a.catalog.Update(func(tx *catalog.Tx) error { return tx.Put(key, v) })
+}
+
+// Notify says that the log holds a new durable barrier, or that the peer is back.
+// It never blocks.
+func (a *Applier) Notify() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// acquire waits for the right to work on the trees.
+func (a *Applier) acquire(ctx context.Context) error {
+	select {
+	case <-a.turn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Applier) release() { a.turn <- struct{}{} }
+
+// at is called at the named points.
+func (a *Applier) at(point string) error {
+	if a.o.Hook == nil {
+		return nil
+	}
+	if err := a.o.Hook(point); err != nil {
+		return fmt.Errorf("stopped at %q: %w", point, err)
+	}
+	return nil
+}
+
+// raise reports standing trouble.
+func (a *Applier) raise(code health.Code, format string, args ...any) {
+	if a.o.Board != nil {
+		a.o.Board.Raise(health.Condition{Code: code, Group: a.o.Group, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (a *Applier) resolve(codes ...health.Code) {
+	if a.o.Board == nil {
+		return
+	}
+	for _, code := range codes {
+		a.o.Board.Resolve(code, a.o.Group, "")
+	}
+}
+
+// retryFirst and retryMost bound the time between two attempts after an error.
+const (
+	retryFirst = 500 * time.Millisecond
+	retryMost  = 30 * time.Second
+)
+
+// Run applies barriers as they come, until ctx ends. It returns an error only
+// when trying again can't help: [ErrNeedsSeed] and [ErrScratch].
+func (a *Applier) Run(ctx context.Context) error {
+	a.Notify()
+	wait := retryFirst
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.wake:
+		case <-retry:
+		}
+		retry = nil
+		err := a.Step(ctx)
+		switch {
+		case err == nil:
+			wait = retryFirst
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ErrNeedsSeed), errors.Is(err, ErrScratch):
+			return err
+		}
+		a.logger.Warn("a barrier could not be applied", "error", err, "retry in", wait)
+		retry = time.After(wait)
+		wait = min(2*wait, retryMost)
+	}
+}

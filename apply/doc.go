@@ -1,0 +1,86 @@
+// Package apply is step 6 of 6 of the data's way (watch → capture → chunker →
+// journal → ship ⇒ ship → journal → apply): it makes the standby's trees equal to
+// a barrier. It replays the log into the catalog's overlay, builds every changed
+// object complete in the staging directory, commits, and publishes in two phases.
+// It seeds a standby from a manifest, and verifies and repairs what it keeps.
+//
+// # Invariants
+//
+//   - The trees are at the applied barrier, or a commit record stands in the
+//     scratch file and everything that publishing needs is durable; [Open] then
+//     finishes it before anything else happens.
+//   - The base of the catalog describes the trees as they were published, with
+//     the identity and change time of every object (catalog.Local). The overlay
+//     ("next") is the difference to the barrier being worked on, and so the plan.
+//   - No byte gets into a staged file unless it came out of a chunk whose BLAKE3
+//     digest was checked.
+//   - Nothing that the catalog doesn't know, or that changed since it was
+//     published, is ever deleted: it is moved to salvage.
+//   - A barrier whose overlay has another digest than its certificate is not
+//     published.
+//   - Each step of publishing looks at the identity (change.ObjectID) of what it
+//     is about to move and does nothing where its work is done, so that the whole
+//     may be repeated from its beginning after a stop at any point.
+//
+// # The steps of a barrier
+//
+//  1. Replay: the records between the applied barrier and the newest complete
+//     one go into the overlay; where the data of each chunk stands in the log is
+//     remembered in the scratch file. Several barriers are published as one.
+//  2. Stage: every new or changed object is built as own/stage/NODE with its
+//     final metadata. A large file that was changed in place gets a redo file
+//     own/stage/NODE.redo instead, see redo.go.
+//  3. One Sync of each volume, then the commit record.
+//  4. Publish. Phase 1, deepest old path first, detaches: what moves goes to
+//     own/stage/NODE, what vanishes goes away (a directory as a whole to
+//     own/stage/gone-NODE). Phase 2, shallowest new path first, attaches. Then
+//     redo files are written, leftovers swept, and metadata set, directories last.
+//     Because everything that moves is out of the way before anything is put
+//     into place, cycles of renames need no special case.
+//  5. Sync, the new identities and change times are recorded in the overlay, the
+//     overlay is merged into the base, and the barrier is the applied one.
+//
+// # The scratch file
+//
+// apply.db (bbolt) beside the catalog; numbers are big endian. Losing it costs
+// work done twice, but for a commit record, whose writing is the last change
+// before publishing.
+//
+//	chunks   digest[32]                              → offset u64 of the Chunk record in the log
+//	staged   node u64                                → what own/stage/NODE holds, see staged
+//	detach   ^depth u32 │ order u8 │ parent u64 │ name → operation of phase 1, see operation
+//	attach   depth u32 │ parent u64 │ name             → operation of phase 2
+//	patch    node u64                                → path of the file to be patched
+//	touch    class u8 │ ^depth u32 │ node u64          → path; metadata is set or its change time recorded
+//	state    "format"  → u8, 1
+//	         "boot"    → the boot id under which staged was written
+//	         "indexed" → u64, the log is indexed up to this offset
+//	         "commit"  → the commit record, see commit
+//
+// # State kept in the catalog
+//
+// Under keys that begin with "apply.": "applied" (barrier and log position),
+// "replayed" (how far the overlay is, in the same transaction as the overlay),
+// "seed" (a seed that has not been published yet), "paused".
+//
+// # Salvage
+//
+// own/salvage/BARRIER/files/TREE/PATH holds what was set aside, BARRIER being the
+// id of the barrier that was being applied; own/salvage/BARRIER/manifest.jsonl
+// says of each object in one JSON line what it was and why.
+//
+// # Concurrency
+//
+// All methods of [Applier] may be called at any time from any goroutine; one
+// barrier, seed, verification batch or repair works on the trees at a time. The
+// log may be appended to meanwhile, but must not be freed beyond the applied
+// barrier.
+//
+// # What it doesn't promise
+//
+// While a barrier is being published a reader of the standby's tree sees a
+// mixture of two barriers; nobody should rely on a standby's tree unless the
+// applier is paused. A foreign write in the instant between the check of an
+// object and its replacement may be lost. A move of an object from one tree to
+// another is a removal and a new object.
+package apply

@@ -1,0 +1,79 @@
+package apply
+
+import (
+	"context"
+	"log/slog"
+
+	"repld/change"
+	"repld/health"
+	"repld/journal"
+	"repld/journal/catalog"
+	"repld/tree"
+)
+
+// Tree is one tree of the group.
+type Tree struct {
+	Name string     // as the group's node names it; quick mode has one, "tree"
+	FS   tree.FS    // all writes go through it
+	Root *tree.Root // for reading metadata
+}
+
+// A Fetcher gets chunks from the peer.
+type Fetcher interface {
+	// Fetch asks for at most [FetchMax] different digests and calls each once for
+	// every one, in any order, never concurrently within one call of Fetch. data
+	// has been checked against the digest and is valid until each returns; nil
+	// says that the peer doesn't have it any more. Several calls may run at once.
+	// It blocks while there is no peer, until ctx ends or it gives up with an
+	// error, after which digests that each wasn't called for are unknown.
+	Fetch(ctx context.Context, digests []change.Digest, each func(d change.Digest, data []byte) error) error
+}
+
+// FetchMax is the largest number of digests in one call of [Fetcher.Fetch].
+const FetchMax = 512
+
+// Options is what an [Applier] is made of. Log, Catalog, Trees, Fetch and Dir are
+// needed.
+type Options struct {
+	Group   string // for health conditions
+	Dir     string // of the scratch file, on any file system
+	Trees   []Tree
+	Log     *journal.Log
+	Catalog *catalog.Catalog
+	Fetch   Fetcher
+	Clock   change.Clock  // nil: the system's
+	Board   *health.Board // nil: conditions are not reported
+	Logger  *slog.Logger  // nil: nothing is logged
+
+	// OnApplied is called after each barrier that was applied, before the next one
+	// is begun; nil: nobody is told.
+	OnApplied func(change.Certificate, change.LogPosition)
+
+	// Workers is the number of files that are staged at once; zero: 4.
+	Workers int
+
+	// RedoMin is the size in bytes from which a file that was changed in place is
+	// patched instead of rewritten; zero: 8 MiB.
+	RedoMin uint64
+
+	// Hook is called at named points between the steps, for injecting faults; an
+	// error stops the work there as a crash would. nil: none.
+	Hook func(point string) error
+}
+
+// The points at which [Options.Hook] is called, in this order.
+const (
+	PointReplayed  = "replayed"  // the overlay is at the barrier
+	PointStaged    = "staged"    // every object is staged, nothing is synced
+	PointPlanned   = "planned"   // the operations stand in the scratch file
+	PointSynced    = "synced"    // staged objects are durable
+	PointCommitted = "committed" // the commit record is durable
+	PointDetached  = "detached"  // phase 1 is done
+	PointAttached  = "attached"  // phase 2 is done
+	PointPatched   = "patched"   // redo files are written
+	PointSwept     = "swept"     // the staging directory is empty
+	PointDressed   = "dressed"   // metadata is set
+	PointRecorded  = "recorded"  // new identities stand in the overlay
+	PointMerged    = "merged"    // the overlay is merged, the commit record still there
+	PointApplied   = "applied"   // done
+)

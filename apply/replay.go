@@ -1,0 +1,190 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"repld/change"
+	"repld/journal/catalog"
+)
+
+// Records are replayed in transactions of this many, or this many bytes of
+// content lists, whichever comes first.
+const (
+	replayRecords = 4000
+	replayRefs    = 50_000
+)
+
+// replayed returns how far the overlay is. The log is needed from there on.
+func (a *Applier) replayed() (p point, err error) {
+	err = a.catalog.ViewNext(func(tx *catalog.Tx) error {
+		var ok bool
+		p, ok, err = getPoint(tx, stateReplayed)
+		if err == nil && !ok {
+			err = ErrNeedsSeed
+		}
+		return err
+	})
+	return p, err
+}
+
+// scan reads the log from where it last stopped to its durable end, remembers
+// where the data of each chunk stands, and returns the newest barrier that isn't
+// applied.
+func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error) {
+	var from uint64
+	if err := a.scratch.view(func(t *scratchTx) error { from = t.indexed(); return nil }); err != nil {
+		return point{}, false, err
+	}
+	start, err := a.replayed()
+	if err != nil {
+		return point{}, false, err
+	}
+	durable := a.log.Durable()
+	if durable.Offset < start.end.Offset {
+		return point{}, false, fmt.Errorf("%w: the log ends at %d, but the trees are at %d", ErrNeedsSeed, durable.Offset, start.end.Offset)
+	}
+	// Barriers are looked for from the overlay's end on, so that one that was seen
+	// before a restart is found again.
+	from = min(max(from, a.log.Start()), durable.Offset, start.end.Offset)
+	r, err := a.log.HeadReader(from)
+	if err != nil {
+		return point{}, false, err
+	}
+	var entries []scratchPut
+	at := from
+	for ctx.Err() == nil {
+		rec, offset, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return point{}, false, err
+		}
+		if offset >= durable.Offset {
+			break
+		}
+		at = r.Offset()
+		switch rec := rec.(type) {
+		case *change.Chunk:
+			entries = append(entries, scratchPut{key: append([]byte(nil), rec.Digest[:]...), value: nodeKey(change.NodeID(offset))})
+		case *change.Barrier:
+			if offset >= start.end.Offset {
+				newest.id, newest.end.Offset, found = rec.ID, r.Offset(), true
+			}
+		}
+		if len(entries) >= replayRecords {
+			if err := a.index(entries, at); err != nil {
+				return point{}, false, err
+			}
+			entries = entries[:0]
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return point{}, false, err
+	}
+	if err := a.index(entries, at); err != nil {
+		return point{}, false, err
+	}
+	if found {
+		newest.end, err = a.log.PositionAt(newest.end.Offset)
+	}
+	return newest, found, err
+}
+
+// index adds chunks to the scratch file.
+func (a *Applier) index(entries []scratchPut, upTo uint64) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return a.scratch.update(func(t *scratchTx) error {
+		chunks := t.b(bucketChunks)
+		for _, e := range entries {
+			if err := chunks.Put(e.key, e.value); err != nil {
+				return err
+			}
+		}
+		return t.setIndexed(upTo)
+	})
+}
+
+// replay brings the overlay to target. A record that doesn't fit, or a barrier
+// with another digest than the overlay's, means that this standby's state can't
+// have come from this log: the overlay is dropped and a new base is asked for.
+func (a *Applier) replay(ctx context.Context, target point) error {
+	start, err := a.replayed()
+	if err != nil {
+		return err
+	}
+	if start.end.Offset == target.end.Offset {
+		return nil
+	}
+	r, err := a.log.HeadReader(start.end.Offset)
+	if err != nil {
+		return err
+	}
+	for done := false; !done; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := a.catalog.UpdateNext(func(tx *catalog.Tx) error {
+			done, err = a.replaySome(tx, r, target)
+			return err
+		})
+		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrMismatch) {
+			return a.reject(err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordReader is what replaying needs of a log's reader.
+type recordReader interface {
+	Next() (change.Record, uint64, error)
+	Offset() uint64
+}
+
+// replaySome applies one transaction's worth of records.
+func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (done bool, err error) {
+	refs := 0
+	var last change.BarrierID
+	for n := 0; n < replayRecords && refs < replayRefs; n++ {
+		rec, offset, err := r.Next()
+		if err != nil {
+			return false, fmt.Errorf("read the log for barrier %s: %w", target.id, err)
+		}
+		last = change.BarrierID{}
+		switch rec := rec.(type) {
+		case *change.Chunk:
+			continue
+		case *change.Splice:
+			refs += len(rec.Refs) + 1
+		case *change.Barrier:
+			last = rec.ID
+		}
+		if err := tx.Apply(rec); err != nil {
+			return false, fmt.Errorf("log record at %d: %w", offset, err)
+		}
+		if r.Offset() == target.end.Offset {
+			return true, tx.Put(stateReplayed, target.append(nil))
+		}
+	}
+	at, err := a.log.PositionAt(r.Offset())
+	if err != nil {
+		return false, err
+	}
+	return false, tx.Put(stateReplayed, point{id: last, end: at}.append(nil))
+}
+
+// reject drops an overlay that can't be right.
+func (a *Applier) reject(cause error) error {
+	if err := a.catalog.DropNext(); err != nil {
+		return errors.Join(cause, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNeedsSeed, cause)
+}

@@ -1,0 +1,296 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/journal/catalog"
+	"repld/tree"
+)
+
+// stager makes everything in the staging directories that a barrier needs. One
+// goroutine walks the overlay and looks up where data is to be found; several
+// read, fetch, check and write. They share nothing but a queue.
+type stager struct {
+	a      *Applier
+	ctx    context.Context
+	forced map[change.NodeID]bool // to be made anew though nothing changed: a repair
+	pass   int
+
+	next, base *catalog.Tx
+	queue      chan []*part
+	group      []*part
+	groupBytes uint64
+
+	bare    bool // the base has no content: nothing is to be found in the trees
+	homes   map[change.NodeID]place
+	checked map[change.NodeID]bool
+	// deferred counts the files that wait for others that hold the same data.
+	deferred uint64
+	results  *results
+}
+
+const (
+	passFirst = 1
+	// groupBytes and groupParts bound what a worker takes, and fetches, at once.
+	groupBytes = 4 << 20
+	groupParts = 64
+	queueDepth = 2
+	homesKept  = 4096
+)
+
+// stage makes what the overlay needs; forced names nodes to be made anew. What
+// is staged already from an earlier attempt stays. If data is missing everywhere,
+// the rest is staged and the error is [ErrIncomplete].
+func (a *Applier) stage(ctx context.Context, forced map[change.NodeID]bool) error {
+	results := &results{a: a}
+	for pass := passFirst; ; pass++ {
+		results.reset()
+		deferred, err := a.stagePass(ctx, pass, forced, results)
+		if err = errors.Join(err, results.flush()); err != nil {
+			return err
+		}
+		if deferred == 0 {
+			break
+		}
+	}
+	return results.missing()
+}
+
+func (a *Applier) stagePass(ctx context.Context, pass int, forced map[change.NodeID]bool, res *results) (uint64, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	s := &stager{
+		a: a, ctx: ctx, forced: forced, pass: pass, queue: make(chan []*part, queueDepth), results: res,
+		homes: make(map[change.NodeID]place), checked: make(map[change.NodeID]bool),
+	}
+	group.Go(func() error {
+		defer close(s.queue)
+		return a.catalog.ViewNext(s.walk)
+	})
+	for range a.o.Workers {
+		group.Go(func() error { return newWorker(a, ctx, res).run(s.queue) })
+	}
+	err := group.Wait()
+	return s.deferred, errors.Join(err, res.abandon())
+}
+
+// walk finds what has to be made.
+func (s *stager) walk(tx *catalog.Tx) error {
+	s.next, s.base = tx, tx.Before()
+	s.bare = true
+	for range s.base.Nodes(0) {
+		s.bare = false
+		break
+	}
+	for id := range s.forced {
+		if err := s.need(id, stagedFull); err != nil {
+			return err
+		}
+	}
+	for ch := range tx.ChangedNodes() {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if ch.After == nil || s.forced[ch.ID] {
+			continue
+		}
+		if err := s.changed(&ch); err != nil {
+			return err
+		}
+	}
+	for ch := range tx.ChangedNames() {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		for _, id := range [2]change.NodeID{ch.Before, ch.After} {
+			if err := s.moved(id); err != nil {
+				return err
+			}
+		}
+	}
+	return s.send()
+}
+
+// changed decides how a node is staged that is new or differs in itself.
+func (s *stager) changed(ch *catalog.NodeChange) error {
+	if ch.Before == nil {
+		return s.need(ch.ID, stagedFull)
+	}
+	differs := ch.Content || ch.Before.Meta.Target != ch.After.Meta.Target || ch.Before.Meta.Rdev != ch.After.Meta.Rdev
+	if !differs || ch.After.Kind == change.KindDir {
+		return s.existing(ch.ID)
+	}
+	if ch.After.Kind == change.KindFile && ch.After.Size >= s.a.o.RedoMin && !s.a.Seeding() {
+		if ok, err := s.redo(ch); ok || err != nil {
+			return err
+		}
+	}
+	return s.need(ch.ID, stagedFull)
+}
+
+// moved checks a node whose names change.
+func (s *stager) moved(id change.NodeID) error {
+	if id == 0 || s.forced[id] || s.base.Kind(id) == 0 || s.next.Kind(id) == 0 {
+		return nil
+	}
+	if _, ok, err := s.stagedAs(id); ok || err != nil {
+		return err
+	}
+	return s.existing(id)
+}
+
+// existing checks that the object which a node keeps is as it was published. A
+// file that isn't is made anew; a directory that isn't there any more can't be.
+func (s *stager) existing(id change.NodeID) error {
+	if s.checked[id] {
+		return nil
+	}
+	if len(s.checked) > homesKept {
+		clear(s.checked)
+	}
+	s.checked[id] = true
+	n, ok, err := s.base.Node(id)
+	if err != nil || !ok {
+		return err
+	}
+	at, err := s.home(id)
+	if err != nil {
+		return err
+	}
+	if at.path == "" {
+		return nil // a tree's root; Root.Check looks after it
+	}
+	st, err := s.a.trees[at.tree].FS.Lstat(tree.InTree(at.path))
+	if err != nil && !vanished(err) {
+		return err
+	}
+	switch {
+	case n.Kind == change.KindDir && (err != nil || st.ID != n.Local.ObjectID):
+		return fmt.Errorf("%w: the directory %q isn't the one that was published", ErrForeign, at.path)
+	case n.Kind == change.KindDir, err == nil && untouched(&n.Local, &st, false):
+		return nil
+	}
+	s.a.noteForeign(fmt.Sprintf("%q isn't as it was published", at.path))
+	return s.need(id, stagedFull)
+}
+
+// stagedAs returns what is staged for a node, if it still serves.
+func (s *stager) stagedAs(id change.NodeID) (st staged, ok bool, err error) {
+	n, there, err := s.next.Node(id)
+	if err != nil || !there {
+		return st, false, err
+	}
+	want := wanted(&n)
+	err = s.a.scratch.view(func(t *scratchTx) error {
+		st, ok, err = t.staged(id)
+		ok = ok && st.want == want
+		return err
+	})
+	return st, ok, err
+}
+
+// need stages a node as a whole, unless that was done before.
+func (s *stager) need(id change.NodeID, how uint8) error {
+	n, ok, err := s.next.Node(id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("node %d is to be staged, but it is gone", id)
+	}
+	at, err := s.a.locate(s.next, id)
+	if err != nil {
+		return err
+	}
+	if at.path == "" && n.Kind == change.KindDir {
+		return nil // the root of a tree
+	}
+	b := &building{id: id, node: n, at: at, how: how}
+	was, ok, err := s.stagedAs(id)
+	if err != nil {
+		return err
+	}
+	if ok && was.how == how {
+		if done, err := s.again(b, &was); done || err != nil {
+			return err
+		}
+	}
+	if ok && was.how == stagedUnable {
+		return nil
+	}
+	b.parts.Store(1)
+	if n.Kind != change.KindFile {
+		return s.add(&part{b: b})
+	}
+	return s.file(b)
+}
+
+// again takes over what was staged in an earlier attempt, with new metadata if
+// that changed. It reports false if it isn't there after all.
+func (s *stager) again(b *building, was *staged) (bool, error) {
+	fsys := s.a.trees[b.at.tree].FS
+	st, err := fsys.Lstat(tree.InOwn(stagePath(b.id)))
+	if vanished(err) || err == nil && st.ID != was.id {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now := metaDigest(&b.node.Meta)
+	if was.meta != now && b.node.Kind != change.KindDir {
+		denied, err := fsys.SetMeta(tree.InOwn(stagePath(b.id)), b.node.Kind, &b.node.Meta)
+		if err != nil {
+			return false, err
+		}
+		s.a.denyOnce(denied)
+		was.meta = now
+		if err := s.results.add(b.id, was); err != nil {
+			return false, err
+		}
+	}
+	s.a.progress.file(b.id, b.node.Size, b.node.Kind)
+	return true, nil
+}
+
+// home returns where the base has a node, remembering some.
+func (s *stager) home(id change.NodeID) (place, error) {
+	if at, ok := s.homes[id]; ok {
+		return at, nil
+	}
+	at, err := s.a.locate(s.base, id)
+	if err != nil {
+		return at, err
+	}
+	if len(s.homes) >= homesKept {
+		clear(s.homes)
+	}
+	s.homes[id] = at
+	return at, nil
+}
+
+// add queues a part.
+func (s *stager) add(p *part) error {
+	s.group = append(s.group, p)
+	s.groupBytes += p.bytes
+	if len(s.group) < groupParts && s.groupBytes < groupBytes {
+		return nil
+	}
+	return s.send()
+}
+
+func (s *stager) send() error {
+	if len(s.group) == 0 {
+		return nil
+	}
+	select {
+	case s.queue <- s.group:
+		s.group, s.groupBytes = nil, 0
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}

@@ -1,0 +1,250 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"repld/health"
+	"repld/journal/catalog"
+)
+
+// Step applies the newest complete barrier that the log holds, if there is one
+// that isn't applied, and stages what is known of a base. It does nothing while
+// paused. [Applier.Run] calls it; tests may.
+func (a *Applier) Step(ctx context.Context) error {
+	if err := a.acquire(ctx); err != nil {
+		return err
+	}
+	defer a.release()
+	if a.Paused() || a.NeedsSeed() {
+		return nil
+	}
+	err := a.step(ctx)
+	if errors.Is(err, ErrForeign) {
+		// Make the tree what the applied barrier says, then try again.
+		a.logger.Warn("the tree was changed by somebody else and is repaired first", "error", err)
+		a.noteForeign(err.Error())
+		if err = a.mend(ctx); err == nil {
+			err = a.step(ctx)
+		}
+	}
+	a.report(err)
+	return err
+}
+
+func (a *Applier) step(ctx context.Context) error {
+	if c, err := a.scratch.commit(); err != nil {
+		return err
+	} else if c != nil { // an earlier attempt stopped half-way
+		if err := a.finish(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := a.checkRoots(); err != nil {
+		return err
+	}
+	if a.suspect() {
+		if err := a.mend(ctx); err != nil {
+			return err
+		}
+	}
+	target, found, err := a.scan(ctx)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if a.Seeding() {
+			return a.stageAhead(ctx)
+		}
+		return nil
+	}
+	if err := a.replay(ctx, target); err != nil {
+		return err
+	}
+	if err := a.at(PointReplayed); err != nil {
+		return err
+	}
+	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), point: target})
+}
+
+// apply stages, commits and publishes the overlay.
+func (a *Applier) apply(ctx context.Context, c *commit) error {
+	if err := a.stage(ctx, nil); err != nil {
+		return err
+	}
+	if err := a.at(PointStaged); err != nil {
+		return err
+	}
+	if err := a.plan(); err != nil {
+		return err
+	}
+	if err := a.at(PointPlanned); err != nil {
+		return err
+	}
+	return a.commitAndFinish(ctx, c)
+}
+
+func (a *Applier) commitAndFinish(ctx context.Context, c *commit) error {
+	if err := a.syncTrees(); err != nil {
+		return err
+	}
+	if err := a.at(PointSynced); err != nil {
+		return err
+	}
+	if err := a.checkRoots(); err != nil {
+		return err
+	}
+	if err := a.scratch.setCommit(c); err != nil {
+		return err
+	}
+	if err := a.at(PointCommitted); err != nil {
+		return err
+	}
+	return a.finish(ctx, c)
+}
+
+// finish publishes what the commit record stands for, from wherever an earlier
+// attempt stopped.
+func (a *Applier) finish(ctx context.Context, c *commit) error {
+	if err := a.checkRoots(); err != nil {
+		return err
+	}
+	if c.phase == phasePublish {
+		if err := a.publish(c); err != nil {
+			return err
+		}
+		if err := a.syncTrees(); err != nil {
+			return err
+		}
+		if err := a.record(c); err != nil {
+			return err
+		}
+		c.phase = phaseMerge
+		if err := a.scratch.setCommit(c); err != nil {
+			return err
+		}
+	}
+	if err := a.at(PointRecorded); err != nil {
+		return err
+	}
+	// Not to be interrupted by a mere shutdown: it is short, and would have to be
+	// finished at the next start anyway.
+	if err := a.catalog.MergeNext(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if err := a.at(PointMerged); err != nil {
+		return err
+	}
+	if err := a.scratch.done(c); err != nil {
+		return err
+	}
+	if err := a.load(); err != nil {
+		return err
+	}
+	if err := a.at(PointApplied); err != nil {
+		return err
+	}
+	if !c.repair {
+		a.logger.Debug("barrier applied", "barrier", c.id)
+		if a.o.OnApplied != nil {
+			a.o.OnApplied(a.Applied())
+		}
+	}
+	return nil
+}
+
+// record writes into the overlay that the barrier is the applied one. Together
+// with the overlay it gets into the base.
+func (a *Applier) record(c *commit) error {
+	return a.catalog.UpdateNext(func(tx *catalog.Tx) error {
+		if err := tx.Put(stateApplied, c.point.append(nil)); err != nil {
+			return err
+		}
+		if err := tx.Put(stateReplayed, c.point.append(nil)); err != nil {
+			return err
+		}
+		var suspect []byte
+		if a.suspect() {
+			suspect = []byte{1}
+		}
+		if err := tx.Put(stateSuspect, suspect); err != nil {
+			return err
+		}
+		if c.repair {
+			return nil
+		}
+		if err := tx.Put(stateSeed, nil); err != nil {
+			return err
+		}
+		b, ok, err := tx.Barrier(c.id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("barrier %s is not in the catalog", c.id)
+		}
+		if err := tx.AddBarrier(b.Barrier, c.end, catalog.BarrierApplied); err != nil {
+			return err
+		}
+		return tx.PruneBarriers(barriersKept)
+	})
+}
+
+// barriersKept is how many barriers the catalog remembers.
+const barriersKept = 1000
+
+func (a *Applier) checkRoots() error {
+	for i := range a.trees {
+		if root := a.trees[i].Root; root != nil {
+			if err := root.Check(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Applier) syncTrees() error {
+	for i := range a.trees {
+		if err := a.trees[i].FS.Sync(); err != nil {
+			return fmt.Errorf("sync the tree %q: %w", a.trees[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// report tells the health board how a step went.
+func (a *Applier) report(err error) {
+	switch {
+	case err == nil:
+		a.resolve(health.ChunkMissing, health.DiskLow, health.GuardHalted)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		a.raise(health.DiskLow, "a barrier could not be applied, the disk is full: %v; the tree is as it was", err)
+	case errors.Is(err, ErrIncomplete):
+		a.raise(health.ChunkMissing, "%v; the tree stays at the last barrier until a later one can do without", err)
+	case errors.Is(err, ErrNeedsSeed):
+		a.raise(health.GuardHalted, "applying stopped: %v", err)
+	}
+}
+
+// suspect reports whether publishing had to leave something undone.
+func (a *Applier) suspect() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.suspicious
+}
+
+// mend makes the tree what the applied barrier says. What of the overlay was
+// made already is dropped and replayed again.
+func (a *Applier) mend(ctx context.Context) error {
+	a.mu.Lock()
+	fresh := a.applied == point{} || a.seed != nil
+	a.mu.Unlock()
+	if fresh {
+		return fmt.Errorf("the tree was changed while it was seeded: %w", ErrNeedsSeed)
+	}
+	_, err := a.repair(ctx)
+	return err
+}

@@ -1,0 +1,132 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"repld/change"
+	"repld/journal/catalog"
+	"repld/tree"
+)
+
+// sweep empties the staging directories after phase 2: hubs and redo files that
+// did their work, and what vanished from the trees as a whole directory.
+func (p *publisher) sweep() error {
+	for index := range p.a.trees {
+		entries, err := p.a.trees[index].FS.ReadDir(tree.InOwn(stageDir))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := p.sweepEntry(uint8(index), e.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *publisher) sweepEntry(index uint8, name string) error {
+	at := tree.InOwn(stageDir + "/" + name)
+	digits, gone := strings.CutPrefix(name, gonePrefix)
+	if !gone {
+		err := p.fs(index).Remove(at)
+		if errors.Is(err, syscall.ENOTEMPTY) || exists(err) {
+			return p.salvageOwn(index, at, "unattached/"+name, "a directory that was left over")
+		}
+		return ignoreVanished(err)
+	}
+	id, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return p.salvageOwn(index, at, "unattached/"+name, "of unknown origin")
+	}
+	return p.a.catalog.ViewNext(func(tx *catalog.Tx) error {
+		p.next, p.base = tx, tx.Before()
+		_, path, ok := p.base.Path(change.NodeID(id))
+		if !ok {
+			path = "unattached/" + name
+		}
+		return p.sweepGone(index, at, path, change.NodeID(id))
+	})
+}
+
+// sweepGone removes a directory that vanished, with everything in it that is as
+// it was published. What isn't is salvaged. path is where the directory was.
+func (p *publisher) sweepGone(index uint8, at tree.Place, path string, dir change.NodeID) error {
+	entries, err := p.fs(index).ReadDir(at)
+	if err != nil {
+		return ignoreVanished(err)
+	}
+	for _, e := range entries {
+		if err := p.sweepChild(index, tree.InOwn(change.Join(at.Path, e.Name)), change.Join(path, e.Name), dir, e.Name); err != nil {
+			return err
+		}
+	}
+	err = p.fs(index).Remove(at)
+	if errors.Is(err, syscall.ENOTEMPTY) || exists(err) {
+		return fmt.Errorf("somebody writes into a directory that is being removed: %w", err)
+	}
+	return ignoreVanished(err)
+}
+
+func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir change.NodeID, name string) error {
+	st, err := p.fs(index).Lstat(at)
+	if err != nil {
+		return ignoreVanished(err)
+	}
+	id, known := p.base.Lookup(dir, name)
+	if !known {
+		return p.salvage(index, at, path, &st, "unknown, in a directory that vanishes")
+	}
+	local, err := p.identity(id)
+	if err != nil {
+		return err
+	}
+	if local.ObjectID == st.ID && st.Kind == change.KindDir {
+		return p.sweepGone(index, at, path, id)
+	}
+	keep, err := p.keep(id, &st)
+	if err != nil {
+		return err
+	}
+	if keep != "" {
+		return p.salvage(index, at, path, &st, keep)
+	}
+	return ignoreVanished(p.fs(index).Remove(at))
+}
+
+// tidyStage removes what an attempt left in the staging directories that the
+// scratch file doesn't know. Nothing may be committed.
+func (a *Applier) tidyStage() error {
+	for index := range a.trees {
+		fsys := a.trees[index].FS
+		entries, err := fsys.ReadDir(tree.InOwn(stageDir))
+		if err != nil {
+			return err
+		}
+		err = a.scratch.view(func(t *scratchTx) error {
+			for _, e := range entries {
+				id, err := strconv.ParseUint(strings.TrimSuffix(e.Name, ".redo"), 10, 64)
+				if err == nil {
+					if _, ok, err := t.staged(change.NodeID(id)); ok || err != nil {
+						if err != nil {
+							return err
+						}
+						continue
+					}
+				}
+				if err := tree.RemoveAll(fsys, tree.InOwn(stageDir+"/"+e.Name)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
