@@ -6,8 +6,7 @@ import "repld/change"
 type VerifyRequest struct {
 	Group  string `json:"group,omitempty"`
 	Repair bool   `json:"repair,omitempty"` // mend the standby where it differs
-	// Full re-reads the primary's files too, those whose identity and times say
-	// that they are unchanged not excepted.
+	// Full compares both sides name by name even where their digests agree.
 	Full bool `json:"full,omitempty"`
 }
 

@@ -67,7 +67,8 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	flags.StringVar(&a.group, "group", "", "`name` of the group, where a node has several")
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output and nothing else")
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
-		a.pauseCommand(), a.resumeCommand(), a.eventsCommand(), a.isCommand(), cli.ManCommand(daemon.Version))
+		a.pauseCommand(), a.resumeCommand(), a.eventsCommand(), a.isCommand(),
+		cli.CompletionCommand(), cli.ManCommand(daemon.Version))
 	for _, later := range [][2]string{
 		{"ready", "say whether a cutover would work now, and how long it would take"},
 		{"cutover", "change roles as planned, nothing lost"},

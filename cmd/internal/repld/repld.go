@@ -59,7 +59,7 @@ with the token that it prints on the other.`,
 		cli.Later("run", "run as a service"), cli.Later("check", "check the configuration"))
 	man := cli.ManCommand(daemon.Version)
 	man.Hidden = true // the operator's tool documents the command; packagers know it
-	root.AddCommand(man)
+	root.AddCommand(man, cli.CompletionCommand())
 	return root
 }
 

@@ -1,0 +1,198 @@
+package cmd_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"repld/change"
+	"repld/control"
+	"repld/health"
+)
+
+// fakeDaemon is the daemon of a script's "daemon" command. Its answers are set
+// by NAME=VALUE:
+//
+//	role=production|standby   status=WORD   node=NAME   at=PATH (of the socket)
+//	exit=CODE                 every call but status fails with this exit code
+//	block=CALL                this call never ends by itself
+//	equal=false               verify finds a difference
+//	health=TEXT               there is a warning
+type fakeDaemon struct {
+	state  control.Status
+	code   control.Exit
+	block  string
+	differ bool
+	caller *exec.Cmd // ran in the background during the last await-call
+
+	mu     sync.Mutex
+	called map[string]chan struct{}
+}
+
+var fakes sync.Map // *testscript.TestScript → *fakeDaemon
+
+func startFake(ts *testscript.TestScript, neg bool, args []string) {
+	f := &fakeDaemon{called: map[string]chan struct{}{}, state: control.Status{
+		Node: "slayer", Version: "0.1.0", Designated: control.DesignatedPrimary,
+		Role: control.RoleProduction, Status: control.StatusProduction, Epoch: 1,
+		Groups: []control.Group{{Name: "tree", Phase: control.PhaseStreaming,
+			Trees: []control.TreePath{{Name: "tree", Path: "/srv/data"}}, Lag: &control.Lag{Seconds: new(control.Seconds(0))}}},
+	}}
+	path := ts.MkAbs("daemon/" + control.SocketName)
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case "role":
+			f.state.Role, f.state.Status = control.Role(value), control.NodeStatus(value)
+		case "status":
+			f.state.Status = control.NodeStatus(value)
+		case "node":
+			f.state.Node = value
+		case "at":
+			path = ts.MkAbs(value)
+		case "exit":
+			code, err := strconv.Atoi(value)
+			ts.Check(err)
+			f.code = control.Exit(code)
+		case "block":
+			f.block = value
+		case "equal":
+			f.differ = value == "false"
+		case "health":
+			f.state.Health = []health.Condition{{Code: health.BarrierLate, Severity: health.Warning, Text: value, Hint: "look"}}
+		default:
+			ts.Fatalf("daemon: unknown setting %q", arg)
+		}
+	}
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o700))
+	ln, err := control.Listen(path)
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- control.NewServer(ln, f, control.ServerOptions{}).Run(ctx) }()
+	ts.Defer(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			ts.Logf("daemon: %v", err)
+		}
+		fakes.Delete(ts)
+	})
+	fakes.Store(ts, f)
+	if !strings.HasPrefix(path, ts.Getenv("XDG_STATE_HOME")) {
+		ts.Setenv("REPLCTL_SOCKET", path)
+	}
+}
+
+func awaitCall(ts *testscript.TestScript, neg bool, args []string) {
+	v, ok := fakes.Load(ts)
+	if neg || len(args) != 1 || !ok {
+		ts.Fatalf("usage: await-call NAME, after daemon")
+	}
+	f := v.(*fakeDaemon)
+	select {
+	case <-f.within(args[0]):
+	case <-time.After(patience):
+		ts.Fatalf("nobody called %s within %s", args[0], patience)
+	}
+	if running := ts.BackgroundCmds(); len(running) > 0 {
+		f.caller = running[len(running)-1]
+	}
+}
+
+func exited(ts *testscript.TestScript, neg bool, args []string) {
+	v, ok := fakes.Load(ts)
+	if neg || len(args) != 1 || !ok || v.(*fakeDaemon).caller == nil {
+		ts.Fatalf("usage: exited CODE, after await-call and wait")
+	}
+	if got := strconv.Itoa(v.(*fakeDaemon).caller.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// within returns a channel that is closed once the call was made.
+func (f *fakeDaemon) within(call string) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.called[call] == nil {
+		f.called[call] = make(chan struct{})
+	}
+	return f.called[call]
+}
+
+// enter notes a call and returns what it fails with.
+func (f *fakeDaemon) enter(ctx context.Context, call string) error {
+	entered := f.within(call)
+	f.mu.Lock()
+	select {
+	case <-entered:
+	default:
+		close(entered)
+	}
+	f.mu.Unlock()
+	if f.block == call {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if f.code != 0 {
+		return control.Errorf(f.code, "this is exit %d", f.code).WithHint("what to do about %d", f.code)
+	}
+	return nil
+}
+
+func (f *fakeDaemon) Status(context.Context) (*control.Status, error) { s := f.state; return &s, nil }
+
+func (f *fakeDaemon) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
+	return &control.BarrierReply{Barrier: fakeBarrier(), Group: req.Group, State: req.Wait}, f.enter(ctx, "barrier")
+}
+
+func (f *fakeDaemon) Barriers(ctx context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
+	return &control.BarrierList{Group: req.Group, Barriers: []control.BarrierEntry{{
+		Barrier: fakeBarrier(), Age: new(control.Seconds(12 * time.Second)), State: control.BarrierApplied,
+		Position: &control.LogPosition{Offset: 4096},
+	}}}, f.enter(ctx, "barriers")
+}
+
+func (f *fakeDaemon) Verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error) {
+	progress(control.VerifyProgress{FilesDone: 1})
+	r := &control.VerifyReport{Group: req.Group, Equal: true, Barrier: new(fakeBarrier().ID), Files: 3, Bytes: 3000}
+	if f.differ {
+		r.Equal = req.Repair
+		r.Differences = []control.Difference{{Path: "tree/a", Side: control.SideStandby, What: "content"}}
+		r.DifferencesTotal = 2
+	}
+	return r, f.enter(ctx, "verify")
+}
+
+func (f *fakeDaemon) Pause(ctx context.Context, _ control.ApplyRequest) error {
+	return f.enter(ctx, "pause")
+}
+
+func (f *fakeDaemon) Resume(ctx context.Context, req control.ApplyRequest) error {
+	if req.Accept {
+		return nil
+	}
+	return f.enter(ctx, "resume")
+}
+
+func (f *fakeDaemon) Events(ctx context.Context, req control.EventsRequest, each func(control.Event) error) error {
+	if !req.Follow || req.Since > 0 {
+		if err := each(control.Event{Seq: 1, At: fakeBarrier().CutAt, Type: control.EventLinkUp, Group: "tree", Text: "the link is up"}); err != nil {
+			return err
+		}
+	}
+	return f.enter(ctx, "events")
+}
+
+func fakeBarrier() control.Barrier {
+	return control.BarrierOf(change.Certificate{
+		ID: change.BarrierID{Epoch: 1, Seq: 812}, CutAt: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC),
+		Tree: change.Digest{0xab}, Rung: change.RungOptimistic,
+	})
+}
