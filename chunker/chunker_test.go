@@ -40,7 +40,7 @@ var small = Options{Min: 64, Avg: 256, Max: 1024}
 func mixture(t *rapid.T, label string, limit int) []byte {
 	var b []byte
 	for _, p := range rapid.SliceOfN(rapid.Uint64(), 0, 12).Draw(t, label) {
-		n := int(p>>8) % (limit / 8)
+		n := int(p >> 8 % uint64(limit/8))
 		switch p % 4 {
 		case 0:
 			b = append(b, bytes.Repeat([]byte{byte(p >> 40)}, n)...)
