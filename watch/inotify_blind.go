@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"os"
 	"syscall"
 
 	"repld/change"
@@ -83,8 +84,8 @@ func (w *inotify) retryBlind() {
 // and all trees are polled.
 func (w *inotify) watchCookies() {
 	hook := w.options.hooks.addWatch
-	w.cookie.err = nil
-	if hook != nil {
+	w.cookie.err = os.MkdirAll(w.cookie.dir, 0o700)
+	if w.cookie.err == nil && hook != nil {
 		w.cookie.err = hook(w.cookie.dir)
 	}
 	if w.cookie.err == nil {
