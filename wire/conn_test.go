@@ -259,3 +259,27 @@ func TestListenerEnds(t *testing.T) {
 	}
 	broken.Close()
 }
+
+// plainConn hides that a socket is one, as a simulated network's is not.
+type plainConn struct{ net.PacketConn }
+
+func TestAnyPacketConnWillDo(t *testing.T) {
+	ctx := testContext(t)
+	id, peer := wiretest.NewIdentity(t), wiretest.NewIdentity(t)
+	l, err := wire.Listen(plainConn{wiretest.Socket(t)}, wire.ListenOptions{Identity: peer,
+		Peer:  func() (wire.Fingerprint, bool) { return id.Fingerprint(), true },
+		Hello: func() wire.Hello { return wiretest.Hello("standby", wire.RoleStandby) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := wire.Dial(ctx, plainConn{wiretest.Socket(t)}, l.Addr().String(), wire.DialOptions{Identity: id,
+		Peer: peer.Fingerprint(), Hello: wiretest.Hello("primary", wire.RoleProduction)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(nil)
+	if _, err := l.Accept(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -82,13 +82,14 @@
 //
 // # Speed
 //
-// BenchmarkLog over loopback, on two shared cores of a Xeon server with Go 1.26: 600
-// MB/s of payload with both ends in one process, 350 to 600 MB/s in two, the same for
-// one stream and for four: a connection's packets are made by one goroutine. It
-// costs 3.1 ms of processor time a MiB, both ends together, 31 % in sendmsg and
-// recvmmsg, 17 % in AES-GCM, the rest in quic-go's packets of 1,452 bytes, its upper
-// limit also where the path takes more. Neither windows from 1 to 32 MiB nor larger
-// first packets change that; windows matter on long paths.
+// BenchmarkLog over loopback, on two cores of a Xeon server that others used as well,
+// Go 1.26: 600 MB/s of payload with both ends in one process, 360 to 400 MB/s in two;
+// four streams are no faster than one, as a connection's packets are made by one
+// goroutine. It costs 3.1 ms of processor time a MiB for both ends together. Of
+// the sender's, 31 % goes into system calls, 17 % into AES-GCM, the rest into making
+// packets of 1,452 bytes, quic-go's upper limit also where the path takes more.
+// Neither windows from 1 to 32 MiB nor larger first packets change that; windows
+// matter on long paths.
 //
 // # Concurrency
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -57,8 +58,10 @@ func (t Token) String() string {
 	return tokenWord + tokenVersion + tokenMark + tokenEncoding.EncodeToString(b)
 }
 
-// LogValue keeps the secret out of logs.
-func (t Token) GoString() string { return fmt.Sprintf("wire.Token{%s %v}", t.Address, t.Key) }
+// LogValue keeps the secret out of logs ([slog.LogValuer]).
+func (t Token) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("address", t.Address), slog.Any("key", t.Key), slog.Time("expires", t.Expires))
+}
 
 // ParseToken is the inverse of [Token.String]. White space around the token is
 // ignored. now is this node's wall clock; the inviting node judges by its own

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,14 @@ func TestTokenIsOneLineAndComesBack(t *testing.T) {
 		if err != nil || got != testToken {
 			t.Errorf("%q: got %+v, %v", text, got, err)
 		}
+	}
+}
+
+func TestTokenIsLoggedWithoutItsSecret(t *testing.T) {
+	var b strings.Builder
+	slog.New(slog.NewTextHandler(&b, nil)).Info("issued", "token", testToken)
+	if !strings.Contains(b.String(), testToken.Address) || strings.Contains(b.String(), "repld1x") {
+		t.Errorf("logged %s", b.String())
 	}
 }
 
