@@ -17,20 +17,52 @@ type fsUUID struct {
 // fsIocGetFSUUID is FS_IOC_GETFSUUID, _IOR(0x15, 0, struct fsuuid2); Linux 6.9.
 const fsIocGetFSUUID = 2<<30 | 17<<16 | 0x15<<8
 
-// fileSystemID names the file system of fd. Where the kernel doesn't tell the
-// UUID, f_fsid stands in: ext4 and btrfs make it from the UUID, XFS from the
-// device number, so that there it may change when disks are renumbered.
+// xfsGeometry is the first part of struct xfs_fsop_geom_v1 of xfs/xfs_fs.h: eight
+// 32-bit and four 64-bit fields, the UUID, and seven 32-bit fields, padded.
+type xfsGeometry struct {
+	_    [8]uint32
+	_    [4]uint64
+	uuid [16]byte
+	_    [8]uint32
+}
+
+// xfsIocGeometryV1 is XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, struct xfs_fsop_geom_v1).
+const xfsIocGeometryV1 = 2<<30 | 112<<16 | 'X'<<8 | 100
+
+// fileSystemID names the file system of fd. The way to the name must not depend on
+// the kernel's version, or an upgrade would look like another disk: ext4 and btrfs
+// make f_fsid from the UUID (btrfs with the subvolume's number in it); XFS makes it
+// from the device number, which may change, but has told its UUID since ever. Of
+// others the UUID is taken if Linux tells it, else f_fsid.
 func fileSystemID(fd int, fs *unix.Statfs_t) string {
-	fsid := fmt.Sprintf("%08x%08x", uint32(fs.Fsid.Val[0]), uint32(fs.Fsid.Val[1]))
+	kind := uint32(fs.Type)
+	fsid := fmt.Sprintf("%x-%08x%08x", kind, uint32(fs.Fsid.Val[0]), uint32(fs.Fsid.Val[1]))
+	switch kind {
+	case unix.EXT4_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+		return fsid
+	case unix.XFS_SUPER_MAGIC:
+		var g xfsGeometry
+		if ioctl(fd, xfsIocGeometryV1, unsafe.Pointer(&g)) == nil {
+			return formatUUID(g.uuid)
+		}
+		return fsid
+	}
 	var u fsUUID
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocGetFSUUID, uintptr(unsafe.Pointer(&u)))
-	if errno != 0 || u.len == 0 || u.uuid == [16]byte{} {
-		return fmt.Sprintf("%x-%s", uint32(fs.Type), fsid)
+	if ioctl(fd, fsIocGetFSUUID, unsafe.Pointer(&u)) == nil && u.len == 16 && u.uuid != [16]byte{} {
+		return formatUUID(u.uuid)
 	}
-	x := hex.EncodeToString(u.uuid[:])
-	id := x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
-	if uint32(fs.Type) == unix.BTRFS_SUPER_MAGIC {
-		id += "-" + fsid // tells the subvolumes apart
+	return fsid
+}
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	if errno != 0 {
+		return errno
 	}
-	return id
+	return nil
+}
+
+func formatUUID(u [16]byte) string {
+	x := hex.EncodeToString(u[:])
+	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
 }

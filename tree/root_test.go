@@ -288,3 +288,18 @@ func TestSkipShm(t *testing.T) {
 		}
 	}
 }
+
+func TestXFSID(t *testing.T) {
+	needRoot(t)
+	needTool(t, "mkfs.xfs", "xfsprogs")
+	dir := loopMount(t, "xfs")
+	r, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	source := strings.Fields(run(t, "findmnt", "-no", "SOURCE", dir))[0]
+	if uuid := strings.TrimSpace(run(t, "blkid", "-s", "UUID", "-o", "value", source)); r.FSID() != uuid {
+		t.Errorf("found %s, wanted %s", r.FSID(), uuid)
+	}
+}
