@@ -1,0 +1,68 @@
+# make           builds both programs into bin/
+# make demo      runs the main job on this machine, without root or configuration
+# make test      installs what the tests need, then vets and tests everything under the race detector
+#
+# Variables:  PKG=./journal/...  limits test, bench and cover     RUN=Regexp  tests or benchmarks of this name
+#             FUZZTIME=10s  for each fuzz target                  SOAK=30m    length of a soak
+
+GO       ?= go
+PKG      ?= ./...
+RUN      ?= .
+FUZZTIME ?= 10s
+SOAK     ?= 30m
+# Two packages at a time: each has tests that use several cores.
+PARALLEL ?= 2
+# The slowest package takes minutes on two cores under the race detector.
+TIMEOUT  ?= 14m
+
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
+
+.PHONY: build demo test needs vet bench soak fuzz lint fmt cover generate clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
+
+demo: build
+	bin/repld demo
+
+needs:
+	@scripts/test-needs.sh
+
+vet:
+	$(GO) vet ./...
+
+test: needs vet
+	$(GO) test -race -p $(PARALLEL) -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+
+bench: needs build
+	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem -p 1 -timeout 0 $(PKG)
+
+# Tests that make up their input go on for SOAK in all, with a new seed each time.
+soak: needs
+	scripts/soak.sh '$(SOAK)' '$(PKG)'
+
+fuzz:
+	scripts/fuzz.sh '$(FUZZTIME)'
+
+lint: vet
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted" >&2; exit 1; }
+	$(GO) test ./internal/layers
+	@command -v golangci-lint >/dev/null || { echo 'golangci-lint 2.x is not here: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@latest' >&2; exit 1; }
+	golangci-lint run
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+cover: needs
+	mkdir -p bin
+	$(GO) test -p $(PARALLEL) -timeout $(TIMEOUT) -coverpkg ./... -coverprofile bin/cover.out $(PKG)
+	$(GO) tool cover -func bin/cover.out | tail -n 1
+	$(GO) tool cover -html bin/cover.out -o bin/cover.html
+
+# Needs protoc and protoc-gen-go (Debian: protobuf-compiler; go install google.golang.org/protobuf/cmd/protoc-gen-go).
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin

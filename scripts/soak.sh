@@ -1,0 +1,21 @@
+#!/bin/sh
+# Repeats the tests that make up their input (models, stress, crashes) until the
+# time is over:
+#   soak.sh [SECONDS|30m|2h] [PACKAGES]
+# Each round draws new seeds; a failure prints its own and ends the soak.
+set -eu
+cd "$(dirname "$0")/.."
+case ${1:-30m} in
+*h) seconds=$((${1%h} * 3600)) ;;
+*m) seconds=$((${1%m} * 60)) ;;
+*) seconds=${1%s} ;;
+esac
+end=$(($(date +%s) + seconds)) round=0
+while [ "$(date +%s)" -lt "$end" ]; do
+	round=$((round + 1))
+	echo "== round $round, $(date -u +%FT%TZ), $((end - $(date +%s))) s left"
+	# shellcheck disable=SC2086
+	go test -race -count=1 -p 1 -timeout 1h -run 'Model|Stress|Random|Crash|Kill|Soak' ${2:-./...} |
+		grep -v -e 'no test files' -e 'no tests to run' || exit 1
+done
+echo "soak: $round rounds in $seconds s, no failure"
