@@ -26,7 +26,7 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 		return 0, false, err
 	}
 	c.resolve(health.GuardHalted)
-	if c.dirty.Len() == 0 && c.State().HasBarrier {
+	if c.dirty.Len() == 0 && c.State().HasBarrier && !c.demanded.Load() {
 		c.confirm(sync)
 		return sync.At, true, nil
 	}
@@ -103,9 +103,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 	for _, rd := range c.readers {
 		rd.Flush()
 	}
-	if err := c.lookForInvisible(); err != nil {
-		return nil, false, err
-	}
+	r.lookForInvisible()
 	for _, key := range c.invisible {
 		c.dirty.Add(key, watch.Content|watch.Meta, sync.At-recentFor)
 	}

@@ -43,6 +43,8 @@ type Capturer struct {
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
 
+	demanded atomic.Bool   // a barrier is to be cut whether anything changed or not
+	nudge    chan struct{} // capacity 1: do not wait for the next tick
 	requests chan request
 	ended    chan struct{} // closed when Run returns
 
@@ -68,11 +70,12 @@ func New(o Options) (*Capturer, error) {
 	o = o.withDefaults()
 	c := &Capturer{
 		opts:      o,
-		sink:      sink{log: o.Log, catalog: o.Catalog, limit: o.JournalLimit},
+		sink:      sink{log: o.Log, catalog: o.Catalog, limit: o.JournalLimit, buf: make([]byte, change.ChunkMax)},
 		cutter:    newCutter(),
 		hot:       map[watch.Key]*hot{},
 		uncovered: map[string]struct{}{},
 		requests:  make(chan request),
+		nudge:     make(chan struct{}, 1),
 		ended:     make(chan struct{}),
 	}
 	c.hold.Store(math.MaxUint64)
@@ -184,6 +187,7 @@ func (c *Capturer) Run(ctx context.Context) error {
 			return ctx.Err()
 		case req := <-c.requests:
 			waiting = append(waiting, req)
+		case <-c.nudge:
 		case <-ticker.C:
 		case <-retry:
 		}
@@ -220,6 +224,15 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 	}
 	*waiting = kept
 	return nil
+}
+
+// Demand has the next attempt cut a barrier even if nothing has changed.
+func (c *Capturer) Demand() {
+	c.demanded.Store(true)
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
 }
 
 // Barrier returns the id of a barrier that holds everything done before the call.

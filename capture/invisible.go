@@ -8,35 +8,40 @@ import (
 	"strings"
 	"syscall"
 
+	"repld/change"
 	"repld/health"
 	"repld/watch"
 )
 
 // lookForInvisible finds the files that can change without an event, from time to
 // time. They are captured in every round and named in the certificate.
-func (c *Capturer) lookForInvisible() error {
-	now := c.opts.Clock.Mono()
-	if c.opts.Invisible == nil {
-		return nil
+func (r *round) lookForInvisible() {
+	now := r.opts.Clock.Mono()
+	if r.opts.Invisible == nil || r.lookedAt != 0 && now-r.lookedAt < r.opts.InvisibleEvery {
+		return
 	}
-	if c.lookedAt != 0 && now-c.lookedAt < c.opts.InvisibleEvery {
-		return nil
-	}
-	c.lookedAt = now
-	keys, err := c.opts.Invisible()
+	r.lookedAt = now
+	unseen, err := r.opts.Invisible()
 	if err != nil {
-		c.opts.Logger.Warn("could not look for files that change without an event", "error", err)
-		return nil
+		r.opts.Logger.Warn("could not look for files that change without an event", "error", err)
+		return
 	}
-	for _, key := range c.invisible {
-		delete(c.uncovered, c.name(key))
+	for _, key := range r.invisible {
+		delete(r.uncovered, r.name(key))
 	}
-	c.invisible = keys
-	for _, key := range keys {
-		c.uncovered[c.name(key)] = struct{}{}
+	r.invisible = r.invisible[:0]
+	for _, u := range unseen {
+		if u.Path == "" {
+			r.invisible = append(r.invisible, r.keysOf(watch.Object{Tree: u.Tree, Ino: u.Ino})...)
+			continue
+		}
+		dir, name := change.Split(u.Path)
+		r.invisible = append(r.invisible, watch.Key{Tree: u.Tree, Dir: dir, Name: name})
 	}
-	c.publishUncovered()
-	return nil
+	for _, key := range r.invisible {
+		r.uncovered[r.name(key)] = struct{}{}
+	}
+	r.publishUncovered()
 }
 
 // unreadable notes that the object at key can't be read. The cut goes on without

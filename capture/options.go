@@ -49,10 +49,11 @@ type Options struct {
 	JournalLimit int64
 	// Invisible lists files that can change without an event at the moment; nil
 	// means none. It is asked at most every InvisibleEvery (0 means 5 s).
-	Invisible      func() ([]watch.Key, error)
+	Invisible      func() ([]watch.Unseen, error)
 	InvisibleEvery time.Duration
-	// OnBarrier is called after each barrier that is durable, from Run; nil means no call.
-	OnBarrier func(change.Barrier)
+	// OnBarrier is called after each barrier that is durable, from Run, with the
+	// monotonic time of the oldest change in it; nil means no call.
+	OnBarrier func(b change.Barrier, oldest time.Duration)
 }
 
 func (o Options) withDefaults() Options {

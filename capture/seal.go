@@ -34,13 +34,15 @@ func (c *Capturer) seal(r *round) error {
 		return err
 	}
 	c.hold.Store(math.MaxUint64)
+	c.demanded.Store(false)
 	clear(c.hot)
+	oldest := c.oldest
 	c.mu.Lock()
 	c.state.Newest, c.state.HasBarrier = *barrier, true
 	c.mu.Unlock()
 	c.confirm(r.sync)
 	if c.opts.OnBarrier != nil {
-		c.opts.OnBarrier(*barrier)
+		c.opts.OnBarrier(*barrier, oldest)
 	}
 	return nil
 }
@@ -49,7 +51,7 @@ func (c *Capturer) seal(r *round) error {
 // barrier, from this round or from earlier ones.
 func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
 	state := c.State()
-	if r.changed > 0 || !state.HasBarrier {
+	if r.changed > 0 || !state.HasBarrier || c.demanded.Load() {
 		return true, nil
 	}
 	stored, ok, err := r.tx.Barrier(state.Newest.ID)

@@ -32,7 +32,7 @@ type sink struct {
 
 	tx      *catalog.Tx // open between begin and commit
 	pending int         // records since the last commit
-	buf     []byte      // scratch for encoded chunks
+	buf     []byte      // scratch for encoded chunks, which are shorter than their data
 
 	chunks, deduplicated  uint64 // chunks written with data, and known ones
 	rawBytes, storedBytes uint64 // of chunks written, before and after compression
@@ -77,8 +77,7 @@ func (s *sink) chunk(digest change.Digest, data []byte) error {
 	if s.log.Bytes() >= s.limit {
 		return nil // by reference: the standby asks for it
 	}
-	codec, encoded := journal.EncodeChunk(s.buf[:0], data)
-	s.buf = encoded
+	codec, encoded := journal.EncodeChunk(s.buf, data)
 	rec := &change.Chunk{Digest: digest, Codec: codec, RawLen: uint32(len(data)), Data: encoded}
 	if _, err := s.log.Append(rec); err != nil {
 		return err

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"repld/control"
 )
@@ -9,5 +11,25 @@ import (
 // Run runs a node in quick mode until ctx ends, which is a clean stop and nil.
 // Errors that an operator can act on are a [control.Error].
 func Run(ctx context.Context, o Options) error {
-	return control.Errorf(control.ExitUsage, "repld %s is not in this version", o.Role)
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	n, err := openNode(o)
+	if err != nil {
+		return explain(err)
+	}
+	defer n.close()
+	if o.Role == Primary {
+		err = runPrimary(ctx, n)
+	} else {
+		err = runStandby(ctx, n)
+	}
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		n.event(control.EventStopped, nil, "stopped")
+		return nil
+	}
+	if err != nil {
+		n.event(control.EventStopped, nil, "stopped: %v", err)
+	}
+	return err
 }

@@ -150,7 +150,7 @@ func (r *chunkReader) readAt(h holder) ([]byte, error) {
 func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 	reader := newChunkReader(s.opts.Catalog, s.opts.Trees)
 	defer reader.close()
-	var buf []byte
+	buf := make([]byte, change.ChunkMax) // encoded chunks are shorter than their data
 	for ctx.Err() == nil {
 		msg, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
@@ -173,7 +173,7 @@ func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 			if err != nil {
 				return err
 			}
-			if buf, err = s.sendChunk(stream, digest, data, buf); err != nil {
+			if err := s.sendChunk(stream, digest, data, buf); err != nil {
 				return err
 			}
 		}
@@ -182,18 +182,18 @@ func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 }
 
 // sendChunk sends one chunk; nil data says that it is gone.
-func (s *sending) sendChunk(stream *wire.Stream, digest change.Digest, data, buf []byte) ([]byte, error) {
+func (s *sending) sendChunk(stream *wire.Stream, digest change.Digest, data, buf []byte) error {
 	if data == nil {
-		return buf, stream.Send(&wire.FetchedChunk{Digest: digest, Gone: true})
+		return stream.Send(&wire.FetchedChunk{Digest: digest, Gone: true})
 	}
-	codec, encoded := journal.EncodeChunk(buf[:0], data)
+	codec, encoded := journal.EncodeChunk(buf, data)
 	header := &wire.FetchedChunk{Digest: digest, Codec: codec, RawLength: uint32(len(data)), Length: uint32(len(encoded))}
 	if err := stream.Send(header); err != nil {
-		return buf, err
+		return err
 	}
 	_, err := stream.Write(encoded)
 	s.chunksSent.Add(1)
 	s.bytesSent.Add(uint64(len(encoded)))
 	s.bytesBefore.Add(uint64(len(data)))
-	return encoded, err
+	return err
 }

@@ -110,7 +110,7 @@ func (f *Fetcher) fetch(s *wire.Stream, digests []change.Digest, each func(chang
 	if err := s.Send(&wire.FetchRequest{Digests: digests}); err != nil {
 		return err
 	}
-	var encoded, data []byte
+	encoded, decoded := make([]byte, change.ChunkMax), make([]byte, change.ChunkMax)
 	for range digests {
 		msg, err := s.Receive()
 		if err != nil {
@@ -126,14 +126,14 @@ func (f *Fetcher) fetch(s *wire.Stream, digests []change.Digest, each func(chang
 			}
 			continue
 		}
-		encoded = append(encoded[:0], make([]byte, m.Length)...)
-		if _, err := io.ReadFull(s, encoded); err != nil {
+		if _, err := io.ReadFull(s, encoded[:m.Length]); err != nil {
 			return err
 		}
 		f.chunks.Add(1)
-		f.bytes.Add(uint64(len(encoded)))
-		chunk := change.Chunk{Digest: m.Digest, Codec: m.Codec, RawLen: m.RawLength, Data: encoded}
-		if data, err = journal.DecodeChunk(data[:0], &chunk); err != nil {
+		f.bytes.Add(uint64(m.Length))
+		chunk := change.Chunk{Digest: m.Digest, Codec: m.Codec, RawLen: m.RawLength, Data: encoded[:m.Length]}
+		data, err := journal.DecodeChunk(decoded, &chunk)
+		if err != nil {
 			return errors.Join(errors.New("the primary sent a damaged chunk"), err)
 		}
 		if err := each(m.Digest, data); err != nil {

@@ -50,7 +50,13 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 		return err
 	}
 	s.begin(at)
-	return stream.CloseWrite()
+	s.opts.Capture.Demand()
+	if err := stream.CloseWrite(); err != nil {
+		return err
+	}
+	// What was written must arrive before the stream is given up.
+	stream.Receive()
+	return nil
 }
 
 // manifestWriter packs records into messages.

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,7 +48,11 @@ func (s *sending) sendLog(ctx context.Context) error {
 func (s *sending) cutLog(ctx context.Context, offset uint64, spans chan<- span) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
+	var sent change.IncarnationID // of the bytes before offset, if any were sent
 	for {
+		if err := s.parted(sent, offset); err != nil {
+			return err
+		}
 		limit := min(s.opts.Log.Durable().Offset, s.opts.Capture.Shippable())
 		if offset < limit {
 			next := s.next(offset, limit)
@@ -57,6 +62,7 @@ func (s *sending) cutLog(ctx context.Context, offset uint64, spans chan<- span) 
 			case spans <- next:
 			}
 			offset += uint64(next.length)
+			sent = next.incarnation.ID
 			continue
 		}
 		if end := s.opts.Log.End().Offset; end >= limit+syncAt && s.opts.Capture.Shippable() > limit {
@@ -72,6 +78,31 @@ func (s *sending) cutLog(ctx context.Context, offset uint64, spans chan<- span) 
 		case <-ticker.C:
 		}
 	}
+}
+
+// errParted ends a session whose log was cut back behind what was sent: the next
+// one finds out where both logs still agree.
+var errParted = errors.New("the log was cut back behind what was sent; the session begins anew")
+
+// parted reports whether the log was cut back before offset since the bytes there
+// were sent.
+func (s *sending) parted(sent change.IncarnationID, offset uint64) error {
+	if sent == (change.IncarnationID{}) {
+		return nil
+	}
+	if offset > s.opts.Log.End().Offset {
+		return errParted
+	}
+	var before change.IncarnationID
+	for _, in := range s.opts.Log.Incarnations() {
+		if in.Start < offset {
+			before = in.ID
+		}
+	}
+	if before != sent {
+		return errParted
+	}
+	return nil
 }
 
 // next returns the block at offset, which never spans two incarnations.

@@ -21,9 +21,9 @@ type Applier interface {
 	// Base returns the log position from which the applier goes on, false if it
 	// needs a seed.
 	Base() (change.LogPosition, bool)
-	// Seed imports a base and stages what it needs; the log goes on at the
-	// manifest's position. It returns when the base is staged, or with the error
-	// that broke it; it can be called again with a newer manifest then.
+	// Seed imports a base and puts the log at the manifest's position. It returns
+	// when the log may be appended to, or with the error that broke it; it can be
+	// called again with a newer manifest then.
 	Seed(ctx context.Context, m *Manifest) error
 	// Notify says that a barrier is durable in the log.
 	Notify()
@@ -193,20 +193,17 @@ func (s *receiving) open(offset uint64) error {
 	return nil
 }
 
-// seed takes a base; the log goes on behind it while it is being staged.
+// seed takes a base; the log goes on behind it.
 func (s *receiving) seed(ctx context.Context) error {
 	m, err := openManifest(ctx, s.conn, s.opts.Group)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	if err := s.opts.Log.Reset(m.Position); err != nil {
+	if err := s.opts.Applier.Seed(ctx, m); err != nil {
 		return err
 	}
-	if err := s.open(m.Position.Offset); err != nil {
-		return err
-	}
-	return s.opts.Applier.Seed(ctx, m)
+	return s.open(m.Position.Offset)
 }
 
 // accept takes the log streams that the primary opens.

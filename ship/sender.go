@@ -25,6 +25,8 @@ type Capture interface {
 	Shippable() uint64
 	// Heartbeat returns what is to be said about the newest barrier.
 	Heartbeat() wire.Heartbeat
+	// Demand has a barrier cut soon even if nothing has changed: a base ends in one.
+	Demand()
 	// Barrier cuts a barrier that holds everything done before the call.
 	Barrier(ctx context.Context) (change.BarrierID, error)
 }

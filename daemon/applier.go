@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"repld/apply"
+	"repld/change"
+	"repld/control"
+	"repld/ship"
+	"repld/wire"
+)
+
+// applierOf makes a standby's applier a [ship.Applier].
+type applierOf struct{ *standby }
+
+// Base returns where the applier goes on.
+func (a applierOf) Base() (change.LogPosition, bool) { return a.applier.From() }
+
+// Notify says that a barrier is durable in the log.
+func (a applierOf) Notify() {
+	a.applier.Notify()
+	a.signal()
+}
+
+// errAccepted ends the session in which a seed was halted; the next one seeds anew.
+var errAccepted = errors.New("the operator lets the seed go on; it begins anew")
+
+// Seed imports a base. A seed that is halted keeps the session until the operator
+// accepts what would be set aside.
+func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
+	a.event(control.EventSeedStarted, nil, "seeding begins: %d files, %d bytes", m.Files, m.Bytes)
+	err := a.applier.Seed(ctx, apply.Manifest{Position: m.Position, Files: m.Files, Bytes: m.Bytes, Records: m.Records()})
+	var halted *apply.ErrSeedHalted
+	if !errors.As(err, &halted) {
+		return err
+	}
+	a.event(control.EventHalted, nil, "the seed was halted before it changed anything: %v", halted)
+	a.halted.Store(true)
+	defer a.halted.Store(false)
+	a.receiver.Notify()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.accepted:
+		return errAccepted
+	}
+}
+
+// Progress is what the primary is told.
+func (a applierOf) Progress() wire.Progress {
+	cert, at := a.applier.Applied()
+	seed := a.applier.Progress()
+	p := wire.Progress{
+		Group: quickGroup, Applied: cert.ID, AppliedOffset: at.Offset, AppliedDigest: cert.Tree, Phase: a.phase(),
+		SeedFilesDone: seed.FilesDone, SeedFilesTotal: seed.FilesTotal, SeedBytesDone: seed.BytesDone, SeedBytesTotal: seed.BytesTotal,
+	}
+	return p
+}
+
+func (a applierOf) phase() wire.Phase {
+	switch {
+	case a.halted.Load():
+		return wire.PhaseHalted
+	case a.applier.Paused():
+		return wire.PhasePaused
+	case a.applier.NeedsSeed(), a.applier.Seeding():
+		return wire.PhaseSeeding
+	case a.behind():
+		return wire.PhaseCatchingUp
+	}
+	return wire.PhaseStreaming
+}
+
+// catchingUp is how many barriers may wait before a standby counts as catching up.
+const catchingUp = 3
+
+func (a applierOf) behind() bool {
+	beat, _, ok := a.heartbeat()
+	cert, _ := a.applier.Applied()
+	return ok && beat.Captured.Epoch == cert.ID.Epoch && beat.Captured.Seq > cert.ID.Seq+catchingUp
+}

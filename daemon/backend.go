@@ -1,0 +1,202 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"repld/capture"
+	"repld/change"
+	"repld/control"
+	"repld/journal/catalog"
+	"repld/ship"
+)
+
+// Events passes on what happened; see [control.Backend].
+func (n *node) Events(ctx context.Context, req control.EventsRequest, each func(control.Event) error) error {
+	since := time.Time{}
+	switch {
+	case req.Since > 0:
+		since = n.clock.Now().Add(-req.Since)
+	case req.Follow:
+		since = n.clock.Now()
+	}
+	return n.events.Read(ctx, since, req.Follow, each)
+}
+
+// Barriers lists the catalog's barriers, newest first.
+func (n *node) Barriers(_ context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
+	list := &control.BarrierList{Group: quickGroup, Barriers: []control.BarrierEntry{}}
+	now := n.clock.Now()
+	err := n.catalog.View(func(tx *catalog.Tx) error {
+		for b := range tx.Barriers() {
+			if req.Limit > 0 && len(list.Barriers) == req.Limit {
+				break
+			}
+			list.Barriers = append(list.Barriers, n.barrierEntry(b, now))
+		}
+		return nil
+	})
+	return list, err
+}
+
+func (n *node) barrierEntry(b catalog.StoredBarrier, now time.Time) control.BarrierEntry {
+	age := control.Seconds(now.Sub(b.CutAt))
+	e := control.BarrierEntry{Barrier: control.BarrierOf(b.Certificate), Age: &age, Files: &b.Files, Bytes: &b.Bytes, State: control.BarrierCaptured}
+	switch b.State {
+	case catalog.BarrierReceived:
+		e.State = control.BarrierReceived
+	case catalog.BarrierApplied:
+		e.State = control.BarrierApplied
+	}
+	if b.End.Offset != 0 {
+		at := control.LogPositionOf(b.End)
+		e.Position = &at
+	}
+	return e
+}
+
+// Barrier cuts a barrier and waits for the standby as asked.
+func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
+	start := p.clock.Mono()
+	if err := p.capturer.State().Halted; err != nil {
+		return nil, control.Errorf(control.ExitRefused, "nothing is captured: %w", err).WithState(string(control.PhaseHalted))
+	}
+	id, err := p.capturer.Barrier(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, p.lateError(err)
+	case errors.Is(err, capture.ErrStopped):
+		return nil, control.Errorf(control.ExitNoDaemon, "the daemon is stopping")
+	case err != nil:
+		return nil, err
+	}
+	err = p.waitFor(ctx, func() (bool, error) {
+		m := p.standbyProgress()
+		switch req.Wait {
+		case control.BarrierReceived:
+			return m.Received.Compare(id) >= 0, p.unreachable(ctx)
+		case control.BarrierApplied:
+			if m.Applied.Compare(id) >= 0 {
+				return true, nil
+			}
+			return false, errors.Join(refuseHalted(phaseOf(m.Phase)), p.unreachable(ctx))
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.barrierReply(id, req, start), nil
+}
+
+// lateError says what keeps a barrier from being cut.
+func (n *node) lateError(err error) error {
+	e := control.Errorf(control.ExitTimeout, "no barrier could be cut in time: %w", err)
+	for _, c := range n.board.List() {
+		if c.Group == quickGroup {
+			return e.WithHint("%s", c.Text)
+		}
+	}
+	return e
+}
+
+// unreachable is an error for callers without a time limit while there is no link.
+func (n *node) unreachable(ctx context.Context) error {
+	if _, limited := ctx.Deadline(); limited || n.link() != nil {
+		return nil
+	}
+	return control.Errorf(control.ExitPeer, "the peer can't be reached").
+		WithHint("see replctl status; with --timeout the command waits for the link to come back")
+}
+
+// refuseHalted is an error while a standby applies nothing.
+func refuseHalted(phase control.Phase) error {
+	switch phase {
+	case control.PhasePaused:
+		return control.Errorf(control.ExitRefused, "applying is paused on the standby").WithState(string(phase)).WithHint("replctl resume")
+	case control.PhaseHalted:
+		return control.Errorf(control.ExitRefused, "the standby has halted").WithState(string(phase)).
+			WithHint("see replctl status on the standby, then replctl resume --accept there")
+	}
+	return nil
+}
+
+func (n *node) barrierReply(id change.BarrierID, req control.BarrierRequest, start time.Duration) *control.BarrierReply {
+	reply := &control.BarrierReply{Barrier: *n.barrierOf(id), Group: quickGroup, State: req.Wait}
+	if reply.State == "" {
+		reply.State = control.BarrierCaptured
+	}
+	reply.Waited = control.Seconds(n.clock.Mono() - start)
+	return reply
+}
+
+// Barrier has the primary cut a barrier, and waits for it as asked.
+func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
+	start := s.clock.Mono()
+	id, err := s.receiver.RequestBarrier(ctx)
+	if errors.Is(err, ship.ErrNoSession) {
+		return nil, control.Errorf(control.ExitPeer, "the primary can't be reached: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.waitFor(ctx, func() (bool, error) {
+		cert, _ := s.applier.Applied()
+		if req.Wait == control.BarrierCaptured || req.Wait == "" || cert.ID.Compare(id) >= 0 {
+			return true, nil
+		}
+		if req.Wait == control.BarrierReceived {
+			received, ok := s.receiver.Received()
+			return ok && received.ID.Compare(id) >= 0, s.unreachable(ctx)
+		}
+		return false, errors.Join(refuseHalted(phaseOf(applierOf{s}.phase())), s.unreachable(ctx))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.barrierReply(id, req, start), nil
+}
+
+// errNotStandby refuses what only a standby can do.
+func errNotStandby(verb string) error {
+	return control.Errorf(control.ExitRefused, "this node is production; only a standby can %s", verb).
+		WithState(string(control.RoleProduction)).WithHint("run the command on the standby")
+}
+
+// Pause is refused: a primary applies nothing.
+func (p *primary) Pause(context.Context, control.ApplyRequest) error { return errNotStandby("pause") }
+
+// Resume is refused: a primary applies nothing.
+func (p *primary) Resume(context.Context, control.ApplyRequest) error { return errNotStandby("resume") }
+
+// Pause stops applying.
+func (s *standby) Pause(context.Context, control.ApplyRequest) error {
+	if err := s.applier.Pause(); err != nil {
+		return err
+	}
+	s.event(control.EventPaused, nil, "applying is paused")
+	s.receiver.Notify()
+	return nil
+}
+
+// Resume goes on applying.
+func (s *standby) Resume(_ context.Context, req control.ApplyRequest) error {
+	if s.halted.Load() && !req.Accept {
+		return control.Errorf(control.ExitRefused, "the seed has halted: too much of what lies in the tree would be set aside").
+			WithState(string(control.PhaseHalted)).WithHint("see replctl status; replctl resume --accept lets it go on")
+	}
+	if err := s.applier.Resume(req.Accept); err != nil {
+		return err
+	}
+	if req.Accept {
+		s.event(control.EventAccepted, nil, "an operator lets the halted group go on")
+		select {
+		case s.accepted <- struct{}{}:
+		default:
+		}
+	}
+	s.event(control.EventUnpaused, nil, "applying goes on")
+	s.receiver.Notify()
+	return nil
+}

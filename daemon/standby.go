@@ -1,0 +1,309 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/apply"
+	"repld/change"
+	"repld/control"
+	"repld/ship"
+	"repld/tree"
+	"repld/wire"
+)
+
+// defaultListen is where a standby listens; UDP.
+const defaultListen = ":7440"
+
+// standby is the receiving side.
+type standby struct {
+	*node
+	volume   *tree.Volume
+	applier  *apply.Applier
+	receiver *ship.Receiver
+	fetcher  *ship.Fetcher
+	listener *wire.Listener
+	invites  *wire.Invites
+
+	halted   atomic.Bool   // a seed waits for the operator
+	accepted chan struct{} // capacity 1: the operator lets it go on
+
+	beatMu sync.Mutex
+	beat   wire.Heartbeat // what the primary said last
+	beatAt time.Duration  // monotonic, when it came; 0: never
+}
+
+// runStandby runs the receiving side until ctx ends.
+func runStandby(ctx context.Context, n *node) error {
+	s := &standby{node: n, fetcher: ship.NewFetcher(quickGroup), accepted: make(chan struct{}, 1)}
+	if s.opts.Listen == "" {
+		s.opts.Listen = defaultListen
+	}
+	pc, err := net.ListenPacket("udp", s.opts.Listen)
+	if err != nil {
+		return control.Errorf(control.ExitFailed, "listen on UDP %s: %w", s.opts.Listen, err).
+			WithHint("end what uses the port, or give another one with --listen")
+	}
+	defer pc.Close()
+	if err := s.openTree(); err != nil {
+		return err
+	}
+	defer s.volume.Close()
+	defer s.applier.Close()
+	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
+		Group: quickGroup, Log: n.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: n.clock, Logger: n.logger,
+		JournalLimit: journalLimit, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+	})
+	if err := s.listen(pc); err != nil {
+		return err
+	}
+	defer s.listener.Close()
+	ln, err := control.Listen(n.state.file(control.SocketName))
+	if err != nil {
+		return err
+	}
+	server := control.NewServer(ln, s, control.ServerOptions{Logger: n.logger})
+	n.event(control.EventStarted, nil, "repld standby of %s, listening on %s", n.dir, pc.LocalAddr())
+	if err := s.invite(); err != nil {
+		ln.Close()
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return s.applyForever(ctx) })
+	g.Go(func() error { return s.acceptForever(ctx) })
+	g.Go(func() error { return n.follow(ctx) })
+	return g.Wait()
+}
+
+func (s *standby) openTree() error {
+	var known rootFile
+	if _, err := s.state.load("root.yaml", &known); err != nil {
+		return err
+	}
+	var err error
+	s.volume, err = tree.OpenVolume(s.dir, tree.VolumeOptions{Options: tree.Options{RootID: known.ID}})
+	if err != nil {
+		return explain(err)
+	}
+	if known.ID == "" {
+		if err := s.state.store("root.yaml", rootFile{ID: s.volume.Root().ID()}); err != nil {
+			s.volume.Close()
+			return err
+		}
+	}
+	dir, err := s.state.group(quickGroup)
+	if err == nil {
+		s.applier, err = apply.Open(apply.Options{
+			Group: quickGroup, Dir: dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher,
+			Trees: []apply.Tree{{Name: quickTree, FS: s.volume, Root: s.volume.Root()}},
+			Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied,
+		})
+	}
+	if err != nil {
+		s.volume.Close()
+		return explain(err)
+	}
+	return nil
+}
+
+// rootFile is the identity of the tree's root, so that another file system at its
+// path is noticed after a restart.
+type rootFile struct {
+	ID string `yaml:"id"`
+}
+
+func (s *standby) listen(pc net.PacketConn) error {
+	var saved wire.SavedInvites
+	if _, err := s.state.load("invites.yaml", &saved); err != nil {
+		return err
+	}
+	var err error
+	if s.invites, err = wire.NewInvites(wire.InvitesOptions{
+		Clock: s.clock, Saved: saved,
+		Store: func(v wire.SavedInvites) error { return s.state.store("invites.yaml", v) },
+	}); err != nil {
+		return control.Errorf(control.ExitFailed, "%s: %w", s.state.file("invites.yaml"), err)
+	}
+	s.listener, err = wire.Listen(pc, wire.ListenOptions{
+		Identity: s.id, Invites: s.invites, Joined: s.joined, Hello: s.hello, Clock: s.clock, Logger: s.logger,
+		Peer: func() (wire.Fingerprint, bool) {
+			_, key, paired := s.peerNow()
+			return key, paired
+		},
+	})
+	return explain(err)
+}
+
+// invite prints a join token while there is no peer.
+func (s *standby) invite() error {
+	if _, _, paired := s.peerNow(); paired {
+		return nil
+	}
+	address, err := advertised(s.listener.Addr())
+	if err != nil {
+		return err
+	}
+	token, err := s.invites.Issue(address, s.id.Fingerprint())
+	if err != nil {
+		return explain(err)
+	}
+	s.event(control.EventInvited, map[string]string{"address": address}, "waiting for a primary to join at %s", address)
+	_, err = fmt.Fprintf(s.opts.Stdout, "join token: %s\n", token)
+	return err
+}
+
+// advertised returns an address at which a listener on addr can be reached: for a
+// wildcard that of the first interface with a global unicast address.
+func advertised(addr net.Addr) (string, error) {
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok || !udp.IP.IsUnspecified() {
+		return addr.String(), nil
+	}
+	port := strconv.Itoa(udp.Port)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", control.Errorf(control.ExitFailed, "addresses of this host: %w", err).WithHint("give the address to listen on with --listen")
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(n.IP.String(), port), nil
+		}
+	}
+	return net.JoinHostPort("127.0.0.1", port), nil
+}
+
+// joined stores a primary that has redeemed the token.
+func (s *standby) joined(_ context.Context, j wire.Joiner) error {
+	if j.Hello.Role == wire.RoleStandby {
+		return &wire.RefusedError{Code: wire.CodeNotAccepted, Text: "both nodes run as standby", Hint: "run repld primary on one of the two"}
+	}
+	p := peerFile{Name: j.Hello.Node, Key: j.Key.String(), Address: j.Address}
+	if err := s.setPeer(p, j.Key); err != nil {
+		return err
+	}
+	s.event(control.EventPaired, map[string]string{"peer": p.Name, "key": p.Key}, "paired with %s", p.Name)
+	return nil
+}
+
+// acceptForever runs sessions with the primary; a new connection replaces the old
+// one, which is dead then.
+func (s *standby) acceptForever(ctx context.Context) error {
+	var previous sync.WaitGroup
+	defer previous.Wait()
+	replaced := make(chan struct{})
+	defer func() { close(replaced) }()
+	for {
+		conn, err := s.listener.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		close(replaced)
+		previous.Wait()
+		replaced = make(chan struct{})
+		ended := replaced
+		previous.Go(func() { s.session(ctx, conn, ended) })
+	}
+}
+
+// session runs one session until it ends, or ended is closed.
+func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s.linkUp(conn)
+	err := s.receiver.Serve(ctx, conn)
+	if ctx.Err() != nil {
+		conn.Close(nil)
+	} else {
+		conn.Close(err)
+	}
+	s.linkDown(conn, err)
+}
+
+// applyForever applies barriers; when only a new base can help it ends the link, so
+// that the next session brings one.
+func (s *standby) applyForever(ctx context.Context) error {
+	for {
+		err := s.applier.Run(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, apply.ErrNeedsSeed) {
+			return err
+		}
+		s.logger.Warn("a new base is needed", "reason", err)
+		if conn := s.link(); conn != nil {
+			conn.Close(&wire.RefusedError{Code: wire.CodeFailed, Text: "the standby needs a new base"})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (s *standby) onApplied(c change.Certificate, at change.LogPosition) {
+	if err := s.log.Free(at.Offset); err != nil {
+		s.logger.Error("free the log", "error", err)
+	}
+	s.receiver.Notify()
+	s.signal()
+}
+
+func (s *standby) onHeartbeat(h wire.Heartbeat) {
+	s.beatMu.Lock()
+	s.beat, s.beatAt = h, s.clock.Mono()
+	s.beatMu.Unlock()
+	s.mu.Lock()
+	s.lastSeen = s.clock.Now()
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *standby) heartbeat() (h wire.Heartbeat, age time.Duration, ok bool) {
+	s.beatMu.Lock()
+	defer s.beatMu.Unlock()
+	return s.beat, s.clock.Mono() - s.beatAt, s.beatAt != 0
+}
+
+// explain turns an error of a package below into one with an exit code and a hint.
+func explain(err error) error {
+	var treeError *tree.Error
+	var identity *wire.IdentityError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &treeError):
+		code := control.ExitUsage
+		if errors.Is(err, tree.ErrRootReplaced) {
+			code = control.ExitRefused
+		}
+		return control.Errorf(code, "%w", err).WithHint("%s", treeError.Hint)
+	case errors.As(err, &identity):
+		return control.Errorf(control.ExitFailed, "%w", err).WithHint("%s", identity.Hint)
+	}
+	return err
+}
+
+// stateOf is where a group's files lie, for messages.
+func (n *node) stateOf(name string) string {
+	return filepath.Join(n.state.path, "groups", quickGroup, name)
+}

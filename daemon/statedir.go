@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+	"golang.org/x/sys/unix"
+
+	"repld/control"
+	"repld/durable"
+	"repld/wire"
+)
+
+// stateDir is the directory of a node's own state, held by one process at a time:
+//
+//	lock          held with flock(2) while a daemon runs
+//	node.yaml     what this directory was made for, see nodeFile
+//	key.pem       this node's key
+//	peer.yaml     the paired peer, see peerFile
+//	invites.yaml  invitations that are open
+//	events*.jsonl what happened
+//	control.sock  the control socket
+//	groups/NAME/  log/, catalog.db, apply.db of a group
+type stateDir struct {
+	path string
+	lock *os.File
+}
+
+// nodeFile says which role and tree a state directory belongs to. A directory
+// that was made for one is refused for another, so that two commands swapped
+// between machines change nothing.
+type nodeFile struct {
+	Role Role   `yaml:"role"`
+	Dir  string `yaml:"dir"`
+	Name string `yaml:"name"`
+}
+
+// peerFile is the paired peer.
+type peerFile struct {
+	Name    string `yaml:"name"`
+	Key     string `yaml:"key"`
+	Address string `yaml:"address,omitempty"`
+}
+
+// openState locks the state directory at path, and makes it if it is missing.
+func openState(path string) (*stateDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, control.Errorf(control.ExitFailed, "state directory %s: %w", path, err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, control.Errorf(control.ExitFailed, "state directory %s: %w", path, err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, control.Errorf(control.ExitRefused, "state directory %s is in use by another repld", path).
+				WithHint("stop that daemon, or give this one a state directory of its own with --state")
+		}
+		return nil, control.Errorf(control.ExitFailed, "lock state directory %s: %w", path, err)
+	}
+	return &stateDir{path: path, lock: lock}, nil
+}
+
+func (s *stateDir) close() { s.lock.Close() }
+
+func (s *stateDir) file(name string) string { return filepath.Join(s.path, name) }
+
+// group returns the directory of a group, made if it is missing.
+func (s *stateDir) group(name string) (string, error) {
+	dir := filepath.Join(s.path, "groups", name)
+	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+		return "", control.Errorf(control.ExitFailed, "state directory: %w", err)
+	}
+	return dir, nil
+}
+
+// claim notes what the directory is for, or checks that it is for that.
+func (s *stateDir) claim(want nodeFile) error {
+	var found nodeFile
+	ok, err := s.load("node.yaml", &found)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return s.store("node.yaml", want)
+	}
+	if found.Role == want.Role && found.Dir == want.Dir {
+		return nil
+	}
+	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to repld %s %s, not to repld %s %s",
+		s.path, found.Role, found.Dir, want.Role, want.Dir)
+	return e.WithState(string(found.Role)).WithHint("if the two commands were swapped between the machines, run each where it ran before; " +
+		"to start anew with other roles, give another --state")
+}
+
+// load reads a YAML file; ok is false if there is none.
+func (s *stateDir) load(name string, v any) (ok bool, err error) {
+	data, err := os.ReadFile(s.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = yaml.UnmarshalWithOptions(data, v, yaml.Strict())
+	}
+	if err != nil {
+		return false, control.Errorf(control.ExitFailed, "%s: %w", s.file(name), err).
+			WithHint("restore the file from a backup, or move the state directory away and pair the nodes anew")
+	}
+	return true, nil
+}
+
+// store replaces a YAML file durably.
+func (s *stateDir) store(name string, v any) error {
+	data, err := yaml.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := durable.WriteFile(s.file(name), data, 0o600); err != nil {
+		return control.Errorf(control.ExitFailed, "state directory: %w", err)
+	}
+	return nil
+}
+
+// peer returns the paired peer and its key, false if there is none.
+func (s *stateDir) peer() (peerFile, wire.Fingerprint, bool, error) {
+	var p peerFile
+	ok, err := s.load("peer.yaml", &p)
+	if !ok || err != nil {
+		return p, wire.Fingerprint{}, false, err
+	}
+	key, err := wire.ParseFingerprint(p.Key)
+	if err != nil {
+		return p, key, false, control.Errorf(control.ExitFailed, "%s: %w", s.file("peer.yaml"), err)
+	}
+	return p, key, true, nil
+}
+
+// checkApart refuses a state directory inside the tree, and the other way round.
+func checkApart(state, dir string) error {
+	s, err := resolveMissing(state)
+	if err != nil {
+		return control.Errorf(control.ExitUsage, "state directory %s: %w", state, err)
+	}
+	d, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return control.Errorf(control.ExitUsage, "%s: %w", dir, err)
+	}
+	inside := func(inner, outer string) bool {
+		rel, err := filepath.Rel(outer, inner)
+		return err == nil && filepath.IsLocal(rel)
+	}
+	switch {
+	case inside(s, d):
+		return control.Errorf(control.ExitUsage, "the state directory %s lies inside the replicated tree %s", state, dir).
+			WithHint("give a state directory outside of the tree with --state")
+	case inside(d, s):
+		return control.Errorf(control.ExitUsage, "the replicated tree %s lies inside the state directory %s", dir, state).
+			WithHint("give another state directory with --state")
+	}
+	return nil
+}
+
+// resolveMissing resolves the symbolic links in path, whose last parts need not
+// exist yet.
+func resolveMissing(path string) (string, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return resolved, err
+	}
+	dir, base := filepath.Split(filepath.Clean(path))
+	if base == "" {
+		return path, nil
+	}
+	parent, err := resolveMissing(filepath.Clean(dir))
+	return filepath.Join(parent, base), err
+}
