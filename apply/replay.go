@@ -90,8 +90,13 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 	}
 	if found {
 		newest.end, err = a.log.PositionAt(newest.end.Offset)
+		return newest, true, err
 	}
-	return newest, found, err
+	// The overlay may be at a barrier already that an earlier attempt didn't publish.
+	a.mu.Lock()
+	applied := a.applied.id
+	a.mu.Unlock()
+	return start, !start.id.IsZero() && start.id != applied, nil
 }
 
 // index adds chunks to the scratch file.
