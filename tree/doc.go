@@ -82,6 +82,11 @@
 //
 // # What it does not promise
 //
+// A standby's file system can hold less than the primary's: XFS ends a symbolic
+// link at 1,023 bytes (ENAMETOOLONG from Symlink) and a device's minor number at 18
+// bits, ext4 an object's attributes at one block (named by SetMeta). An open Root,
+// Reader or Volume keeps its file system busy for umount(8).
+//
 // No consistency between two calls: that is the cut's work in package capture. No
 // durability before [Volume.Sync]. Linux 5.8 or newer, 64-bit; with 6.6
 // and 6.13 (fchmodat2, setxattrat) it needs no /proc.

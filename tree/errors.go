@@ -66,6 +66,25 @@ func Vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotDirectory) || errors.Is(err, unix.ESTALE)
 }
 
+// hintFor says what an operator can do about an error of the machine, not of the path.
+func hintFor(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return "the disk is full (or has no inodes left): free some space, what was there before is kept"
+	case errors.Is(err, unix.EDQUOT):
+		return "the disk quota is used up: raise it, what was there before is kept"
+	case errors.Is(err, unix.EROFS):
+		return "the file system is mounted read-only: look at the kernel log, and mount it for writing"
+	case errors.Is(err, unix.EIO):
+		return "the disk failed: look at the kernel log"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "no file descriptors are left: raise the limit (ulimit -n, LimitNOFILE=)"
+	case errors.Is(err, ErrOtherFS), errors.Is(err, unix.EXDEV):
+		return "a tree must lie on one file system: take the mount or subvolume out of it, or replicate it as a tree of its own"
+	}
+	return ""
+}
+
 // translate gives errnos that mean more here than their text says a sentinel.
 func translate(err error) error {
 	switch {

@@ -62,12 +62,13 @@ type FS interface {
 	// Mknod makes a FIFO or device node of mode 0600. [ErrNotPermitted] if that takes
 	// a privilege that the process hasn't.
 	Mknod(p Place, kind change.Kind, rdev uint64) error
-	// Link gives the object at old (a symbolic link itself, too) another name.
-	Link(old, new Place) error
-	// Rename moves old to new, replacing a file or an empty directory there.
-	Rename(old, new Place) error
-	// RenameNoReplace moves old to new; [io/fs.ErrExist] if new is taken.
-	RenameNoReplace(old, new Place) error
+	// Link gives the object at from (a symbolic link itself, too) another name.
+	Link(from, to Place) error
+	// Rename moves from to to, replacing a file or an empty directory there. Two names
+	// of one file stay as they are, without an error (rename(2)).
+	Rename(from, to Place) error
+	// RenameNoReplace moves from to to; [io/fs.ErrExist] if to is taken.
+	RenameNoReplace(from, to Place) error
 	// Remove removes a file or an empty directory.
 	Remove(p Place) error
 	// SetMeta makes the metadata of the object at p, which must be of this kind, equal

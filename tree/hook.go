@@ -137,25 +137,25 @@ func (h *hooked) Mknod(p Place, kind change.Kind, rdev uint64) error {
 	return h.fs.Mknod(p, kind, rdev)
 }
 
-func (h *hooked) Link(old, new Place) error {
-	if err := h.hook(Op{Name: "link", Place: old, To: new}); err != nil {
+func (h *hooked) Link(from, to Place) error {
+	if err := h.hook(Op{Name: "link", Place: from, To: to}); err != nil {
 		return err
 	}
-	return h.fs.Link(old, new)
+	return h.fs.Link(from, to)
 }
 
-func (h *hooked) Rename(old, new Place) error {
-	if err := h.hook(Op{Name: "rename", Place: old, To: new}); err != nil {
+func (h *hooked) Rename(from, to Place) error {
+	if err := h.hook(Op{Name: "rename", Place: from, To: to}); err != nil {
 		return err
 	}
-	return h.fs.Rename(old, new)
+	return h.fs.Rename(from, to)
 }
 
-func (h *hooked) RenameNoReplace(old, new Place) error {
-	if err := h.hook(Op{Name: "renamenoreplace", Place: old, To: new}); err != nil {
+func (h *hooked) RenameNoReplace(from, to Place) error {
+	if err := h.hook(Op{Name: "renamenoreplace", Place: from, To: to}); err != nil {
 		return err
 	}
-	return h.fs.RenameNoReplace(old, new)
+	return h.fs.RenameNoReplace(from, to)
 }
 
 func (h *hooked) Remove(p Place) error {

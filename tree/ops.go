@@ -77,32 +77,35 @@ func (v *Volume) Mknod(p Place, kind change.Kind, rdev uint64) error {
 }
 
 // Link implements [FS].
-func (v *Volume) Link(old, new Place) error {
-	return v.atBoth("link", old, new, func(from *dir, name string, to *dir, newName string) error {
-		return unix.Linkat(from.fd, name, to.fd, newName, 0)
+func (v *Volume) Link(from, to Place) error {
+	return v.atBoth("link", from, to, func(d *dir, name string, toDir *dir, toName string) error {
+		return unix.Linkat(d.fd, name, toDir.fd, toName, 0)
 	})
 }
 
 // Rename implements [FS].
-func (v *Volume) Rename(old, new Place) error { return v.rename(old, new, 0) }
+func (v *Volume) Rename(from, to Place) error { return v.rename(from, to, 0) }
 
 // RenameNoReplace implements [FS].
-func (v *Volume) RenameNoReplace(old, new Place) error {
-	return v.rename(old, new, unix.RENAME_NOREPLACE)
+func (v *Volume) RenameNoReplace(from, to Place) error {
+	return v.rename(from, to, unix.RENAME_NOREPLACE)
 }
 
-func (v *Volume) rename(old, new Place, flags uint) error {
-	err := v.atBoth("rename", old, new, func(from *dir, name string, to *dir, newName string) error {
-		err := unix.Renameat2(from.fd, name, to.fd, newName, flags)
+func (v *Volume) rename(from, to Place, flags uint) error {
+	err := v.atBoth("rename", from, to, func(d *dir, name string, toDir *dir, toName string) error {
+		err := unix.Renameat2(d.fd, name, toDir.fd, toName, flags)
 		// Moving a directory rewrites its "..", which takes the right to write to it.
-		if err == unix.EACCES && v.widenDir(old) {
-			err = unix.Renameat2(from.fd, name, to.fd, newName, flags)
+		if err == unix.EACCES && v.widenDir(from) {
+			err = unix.Renameat2(d.fd, name, toDir.fd, toName, flags)
 		}
 		return err
 	})
-	// Descriptors below either name would now follow the wrong directory.
-	v.view(old.Area).dirs.forget(old.Path)
-	v.view(new.Area).dirs.forget(new.Path)
+	// Descriptors below either name would now follow the wrong directory. The path is
+	// "" only when nothing was done, and would forget all.
+	if from.Path != "" && to.Path != "" {
+		v.view(from.Area).dirs.forget(from.Path)
+		v.view(to.Area).dirs.forget(to.Path)
+	}
 	return err
 }
 
@@ -129,22 +132,22 @@ func (v *Volume) at(op string, p Place, f func(d *dir, name string) error) error
 	return v.widening(op, p, func() error { return v.view(p.Area).at(p.Path, f) })
 }
 
-// atBoth is at for two places. Errors name the second.
-func (v *Volume) atBoth(op string, old, new Place, f func(from *dir, name string, to *dir, newName string) error) error {
-	if old.Path == "" || new.Path == "" {
-		return v.fail(op, old, errRootItself)
+// atBoth is at for two places.
+func (v *Volume) atBoth(op string, from, to Place, f func(d *dir, name string, toDir *dir, toName string) error) error {
+	if from.Path == "" || to.Path == "" {
+		return v.fail(op, from, errRootItself)
 	}
 	do := func() error {
-		return v.view(old.Area).at(old.Path, func(from *dir, name string) error {
-			return v.view(new.Area).at(new.Path, func(to *dir, newName string) error {
-				return f(from, name, to, newName)
+		return v.view(from.Area).at(from.Path, func(d *dir, name string) error {
+			return v.view(to.Area).at(to.Path, func(toDir *dir, toName string) error {
+				return f(d, name, toDir, toName)
 			})
 		})
 	}
 	err := do()
 	if err == unix.EACCES {
 		// Not ||: both sides may need it.
-		a, b := v.widenWay(old), v.widenWay(new)
+		a, b := v.widenWay(from), v.widenWay(to)
 		if a || b {
 			err = do()
 		}
@@ -152,7 +155,7 @@ func (v *Volume) atBoth(op string, old, new Place, f func(from *dir, name string
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Path: v.Path(old) + " -> " + v.Path(new), Err: translate(err)}
+	return &Error{Op: op, Path: v.Path(from) + " -> " + v.Path(to), Err: translate(err), Hint: hintFor(err)}
 }
 
 var errRootItself = fmt.Errorf("%w: the root itself", ErrBadPath)

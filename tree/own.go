@@ -41,11 +41,11 @@ func openOwn(r *Root, staging string) (fd int, path string, err error) {
 // besideTree returns the path beside the tree if a rename from there into the
 // tree can work: same file system, same mount, same subvolume.
 func besideTree(r *Root) (string, bool) {
-	real, err := filepath.EvalSymlinks(r.path)
-	if err != nil || real == "/" {
+	resolved, err := filepath.EvalSymlinks(r.path)
+	if err != nil || resolved == "/" {
 		return "", false
 	}
-	parent, base := filepath.Split(real)
+	parent, base := filepath.Split(resolved)
 	name := OwnName + "-" + base
 	if change.CheckName(name) != nil {
 		return "", false

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"io/fs"
+
 	"golang.org/x/sys/unix"
 
 	"repld/change"
@@ -71,18 +73,17 @@ func (rd *Reader) OpenFile(path string) (*File, error) {
 // view is one directory tree, seen through its cached directories. Its methods
 // return plain errors; fail makes them presentable.
 type view struct {
-	root    *Root
-	base    string // path of the tree, for messages
-	hideOwn bool   // the root holds OwnName, which isn't there for anybody
-	dirs    dirs
+	root     *Root
+	base     string // path of the tree, for messages
+	hideOwn  bool   // the root holds OwnName, which isn't there for anybody
+	dirs     dirs
+	unusable error // why nothing can be done: closed, or no descriptor was left
 }
 
 // init starts at a copy of fd, so that listing the root shares no position with anybody.
 func (v *view) init(fd int) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		own = -1 // every call will say EBADF
-	}
+	v.unusable = err
 	v.dirs.init(own, v.root.options.CacheDirs)
 	if v.root.subvols {
 		v.dirs.dev = v.root.dev
@@ -91,19 +92,24 @@ func (v *view) init(fd int) {
 
 func (v *view) close() {
 	v.dirs.forget("")
-	closeFD(v.dirs.root.fd)
-	v.dirs.root.fd = -1
+	if v.unusable == nil {
+		closeFD(v.dirs.root.fd)
+		v.unusable = fs.ErrClosed
+	}
 }
 
 func (v *view) fail(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Path: change.Join(v.base, path), Err: translate(err)}
+	return &Error{Op: op, Path: change.Join(v.base, path), Err: translate(err), Hint: hintFor(err)}
 }
 
 // check refuses paths that no operation may touch.
 func (v *view) check(path string) error {
+	if v.unusable != nil {
+		return v.unusable
+	}
 	if v.hideOwn && IsOwn(path) {
 		return ErrOwnDir
 	}

@@ -71,7 +71,10 @@ func (v *Volume) open(staging string) error {
 func (v *Volume) Close() error {
 	v.tree.close()
 	v.own.close()
-	closeFD(v.syncFD)
+	if v.syncFD >= 0 {
+		closeFD(v.syncFD)
+	}
+	v.syncFD = -1
 	return v.root.Close()
 }
 
@@ -118,5 +121,5 @@ func (v *Volume) fail(op string, p Place, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Path: v.Path(p), Err: translate(err)}
+	return &Error{Op: op, Path: v.Path(p), Err: translate(err), Hint: hintFor(err)}
 }

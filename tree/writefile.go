@@ -207,5 +207,5 @@ func (f *writeFile) fail(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Path: f.path, Err: err}
+	return &Error{Op: op, Path: f.path, Err: err, Hint: hintFor(err)}
 }
