@@ -67,19 +67,20 @@
 // and short records. What decided:
 //
 //   - Against normalised gear, FastCDC's method, the same bytes are sent again per
-//     small edit and sizes spread less, at five times the speed. After a long insertion up
-//     to twice as much is sent (once, some 50 KiB): jumps fall into step later. On
-//     16-byte records with a counter it was 248 KiB against 83.
-//   - go-cdc-chunkers' jc is as fast: it was faster on text and logs by 10 to 25 per
-//     cent and slower on random data and records by as much or less. Its masks are
-//     those of 8 KiB chunks with the jumps of 64 KiB ones, so it looks at
-//     one byte in thirty; for that nearly half of its chunks are of the least size
-//     and it sends 30 to 70 per cent more after an edit, three times as much after
-//     an insertion into random data.
+//     small edit, within a tenth, and sizes spread less, at four to six times the
+//     speed. After a long insertion up to twice as much is sent (some 50 KiB more,
+//     once): jumps fall into step later. On 16-byte records with a counter it was
+//     248 KiB against 83.
+//   - go-cdc-chunkers' jc was faster on text and logs by 20 to 30 per cent, equal on
+//     binaries, slower on random data and records by 5 to 10. Its masks are those of
+//     8 KiB chunks with the jumps of 64 KiB ones, so it looks at one byte in thirty;
+//     for that nearly half of its chunks are of the least size and it sends 30 to 75
+//     per cent more after an edit, three times as much after an insertion into
+//     random data.
 //   - go-cdc-chunkers' fastcdc sends the least per edit because its chunks are
-//     a third smaller than asked for; in chunks it is the same.
+//     a third smaller than asked for; counted in chunks it is much the same.
 //   - Methods that compare bytes instead of hashing them have nothing to compare
-//     in 64 KiB of random data (RAM never falls into step), or depend on the kind of
+//     in 64 KiB of random data (RAM hardly ever falls into step), or depend on the kind of
 //     data (AE and SeqCDC find no boundary at all in records). Vector instructions
 //     make them faster, not better: boundaries are the same.
 //
