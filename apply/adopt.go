@@ -342,7 +342,7 @@ func (ad *adopter) flush() error {
 
 func (ad *adopter) example(path string) {
 	if len(ad.examples) < examplesKept {
-		ad.examples = append(ad.examples, change.Join(ad.a.trees[ad.tree].Name, path))
+		ad.examples = append(ad.examples, ad.a.named(place{ad.tree, path}))
 	}
 }
 

@@ -241,7 +241,7 @@ func (r *results) lack(b *building) {
 	defer r.mu.Unlock()
 	r.gone++
 	if len(r.example) < examplesKept {
-		r.example = append(r.example, change.Join(r.a.trees[b.at.tree].Name, b.at.path))
+		r.example = append(r.example, r.a.named(b.at))
 	}
 }
 

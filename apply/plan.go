@@ -393,6 +393,14 @@ func (a *Applier) locate(tx *catalog.Tx, id change.NodeID) (place, error) {
 	return place{tree: index, path: path}, err
 }
 
+// named returns a place for messages: "tree/path".
+func (a *Applier) named(at place) string {
+	if at.path == "" {
+		return a.trees[at.tree].Name
+	}
+	return change.Join(a.trees[at.tree].Name, at.path)
+}
+
 // treeIndex returns the number of the tree of that name. A peer that names a
 // tree that isn't configured here is refused.
 func (a *Applier) treeIndex(name string) (uint8, error) {

@@ -252,7 +252,9 @@ func (s *stager) again(b *building, was *staged) (bool, error) {
 			return false, err
 		}
 	}
-	s.a.progress.file(b.id, b.node.Size, b.node.Kind)
+	if s.pass == passFirst {
+		s.a.progress.file(b.id, b.node.Size, b.node.Kind)
+	}
 	return true, nil
 }
 

@@ -71,6 +71,7 @@ func (a *Applier) step(ctx context.Context) error {
 
 // apply stages, commits and publishes the overlay.
 func (a *Applier) apply(ctx context.Context, c *commit) error {
+	a.beginSeedProgress()
 	if err := a.stage(ctx, nil); err != nil {
 		return err
 	}

@@ -186,7 +186,7 @@ func (v *verifier) note(f find) {
 	v.report.Count++
 	if len(v.report.Differences) < v.limit {
 		v.report.Differences = append(v.report.Differences,
-			Difference{Path: change.Join(v.a.trees[f.at.tree].Name, f.at.path), What: f.what})
+			Difference{Path: v.a.named(f.at), What: f.what})
 	}
 	if len(v.bad) < badLimit {
 		v.bad[f.node] = true
@@ -215,10 +215,10 @@ func (v *verifier) node(id change.NodeID, n *catalog.Node) error {
 		}
 		if what != "" {
 			v.found(find{node: id, parent: parent, at: at, what: what})
-			continue
+		} else {
+			first = false
 		}
-		first = false
-		if n.Kind == change.KindDir {
+		if n.Kind == change.KindDir && what != DiffersMissing && what != DiffersKind {
 			if err := v.names(id, at); err != nil {
 				return err
 			}
@@ -244,7 +244,6 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 	case st.Kind != n.Kind:
 		return DiffersKind, nil
 	}
-	isRoot := at.path == ""
 	if read && n.Kind == change.KindFile {
 		ok, err := v.content(id, n, at, &st)
 		if err != nil {
@@ -254,9 +253,6 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 			return DiffersContent, nil
 		}
 	}
-	if n.Local.Known() && st.ID != n.Local.ObjectID && !isRoot {
-		return DiffersReplaced, nil
-	}
 	meta, err := v.rd[at.tree].Meta(at.path, &st)
 	if vanished(err) {
 		return DiffersMissing, nil
@@ -265,6 +261,12 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 		return "", err
 	}
 	want := n.Meta
+	switch {
+	case meta.Target != want.Target || meta.Rdev != want.Rdev: // what can't be set, only made anew
+		return DiffersContent, nil
+	case n.Local.Known() && st.ID != n.Local.ObjectID && at.path != "":
+		return DiffersReplaced, nil
+	}
 	if unprivileged {
 		want, meta = want.Portable(), meta.Portable()
 	}
