@@ -1,8 +1,10 @@
 package cmd_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -48,6 +50,7 @@ func TestMain(m *testing.M) {
 //	exited CODE                the program that ran in the background during the last await-call, and was
 //	                           waited for, must have ended with this exit code
 //	await-socket PATH          waits until a daemon answers on a control socket
+//	await-text FILE TEXT       waits until a file holds a line with the text
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -62,6 +65,7 @@ func TestScript(t *testing.T) {
 			"await-call":   awaitCall,
 			"exited":       exited,
 			"await-socket": awaitSocket,
+			"await-text":   awaitText,
 		},
 		RequireExplicitExec: true,
 		Deadline:            deadline(t),
@@ -98,15 +102,40 @@ func awaitSocket(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	c := control.NewClient(ts.MkAbs(args[0]), control.ClientOptions{})
 	defer c.Close()
+	await(ts, "no daemon", func() error {
+		_, err := c.Status(context.Background())
+		return err
+	})
+}
+
+func awaitText(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await-text FILE TEXT")
+	}
+	path := ts.MkAbs(args[0])
+	await(ts, "no such text", func() error {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if i := bytes.Index(b, []byte(args[1])); i < 0 || !bytes.Contains(b[i:], []byte("\n")) {
+			return fmt.Errorf("%s holds %q", args[0], b)
+		}
+		return nil
+	})
+}
+
+// await calls f until it has no error.
+func await(ts *testscript.TestScript, what string, f func() error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; <-tick.C {
-		_, err := c.Status(context.Background())
+		err := f()
 		if err == nil {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("no daemon within %s: %v", patience, err)
+			ts.Fatalf("%s within %s: %v", what, patience, err)
 		}
 	}
 }

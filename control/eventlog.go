@@ -26,6 +26,9 @@ const (
 // eventTextLimit bounds an event's text in bytes; what is longer is cut.
 const eventTextLimit = 8 << 10
 
+// seqLimit is more than any log will number; beyond it a line is damaged.
+const seqLimit = 1 << 62
+
 // ErrClosed is returned by a closed [EventLog].
 var ErrClosed = errors.New("log of events is closed")
 
@@ -268,7 +271,7 @@ func readEvents(r io.ReadSeeker, from int64, each func(Event) error) (int64, err
 		}
 		end += int64(len(line))
 		var e Event
-		if json.Unmarshal(bytes.TrimSpace(line), &e) != nil || e.Seq == 0 {
+		if json.Unmarshal(bytes.TrimSpace(line), &e) != nil || e.Seq == 0 || e.Seq > seqLimit {
 			continue
 		}
 		if err := each(e); err != nil {

@@ -5,6 +5,9 @@ import (
 	"repld/health"
 )
 
+// Version is the version of this software, of the daemon and of its tools alike.
+const Version = "0.1.0-dev"
+
 // Role is what a node does now.
 type Role string
 

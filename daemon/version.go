@@ -4,12 +4,13 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"repld/control"
 	"repld/journal"
 	"repld/wire"
 )
 
 // Version is the version of this software.
-const Version = "0.1.0-dev"
+const Version = control.Version
 
 // commit is set by the linker (see Makefile); a build without it asks the
 // version control stamp of the Go tool.

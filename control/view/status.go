@@ -144,8 +144,8 @@ func sentText(s *control.Sent) string {
 	if s.BytesBeforeCompression != nil {
 		text += fmt.Sprintf(" (%s before compression)", Bytes(*s.BytesBeforeCompression))
 	}
-	if s.ChunksDeduplicated != nil {
-		text += fmt.Sprintf(", %s not sent again", Count(*s.ChunksDeduplicated, "chunk"))
+	if n := s.ChunksDeduplicated; n != nil && *n > 0 {
+		text += fmt.Sprintf(", %s not sent again", Count(*n, "chunk"))
 	}
 	return text
 }
