@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -134,12 +135,13 @@ func (c *Catalog) Close() error {
 	c.mu.Lock()
 	broken := c.broken
 	c.mu.Unlock()
-	if broken == nil {
+	if c.db != nil && !errors.Is(broken, ErrDamaged) {
 		return c.explain("close", c.db.Close())
 	}
-	// What bbolt holds after a panic isn't known, its locks included. Closing the
-	// file gives up the lock; the mapping stays until the process ends.
+	// What bbolt holds after a panic isn't known, its locks included. The mapping
+	// stays until the process ends, and would keep the lock on the file.
 	if c.file != nil {
+		syscall.Flock(int(c.file.Fd()), syscall.LOCK_UN)
 		c.file.Close()
 	}
 	return nil

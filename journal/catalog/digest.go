@@ -41,28 +41,48 @@ type contentHash struct {
 	h    *blake3.Hasher
 	hole uint64 // length of the hole that isn't written yet
 	some bool
-	buf  []byte
 }
 
 func (tx *Tx) newContentHash() *contentHash {
 	return &contentHash{h: begin(&tx.hash.content, contextContent)}
 }
 
-func (c *contentHash) add(r change.ChunkRef) {
-	c.some = true
-	if r.Hole() {
-		c.hole += r.Length
-		return
+// add digests n encoded references. Those between two holes are hashed as they
+// stand, which for long lists is most of the cost.
+func (c *contentHash) add(raw []byte, n uint64) error {
+	run := 0 // where the references begin that aren't hashed yet
+	at := 0
+	for range n {
+		length, size := binary.Uvarint(raw[at:])
+		flag := at + size
+		if size <= 0 || flag >= len(raw) {
+			return damagedf("a reference is cut off")
+		}
+		c.some = true
+		if raw[flag] != 0 {
+			c.endHole()
+			if at = flag + 1 + change.DigestSize; at > len(raw) {
+				return damagedf("a reference is cut off")
+			}
+			continue
+		}
+		if at > run {
+			c.h.Write(raw[run:at])
+		}
+		c.hole += length
+		at = flag + 1
+		run = at
 	}
-	c.endHole()
-	c.buf = change.AppendRef(c.buf[:0], r)
-	c.h.Write(c.buf)
+	if at != len(raw) {
+		return damagedf("references take %d bytes, found %d", at, len(raw))
+	}
+	c.h.Write(raw[run:at])
+	return nil
 }
 
 func (c *contentHash) endHole() {
 	if c.hole > 0 {
-		c.buf = change.AppendRef(c.buf[:0], change.ChunkRef{Length: c.hole})
-		c.h.Write(c.buf)
+		c.h.Write(change.AppendRef(nil, change.ChunkRef{Length: c.hole}))
 		c.hole = 0
 	}
 }
@@ -112,14 +132,10 @@ func (tx *Tx) settle(id change.NodeID, r *record) {
 	r.touched = false
 	if r.relist {
 		r.relist = false
-		refs, err := decodeRefs(r.inline, r.refs)
-		if err != nil {
-			tx.fail(damagedf("content of node %d: %v", id, err))
-			return
-		}
 		c := tx.newContentHash()
-		for _, ref := range refs {
-			c.add(ref)
+		if err := c.add(r.inline, r.refs); err != nil {
+			tx.fail(err)
+			return
 		}
 		r.content = c.sum()
 	}

@@ -47,8 +47,13 @@ func (tx *Tx) sealContents() {
 			return false
 		}
 		c := tx.newContentHash()
-		for ref := range tx.Refs(id, 0) {
-			c.add(ref.ChunkRef)
+		tx.eachPage(id, func(p refPage, _, _ uint64) bool {
+			err = c.add(p.raw, p.count)
+			return err == nil
+		})
+		if err != nil {
+			tx.fail(err)
+			return false
 		}
 		r.content, r.touched = c.sum(), true
 		tx.edit(id, r)
