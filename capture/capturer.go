@@ -43,10 +43,12 @@ type Capturer struct {
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
 
+	rescan   atomic.Bool   // the trees are to be scanned as if it were due
 	demanded atomic.Bool   // a barrier is to be cut whether anything changed or not
 	nudge    chan struct{} // capacity 1: do not wait for the next tick
 	requests chan request
 	ended    chan struct{} // closed when Run returns
+	scanned  chan struct{} // closed when the first scan is complete
 
 	mu    sync.Mutex
 	state State
@@ -77,6 +79,7 @@ func New(o Options) (*Capturer, error) {
 		requests:  make(chan request),
 		nudge:     make(chan struct{}, 1),
 		ended:     make(chan struct{}),
+		scanned:   make(chan struct{}),
 	}
 	c.hold.Store(math.MaxUint64)
 	if err := restore(o.Log, o.Catalog); err != nil {
@@ -147,7 +150,9 @@ func (c *Capturer) loadState() error {
 			}
 			break
 		}
-		c.state.Scanned = c.sink.logging
+		if c.state.Scanned = c.sink.logging; c.state.Scanned {
+			close(c.scanned)
+		}
 		return nil
 	})
 }
@@ -226,6 +231,18 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 	return nil
 }
 
+// Ready waits until the first scan is complete: before, there is no base to send.
+func (c *Capturer) Ready(ctx context.Context) error {
+	select {
+	case <-c.scanned:
+		return nil
+	case <-c.ended:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Demand has the next attempt cut a barrier even if nothing has changed.
 func (c *Capturer) Demand() {
 	c.demanded.Store(true)
@@ -261,7 +278,7 @@ func (c *Capturer) Shippable() uint64 { return c.hold.Load() }
 // found then.
 func (c *Capturer) rescanIfDue() {
 	now := c.opts.Clock.Mono()
-	if now-c.lastScan < c.opts.RescanEvery {
+	if !c.rescan.Swap(false) && now-c.lastScan < c.opts.RescanEvery {
 		return
 	}
 	c.lastScan, c.rescanning = now, true

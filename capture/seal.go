@@ -110,6 +110,7 @@ func (c *Capturer) endScan() error {
 	c.mu.Lock()
 	c.state.Scanned = true
 	c.mu.Unlock()
+	close(c.scanned)
 	for i := range c.opts.Trees {
 		c.dirty.Add(watch.Key{Tree: i}, watch.Meta, c.opts.Clock.Mono())
 	}

@@ -153,6 +153,9 @@ type captureOf struct{ *primary }
 // Shippable returns the log offset beyond which nothing may be sent yet.
 func (p captureOf) Shippable() uint64 { return p.capturer.Shippable() }
 
+// Ready waits for the first scan.
+func (p captureOf) Ready(ctx context.Context) error { return p.capturer.Ready(ctx) }
+
 // Demand has a barrier cut soon.
 func (p captureOf) Demand() { p.capturer.Demand() }
 

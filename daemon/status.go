@@ -232,6 +232,9 @@ func (s *standby) addHeartbeat(g *control.Group, beat wire.Heartbeat, age time.D
 			}
 		}
 	}
+	if r := g.Barriers.Received; r != nil && r.ID.Compare(captured.ID) > 0 {
+		captured = *r // it came before the heartbeat that tells of it
+	}
 	g.Barriers.Captured = &captured
 }
 

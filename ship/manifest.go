@@ -16,6 +16,9 @@ import (
 // serveManifest sends the catalog as records, from one snapshot, and lets the log
 // flow from the position where the snapshot stands.
 func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error {
+	if err := s.opts.Capture.Ready(ctx); err != nil {
+		return err
+	}
 	var at change.LogPosition
 	err := s.opts.Catalog.View(func(tx *catalog.Tx) error {
 		start := &wire.ManifestStart{}

@@ -25,6 +25,8 @@ type Capture interface {
 	Shippable() uint64
 	// Heartbeat returns what is to be said about the newest barrier.
 	Heartbeat() wire.Heartbeat
+	// Ready waits until the first scan of the trees is complete.
+	Ready(ctx context.Context) error
 	// Demand has a barrier cut soon even if nothing has changed: a base ends in one.
 	Demand()
 	// Barrier cuts a barrier that holds everything done before the call.
@@ -63,6 +65,9 @@ type Sender struct {
 
 	calls calls
 
+	mu   sync.Mutex
+	conn *wire.Conn // of the present session
+
 	chunksSent, bytesSent, bytesBefore atomic.Uint64
 }
 
@@ -96,11 +101,19 @@ func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
 	session := &sending{Sender: s, conn: conn, starts: make(chan change.LogPosition, 1)}
 	defer s.calls.hangUp()
+	s.setConn(conn)
+	defer s.setConn(nil)
 	g.Go(func() error { return session.receive(ctx) })
 	g.Go(func() error { return session.accept(ctx, g) })
 	g.Go(func() error { return session.sendLog(ctx) })
 	g.Go(func() error { return session.sendHeartbeats(ctx) })
 	return g.Wait()
+}
+
+func (s *Sender) setConn(conn *wire.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn = conn
 }
 
 // sending is one session of a sender.

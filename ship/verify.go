@@ -19,7 +19,8 @@ func answerVerify(ctx context.Context, conn *wire.Conn, verify VerifyFunc, req *
 	if verify != nil {
 		err = verify(ctx, *req, func(r wire.VerifyReport) error {
 			r.Call = req.Call
-			last.Barrier, last.Tree, last.Files, last.Bytes = r.Barrier, r.Tree, r.Files, r.Bytes
+			last = r
+			last.Differences, last.Done = nil, true
 			return conn.Send(ctx, &r)
 		})
 	}
@@ -27,8 +28,28 @@ func answerVerify(ctx context.Context, conn *wire.Conn, verify VerifyFunc, req *
 	conn.Send(ctx, &last) // a broken connection ends the session elsewhere
 }
 
-// VerifyPeer has the peer re-read its trees; each gets its reports, the last with
+// Verify has the standby re-read its trees; each gets its reports, the last with
 // Done set.
+func (s *Sender) Verify(ctx context.Context, req wire.VerifyRequest, each func(wire.VerifyReport) error) error {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return ErrNoSession
+	}
+	return verifyPeer(ctx, conn, &s.calls, req, each)
+}
+
+// Verify has the primary re-read its trees; each gets its reports, the last with
+// Done set.
+func (r *Receiver) Verify(ctx context.Context, req wire.VerifyRequest, each func(wire.VerifyReport) error) error {
+	conn := r.opts.Fetcher.current()
+	if conn == nil {
+		return ErrNoSession
+	}
+	return verifyPeer(ctx, conn, &r.calls, req, each)
+}
+
 func verifyPeer(ctx context.Context, conn *wire.Conn, calls *calls, req wire.VerifyRequest, each func(wire.VerifyReport) error) error {
 	c := calls.open()
 	defer calls.close(c)

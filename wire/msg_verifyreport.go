@@ -32,6 +32,8 @@ type VerifyReport struct {
 	Files       uint64           // read so far
 	Bytes       uint64
 	Differences []Difference // at most MaxDifferences, found since the last report
+	Total       uint64       // differences so far, also those that aren't listed
+	Repaired    uint64       // of Total
 	Done        bool
 	Error       *Refusal // with Done: why it was given up; nil: it wasn't
 }
@@ -41,7 +43,7 @@ func (*VerifyReport) Type() Type { return TypeVerifyReport }
 
 func (m *VerifyReport) toProto() proto.Message {
 	p := &wirepb.VerifyReport{Call: m.Call, Barrier: barrierProto(m.Barrier), Tree: optional(m.Tree[:]),
-		Files: m.Files, Bytes: m.Bytes, Done: m.Done, Error: refusalProto(m.Error)}
+		Files: m.Files, Bytes: m.Bytes, Total: m.Total, Repaired: m.Repaired, Done: m.Done, Error: refusalProto(m.Error)}
 	for _, d := range m.Differences {
 		p.Differences = append(p.Differences, &wirepb.Difference{Path: []byte(d.Path), What: d.What})
 	}
@@ -55,7 +57,7 @@ func (m *VerifyReport) fromProto(body []byte) error {
 	}
 	var f fields
 	*m = VerifyReport{Call: p.Call, Barrier: barrierID(p.Barrier), Files: p.Files, Bytes: p.Bytes,
-		Done: p.Done, Error: f.refusal(p.Error)}
+		Total: p.Total, Repaired: p.Repaired, Done: p.Done, Error: f.refusal(p.Error)}
 	f.fixed("tree digest", m.Tree[:], p.Tree, true)
 	for _, d := range p.Differences {
 		m.Differences = append(m.Differences, Difference{Path: string(d.Path), What: d.What})

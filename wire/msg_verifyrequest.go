@@ -8,16 +8,17 @@ import (
 
 // VerifyRequest asks the peer to read its tree and compare it with its catalog.
 type VerifyRequest struct {
-	Call  uint64 // the caller's number of the request, from 1, repeated in the reports
-	Group string
-	Full  bool // read what was verified before as well
+	Call   uint64 // the caller's number of the request, from 1, repeated in the reports
+	Group  string
+	Full   bool // look for what no event told, first
+	Repair bool // mend a standby's tree
 }
 
 // Type implements [Message].
 func (*VerifyRequest) Type() Type { return TypeVerifyRequest }
 
 func (m *VerifyRequest) toProto() proto.Message {
-	return &wirepb.VerifyRequest{Call: m.Call, Group: m.Group, Full: m.Full}
+	return &wirepb.VerifyRequest{Call: m.Call, Group: m.Group, Full: m.Full, Repair: m.Repair}
 }
 
 func (m *VerifyRequest) fromProto(body []byte) error {
@@ -25,7 +26,7 @@ func (m *VerifyRequest) fromProto(body []byte) error {
 	if err := parse(body, &p); err != nil {
 		return err
 	}
-	*m = VerifyRequest{Call: p.Call, Group: p.Group, Full: p.Full}
+	*m = VerifyRequest{Call: p.Call, Group: p.Group, Full: p.Full, Repair: p.Repair}
 	return nil
 }
 

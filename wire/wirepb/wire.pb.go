@@ -948,6 +948,7 @@ type VerifyRequest struct {
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	Full          bool                   `protobuf:"varint,3,opt,name=full,proto3" json:"full,omitempty"`
+	Repair        bool                   `protobuf:"varint,4,opt,name=repair,proto3" json:"repair,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -999,6 +1000,13 @@ func (x *VerifyRequest) GetGroup() string {
 func (x *VerifyRequest) GetFull() bool {
 	if x != nil {
 		return x.Full
+	}
+	return false
+}
+
+func (x *VerifyRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
 	}
 	return false
 }
@@ -1065,6 +1073,8 @@ type VerifyReport struct {
 	Differences   []*Difference          `protobuf:"bytes,6,rep,name=differences,proto3" json:"differences,omitempty"`
 	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
 	Error         *Refusal               `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	Total         uint64                 `protobuf:"varint,9,opt,name=total,proto3" json:"total,omitempty"`
+	Repaired      uint64                 `protobuf:"varint,10,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1153,6 +1163,20 @@ func (x *VerifyReport) GetError() *Refusal {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *VerifyReport) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *VerifyReport) GetRepaired() uint64 {
+	if x != nil {
+		return x.Repaired
+	}
+	return 0
 }
 
 type LogStream struct {
@@ -1697,15 +1721,16 @@ const file_wire_proto_rawDesc = "" +
 	"\fBarrierReply\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12/\n" +
 	"\abarrier\x18\x02 \x01(\v2\x15.repld.wire.BarrierIDR\abarrier\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x13.repld.wire.RefusalR\x05error\"M\n" +
+	"\x05error\x18\x03 \x01(\v2\x13.repld.wire.RefusalR\x05error\"e\n" +
 	"\rVerifyRequest\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x12\n" +
-	"\x04full\x18\x03 \x01(\bR\x04full\"4\n" +
+	"\x04full\x18\x03 \x01(\bR\x04full\x12\x16\n" +
+	"\x06repair\x18\x04 \x01(\bR\x06repair\"4\n" +
 	"\n" +
 	"Difference\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
-	"\x04what\x18\x02 \x01(\tR\x04what\"\x8c\x02\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\"\xbe\x02\n" +
 	"\fVerifyReport\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12/\n" +
 	"\abarrier\x18\x02 \x01(\v2\x15.repld.wire.BarrierIDR\abarrier\x12\x12\n" +
@@ -1714,7 +1739,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x128\n" +
 	"\vdifferences\x18\x06 \x03(\v2\x16.repld.wire.DifferenceR\vdifferences\x12\x12\n" +
 	"\x04done\x18\a \x01(\bR\x04done\x12)\n" +
-	"\x05error\x18\b \x01(\v2\x13.repld.wire.RefusalR\x05error\"7\n" +
+	"\x05error\x18\b \x01(\v2\x13.repld.wire.RefusalR\x05error\x12\x14\n" +
+	"\x05total\x18\t \x01(\x04R\x05total\x12\x1a\n" +
+	"\brepaired\x18\n" +
+	" \x01(\x04R\brepaired\"7\n" +
 	"\tLogStream\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\"7\n" +
