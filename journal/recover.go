@@ -38,8 +38,12 @@ func (l *Log) recover() error {
 }
 
 // tidy removes what a crash left unfinished, finishes a Reset, and returns the
-// starts of the segments in order.
+// starts of the segments in order. It begins by making durable the names that it
+// finds: the process before may have failed to.
 func (l *Log) tidy() ([]uint64, error) {
+	if err := l.disk.SyncDir(); err != nil {
+		return nil, err
+	}
 	names, err := l.disk.List()
 	if err != nil {
 		return nil, err

@@ -247,7 +247,7 @@ func (d *Disk) List() ([]string, error) {
 	if err := d.before("list", "", false); err != nil {
 		return nil, err
 	}
-	return slices.Collect(maps.Keys(d.names)), nil
+	return slices.Sorted(maps.Keys(d.names)), nil
 }
 
 // SyncDir implements [journal.Disk].
@@ -334,7 +334,8 @@ func (f *file) Sync() error {
 	defer f.disk.mu.Unlock()
 	if err := f.disk.before("sync", f.name, true); err != nil {
 		if err != ErrPowerLoss {
-			f.node.pending = nil // the kernel takes them for clean
+			// The kernel takes the data for clean; sizes are in the file system's journal.
+			f.node.pending = slices.DeleteFunc(f.node.pending, func(op fileOp) bool { return op.data != nil })
 		}
 		return err
 	}
