@@ -11,11 +11,14 @@ case ${1:-30m} in
 *) seconds=${1%s} ;;
 esac
 end=$(($(date +%s) + seconds)) round=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 while [ "$(date +%s)" -lt "$end" ]; do
 	round=$((round + 1))
 	echo "== round $round, $(date -u +%FT%TZ), $((end - $(date +%s))) s left"
 	# shellcheck disable=SC2086
-	go test -race -count=1 -p 1 -timeout 1h -run 'Model|Stress|Random|Crash|Kill|Soak' ${2:-./...} |
-		grep -v -e 'no test files' -e 'no tests to run' || exit 1
+	go test -race -count=1 -p 1 -timeout 1h -run 'Model|Stress|Random|Crash|Kill|Soak' ${2:-./...} >"$log" 2>&1 ||
+		{ cat "$log"; echo "soak: failed in round $round" >&2; exit 1; }
+	grep -v -e 'no test files' -e 'no tests to run' "$log" || true
 done
 echo "soak: $round rounds in $seconds s, no failure"
