@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestModel does random things to a primary's tree, while barriers are asked for,
+// either side is killed and started again, the link is cut and applying is paused.
+// Every now and then all that must come to rest, and both trees must be equal.
+func TestModel(t *testing.T) {
+	needRoot(t)
+	needProgram(t, "rsync", "rsync")
+	length := 40 * time.Second
+	if soak := os.Getenv("REPLD_SOAK"); soak != "" {
+		var err error
+		if length, err = time.ParseDuration(soak); err != nil {
+			t.Fatalf("REPLD_SOAK: %v", err)
+		}
+	}
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("repeat with -seed %d", seed)
+	m := &model{pair: newPair(t, seed), rng: rand.New(rand.NewPCG(seed, 2))}
+	m.editor = newEditor(t, m.from, seed)
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		m.round()
+	}
+	t.Logf("%d rounds, %d operations, %d kills of the primary, %d of the standby, %d cuts of the link, %d pauses",
+		m.rounds, m.operations, m.primaryKills, m.standbyKills, m.cuts, m.pauses)
+}
+
+// model is a run of the random test.
+type model struct {
+	*pair
+	rng    *rand.Rand // of what happens to the daemons
+	editor *editor
+	paused bool
+	cut    bool
+
+	rounds, operations, primaryKills, standbyKills, cuts, pauses int
+}
+
+// round does a burst of operations with trouble in between, and then compares.
+func (m *model) round() {
+	m.t.Helper()
+	m.rounds++
+	var told []string
+	defer func() {
+		if m.t.Failed() {
+			m.t.Logf("round %d: %v", m.rounds, told)
+		}
+	}()
+	for range 2 + m.rng.IntN(4) {
+		for range m.rng.IntN(60) {
+			m.editor.step()
+			m.operations++
+		}
+		told = append(told, fmt.Sprintf("%d: %s", m.operations, m.trouble()))
+	}
+	m.calm()
+	m.equal()
+}
+
+// trouble is one thing that happens to the daemons.
+func (m *model) trouble() string {
+	switch m.rng.IntN(10) {
+	case 0, 1:
+		m.primaryKills++
+		m.primary.kill()
+		for range m.rng.IntN(20) {
+			m.editor.step()
+			m.operations++
+		}
+		m.primary.start()
+		return "killed the primary"
+	case 2, 3:
+		m.standbyKills++
+		m.standby.kill()
+		m.standby.start()
+		return "killed the standby"
+	case 4:
+		m.standbyKills++
+		m.primaryKills++
+		m.standby.kill()
+		m.primary.kill()
+		m.primary.start()
+		m.standby.start()
+		return "killed both"
+	case 5:
+		m.cuts++
+		m.cut = !m.cut
+		if m.cut {
+			m.relay.Cut()
+			return "cut the link"
+		}
+		m.relay.Mend()
+		return "mended the link"
+	case 6:
+		m.pauses++
+		m.standby.up()
+		m.paused = !m.paused
+		if m.paused {
+			m.standby.must("pause")
+			return "paused"
+		}
+		m.standby.must("resume")
+		return "resumed"
+	case 7:
+		m.primary.up()
+		m.primary.ctl("barrier", "--timeout", "500ms")
+		return "captured a barrier"
+	case 8:
+		m.primary.up()
+		m.primary.ctl("barrier", "--wait", "applied", "--timeout", fmt.Sprintf("%dms", 1+m.rng.IntN(1000)))
+		return "waited for a barrier"
+	}
+	// A time in which barriers are cut by themselves.
+	m.primary.up()
+	<-time.After(time.Duration(m.rng.IntN(1500)) * time.Millisecond)
+	return "let it run"
+}
+
+// calm ends all trouble.
+func (m *model) calm() {
+	m.t.Helper()
+	m.relay.Mend()
+	m.cut = false
+	m.primary.up()
+	m.standby.up()
+	if m.paused {
+		m.standby.must("resume")
+		m.paused = false
+	}
+	m.linked()
+}

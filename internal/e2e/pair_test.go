@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"repld/wire"
+	"repld/wire/wiretest"
+)
+
+// pair is a primary and a standby with a link between them that can be cut.
+type pair struct {
+	t        *testing.T
+	dir      string
+	primary  *node
+	standby  *node
+	relay    *wiretest.Relay
+	from, to string // the trees
+}
+
+// newPair starts and pairs two daemons. The primary's tree is made empty unless it
+// is there.
+func newPair(t *testing.T, seed uint64) *pair {
+	t.Helper()
+	dir := tempDir(t)
+	p := &pair{t: t, dir: dir, from: filepath.Join(dir, "from", "tree"), to: filepath.Join(dir, "to", "tree")}
+	mkdirs(t, p.from, p.to)
+	p.start(seed)
+	return p
+}
+
+// start starts both daemons and pairs them.
+func (p *pair) start(seed uint64) {
+	p.t.Helper()
+	listen := freePort(p.t)
+	p.standby = newNode(p.t, "standby", p.to, filepath.Join(p.dir, "standby"), "--listen", listen, "--name", "megadeth")
+	p.standby.start()
+	token := p.standby.token()
+	addr, err := net.ResolveUDPAddr("udp", listen)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.relay = wiretest.NewRelay(p.t, addr, seed, wiretest.RelayOptions{})
+	parsed, err := wire.ParseToken(token, time.Now())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	parsed.Address = p.relay.Addr()
+	p.primary = newNode(p.t, "primary", p.from, filepath.Join(p.dir, "primary"), "--name", "slayer")
+	p.primary.start("--join", parsed.String())
+	p.primary.up()
+	p.linked()
+}
+
+// linked waits until the nodes are connected.
+func (p *pair) linked() {
+	p.t.Helper()
+	poll(p.t, "the link is up", func() error {
+		p.primary.alive()
+		p.standby.alive()
+		s, err := p.primary.status()
+		switch {
+		case err != nil:
+			return err
+		case s.Peer == nil || s.Peer.Link != "up":
+			return fmt.Errorf("peer: %+v", s.Peer)
+		}
+		return nil
+	})
+}
+
+// settle waits until the standby has applied everything done so far.
+func (p *pair) settle() {
+	p.t.Helper()
+	p.primary.must("barrier", "--wait", "applied", "--timeout", patience.String())
+}
+
+// equal waits until all is applied, and compares the trees.
+func (p *pair) equal() {
+	p.t.Helper()
+	p.settle()
+	sameTrees(p.t, p.from, p.to)
+}
+
+// tempDir is a directory on the file system of the work, short enough for sockets.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() || os.Getenv("REPLD_KEEP") == "" {
+			os.RemoveAll(dir)
+			return
+		}
+		t.Logf("%s is kept", dir)
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func mkdirs(t testing.TB, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freePort returns a UDP address on loopback that nobody listens on.
+func freePort(t testing.TB) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	return pc.LocalAddr().String()
+}
