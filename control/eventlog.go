@@ -132,7 +132,7 @@ func (l *EventLog) Add(e Event) error {
 	}
 	if n, err := l.file.WriteAt(b, l.size); err != nil {
 		if n > 0 {
-			l.file.Truncate(l.size) // half a line would join the next one
+			_ = l.file.Truncate(l.size) // else half a line joins the next one, and both are skipped
 		}
 		return fmt.Errorf("log of events: %w", err)
 	}

@@ -27,7 +27,7 @@ func fail(w http.ResponseWriter, err error) {
 	e := serverError(err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(httpStatus(e.Code))
-	json.NewEncoder(w).Encode(failure{e})
+	encode(w, failure{e})
 }
 
 func httpStatus(code Exit) int {
@@ -70,7 +70,13 @@ func (l *lineWriter) write(member string, v any) error {
 func (l *lineWriter) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.c.Flush()
+	_ = l.c.Flush() // the next write will say so
 }
 
-func (l *lineWriter) fail(err error) { l.write("error", serverError(err)) }
+// last writes the line that ends the stream.
+func (l *lineWriter) last(member string, v any) { _ = l.write(member, v) } // to nobody, if it fails
+
+func (l *lineWriter) fail(err error) { l.last("error", serverError(err)) }
+
+// encode writes an answer. If that fails, its receiver has gone.
+func encode(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }

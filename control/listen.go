@@ -43,7 +43,7 @@ func Listen(path string) (net.Listener, error) {
 	ln.SetUnlinkOnClose(false)
 	info, err := publishSocket(short, path)
 	if err != nil {
-		ln.Close()
+		_ = ln.Close()
 		os.Remove(short)
 		return nil, Errorf(ExitFailed, "control socket %s: %w", path, err)
 	}

@@ -44,8 +44,8 @@ func QuickState(dir string) (string, error) {
 	if err != nil {
 		return "", Errorf(ExitFailed, "%s: %w", dir, err)
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		abs = real
+	if resolved, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = resolved
 	}
 	sum := sha256.Sum256([]byte(abs))
 	return filepath.Join(home, hex.EncodeToString(sum[:8])), nil

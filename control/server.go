@@ -60,7 +60,7 @@ func (s *Server) Run(ctx context.Context) error {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
-			srv.Close()
+			_ = srv.Close() // what is left is cut off
 		}
 	}()
 	err := srv.Serve(s.ln)
@@ -196,7 +196,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lines := newLineWriter(w)
-	report, err := s.backend.Verify(r.Context(), req, func(p VerifyProgress) { lines.write("progress", p) })
+	report, err := s.backend.Verify(r.Context(), req, func(p VerifyProgress) { _ = lines.write("progress", p) })
 	if err != nil {
 		lines.fail(err)
 		return
@@ -204,7 +204,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	if report.Differences == nil {
 		report.Differences = []Difference{}
 	}
-	lines.write("report", report)
+	lines.last("report", report)
 }
 
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +231,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		lines.fail(err)
 		return
 	}
-	lines.write("done", true)
+	lines.last("done", true)
 }
 
 // group returns the name of the group that a request means.
@@ -274,6 +274,6 @@ func answer[T any](call func(*http.Request) (*T, error)) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(v)
+		encode(w, v)
 	}
 }

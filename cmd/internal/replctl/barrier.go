@@ -67,7 +67,7 @@ func (a *app) barriersCommand() *cobra.Command {
 	})
 	cmd.Flags().IntVar(&limit, "limit", 20, "list at most so many (0 = all)")
 	cmd.Flags().String("find", "", "list those with different versions of a `path`")
-	cmd.Flags().MarkHidden("find") // fails for a flag that does not exist only
+	cmd.Flags().Lookup("find").Hidden = true
 	return cmd
 }
 

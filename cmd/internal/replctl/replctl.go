@@ -35,7 +35,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) control.
 	}
 	cli.Report(stderr, root.Name(), e)
 	if a.json && !a.printed && e.Text != "" {
-		a.writeJSON(map[string]*control.Error{"error": e})
+		_ = a.writeJSON(map[string]*control.Error{"error": e}) // it has failed already
 	}
 	return e.Code
 }
