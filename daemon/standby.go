@@ -54,15 +54,16 @@ func runStandby(ctx context.Context, n *node) error {
 			WithHint("end what uses the port, or give another one with --listen")
 	}
 	defer pc.Close()
+	// Before the tree, whose opening may finish a barrier and tell of it.
+	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
+		Group: quickGroup, Log: n.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: n.clock, Logger: n.logger,
+		JournalLimit: journalLimit, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+	})
 	if err := s.openTree(); err != nil {
 		return err
 	}
 	defer s.volume.Close()
 	defer s.applier.Close()
-	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
-		Group: quickGroup, Log: n.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: n.clock, Logger: n.logger,
-		JournalLimit: journalLimit, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
-	})
 	if err := s.listen(pc); err != nil {
 		return err
 	}
