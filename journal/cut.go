@@ -205,22 +205,6 @@ func finishReset(disk Disk, start uint64) error {
 	return disk.SyncDir()
 }
 
-// retire closes a segment that is no longer part of the log, unless somebody is
-// reading it; with l.mu held.
-func (l *Log) retire(s *segment) {
-	s.removed = true
-	l.trim(s)
-}
-
-// trim closes the file of s if it need not stay open; with l.mu held.
-func (l *Log) trim(s *segment) {
-	if s.refs == 0 && s.file != nil && (s.removed || s != l.last() && l.open > maxOpenFiles) {
-		s.file.Close() // only read from, or no longer wanted
-		s.file = nil
-		l.open--
-	}
-}
-
 func removeDurably(disk Disk, name string) error {
 	if err := disk.Remove(name); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -176,3 +176,42 @@ func TestIncarnationsRederived(t *testing.T) {
 		}
 	}
 }
+
+// FuzzOpen: whatever stands in the last segment, Open either refuses it or gives a
+// log that can be read and appended to.
+func FuzzOpen(f *testing.F) {
+	disk := &journaltest.Disk{}
+	l := fresh(f, disk, 0, 1)
+	appendAll(f, l, unchained()...)
+	if err := l.Close(); err != nil {
+		f.Fatal(err)
+	}
+	files := disk.Contents()
+	whole := files[lastSegment(files)]
+	f.Add(whole, files[journal.IncarnationsFile])
+	f.Add(whole[:journal.HeaderSize], []byte(nil))
+	f.Add(whole[:700], []byte("repldinc"))
+	f.Fuzz(func(t *testing.T, segment, incarnations []byte) {
+		disk := journaltest.FromContents(map[string][]byte{
+			"0000000000000000.log": segment, journal.IncarnationsFile: incarnations})
+		l, err := try(disk)
+		if err != nil {
+			if !errors.Is(err, journal.ErrDamaged) && !errors.Is(err, journal.ErrFormat) {
+				t.Fatal(err)
+			}
+			return
+		}
+		got, _, err := readAll(l, 0)
+		if err != nil && !errors.Is(err, change.ErrMalformed) { // a checksum that fits a body that doesn't
+			t.Fatal(err)
+		}
+		if err := l.SetIncarnation(id(77)); err != nil {
+			t.Fatal(err)
+		}
+		at := l.End().Offset
+		appendAll(t, l, links(1)...)
+		if more, _, err := readAll(l, at); err != nil || len(more) != 1 {
+			t.Fatal(len(got), len(more), err)
+		}
+	})
+}
