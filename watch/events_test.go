@@ -220,7 +220,7 @@ func TestSyncIsExact(t *testing.T) {
 		root := t.TempDir()
 		o.Trees = []Tree{{Path: root}}
 		w := settled(t, o)
-		const files = 4000
+		const files = 2000
 		var created atomic.Int64
 		failed := make(chan error, 1)
 		go func() {

@@ -57,7 +57,7 @@ func TestOverflow(t *testing.T) {
 		must(t, os.Mkdir(root+"/d", 0o755))
 		o.Trees = []Tree{{Path: root}}
 		var gate sync.Mutex
-		o.hooks = hooks{smallQueue: true, beforeRead: func() { gate.Lock(); gate.Unlock() }} //nolint:staticcheck // a gate
+		o.hooks = hooks{smallQueue: true, beforeRead: func() { gate.Lock(); defer gate.Unlock() }}
 		w := settled(t, o)
 		gate.Lock()
 		if f, ok := w.(*fanotify); ok {
