@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Epoch counts the changes of role of a pair; see DESIGN "Roles".
+// Epoch counts the changes of role of a pair. A node that has learned of a higher
+// one neither serves, sends nor applies.
 type Epoch uint64
 
 // BarrierID names a barrier: the epoch in which it was cut and its number in it.
