@@ -152,7 +152,7 @@ func (a *Applier) Applied() (change.Certificate, change.LogPosition) {
 func (a *Applier) NeedsSeed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.applied.id.IsZero() && (a.seed == nil)
+	return a.rejected || a.applied.id.IsZero() && a.seed == nil
 }
 
 // Seeding reports whether a base was imported and isn't published yet.
@@ -258,8 +258,9 @@ const (
 	retryMost  = 30 * time.Second
 )
 
-// Run applies barriers as they come, until ctx ends. It returns an error only
-// when trying again can't help: [ErrNeedsSeed] and [ErrScratch].
+// Run applies barriers as they come, until ctx ends. After an error it tries
+// again, later and later; while a base is needed it waits for [Applier.Seed]. It
+// returns early only for [ErrScratch], which a restart doesn't mend either.
 func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
@@ -279,8 +280,12 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrNeedsSeed), errors.Is(err, ErrScratch):
+		case errors.Is(err, ErrScratch):
 			return err
+		case a.NeedsSeed():
+			a.logger.Error("the standby can't go on from what it has", "error", err)
+			wait = retryFirst
+			continue
 		}
 		a.logger.Warn("a barrier could not be applied", "error", err, "retry in", wait)
 		retry = time.After(wait)

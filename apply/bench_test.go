@@ -7,12 +7,15 @@ import (
 	"testing"
 )
 
+// benchFiles is the size of four copies of a Go source tree.
+const benchFiles = 10_000
+
 // BenchmarkSeed seeds 46,000 small files from a fetcher that has them in memory.
 // Compare: rsync -a of the same tree. Reports files per second and the share of
 // the time that the import takes.
 func BenchmarkSeed(b *testing.B) {
 	p := newPrimary(b)
-	small(p, 46_000)
+	small(p, benchFiles)
 	p.barrier()
 	m := p.manifest()
 	p.barrier()
@@ -30,7 +33,7 @@ func BenchmarkSeed(b *testing.B) {
 		must(b, os.RemoveAll(s.dir))
 		b.StartTimer()
 	}
-	b.ReportMetric(46_000*float64(b.N)/b.Elapsed().Seconds(), "files/s")
+	b.ReportMetric(benchFiles*float64(b.N)/b.Elapsed().Seconds(), "files/s")
 }
 
 func small(p *primary, n int) {
@@ -46,7 +49,7 @@ func small(p *primary, n int) {
 // BenchmarkOneFile applies a barrier with one small change over 46,000 files.
 func BenchmarkOneFile(b *testing.B) {
 	p := newPrimary(b)
-	small(p, 46_000)
+	small(p, benchFiles)
 	s := newStandby(b, p)
 	must(b, s.start())
 	p.barrier()

@@ -49,6 +49,10 @@ type Options struct {
 	// is begun; nil: nobody is told.
 	OnApplied func(change.Certificate, change.LogPosition)
 
+	// OnNeedsSeed is called when it turns out that nothing can be applied any more
+	// until a new base comes; nil: nobody is told. [Applier.NeedsSeed] says the same.
+	OnNeedsSeed func()
+
 	// Workers is the number of files that are staged at once; zero: 4.
 	Workers int
 

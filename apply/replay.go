@@ -44,7 +44,7 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 	}
 	durable := a.log.Durable()
 	if durable.Offset < start.end.Offset {
-		return point{}, false, fmt.Errorf("%w: the log ends at %d, but the trees are at %d", ErrNeedsSeed, durable.Offset, start.end.Offset)
+		return point{}, false, a.reject(fmt.Errorf("the log ends at %d, but the trees are at %d", durable.Offset, start.end.Offset))
 	}
 	// Barriers are looked for from the overlay's end on, so that one that was seen
 	// before a restart is found again.
@@ -191,5 +191,8 @@ func (a *Applier) reject(cause error) error {
 	if err := a.catalog.DropNext(); err != nil {
 		return errors.Join(cause, err)
 	}
+	a.mu.Lock()
+	a.rejected = true
+	a.mu.Unlock()
 	return fmt.Errorf("%w: %w", ErrNeedsSeed, cause)
 }

@@ -63,8 +63,10 @@ func loadSeed(tx *catalog.Tx) (*seedState, error) {
 //
 // It reads the whole manifest, and all that lies in the trees. After an error
 // nothing of it counts; files that were staged before are used again by a later
-// seed. [ErrSeedHalted] (the error is a pointer) stops it if too much would be
-// set aside, until [Applier.Resume] accepts that.
+// seed. An error of type [*ErrSeedHalted] stops it if too much would be set aside;
+// after [Applier.Resume] has accepted that, the caller seeds again.
+//
+// Nobody may append to the log while Seed runs.
 func (a *Applier) Seed(ctx context.Context, m Manifest) error {
 	if err := a.acquire(ctx); err != nil {
 		return err
@@ -125,6 +127,9 @@ func (a *Applier) seedFrom(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.rejected = false
+	a.mu.Unlock()
 	return a.load()
 }
 

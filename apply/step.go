@@ -226,7 +226,14 @@ func (a *Applier) report(err error) {
 	case errors.Is(err, ErrIncomplete):
 		a.raise(health.ChunkMissing, "%v; the tree stays at the last barrier until a later one can do without", err)
 	case errors.Is(err, ErrNeedsSeed):
-		a.raise(health.GuardHalted, "applying stopped: %v", err)
+		if a.o.Board != nil {
+			a.o.Board.Raise(health.Condition{Code: health.GuardHalted, Group: a.o.Group,
+				Text: fmt.Sprintf("nothing is applied: %v", err),
+				Hint: "the standby asks its peer for a new base by itself; if this repeats, check memory and disk of both nodes"})
+		}
+		if a.o.OnNeedsSeed != nil {
+			a.o.OnNeedsSeed()
+		}
 	}
 }
 
