@@ -307,5 +307,5 @@ func (c *Capturer) replicated(t int, path string, st *change.Stat) bool {
 // unreadable reports whether err says that an object can't be read, now or ever,
 // while the rest of the tree can.
 func unreadable(err error) bool {
-	return errors.Is(err, os.ErrPermission) || isIO(err)
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, tree.ErrOtherFS) || isIO(err)
 }

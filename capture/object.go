@@ -89,11 +89,7 @@ func (r *round) present(key watch.Key, parent change.NodeID, path string, st *ch
 	}
 	g := glimpse{key: key, path: path, node: node, stat: *st, appendOnly: r.opts.Trees[key.Tree].appendOnly(key)}
 	if err := r.object(g, fresh); err != nil {
-		if tree.Vanished(err) || errors.Is(err, errChanged) {
-			r.retry(key, watch.Entry|watch.Content|watch.Meta)
-			return nil
-		}
-		return r.unreadable(key, path, err)
+		return r.failed(&g, err)
 	}
 	r.saw(g)
 	r.readable(key)
@@ -243,10 +239,23 @@ func (r *round) directory(t int, path string) error {
 		if tree.Vanished(err) {
 			return nil
 		}
-		return r.unreadable(key, path, err)
+		return r.failed(&g, err)
 	}
 	r.saw(g)
 	return nil
+}
+
+// failed sends to another round an object that could not be captured because it
+// has changed since it was looked at; what fails for another reason is unreadable.
+// The kernel tells that one name now stands for an object of another kind in as
+// many ways as there are calls (EINVAL, ELOOP, ENXIO, …), so a fresh look decides.
+func (r *round) failed(g *glimpse, err error) error {
+	now, again := r.readers[g.key.Tree].Lstat(g.path)
+	if tree.Vanished(err) || errors.Is(err, errChanged) || again != nil || !sameVersion(&g.stat, &now) {
+		r.retry(g.key, watch.Entry|watch.Content|watch.Meta)
+		return nil
+	}
+	return r.unreadable(g.key, g.path, err)
 }
 
 // names reads a directory and captures every entry whose name appeared or went.

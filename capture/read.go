@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/journal/catalog"
 	"repld/tree"
-	"repld/watch"
 )
 
 // readAhead bounds how many small files are read ahead of the one whose records
@@ -120,14 +120,24 @@ func (r *round) settle() error {
 	start := r.opts.Clock.Mono()
 	err := r.write(job)
 	r.readCost[job.key] += r.opts.Clock.Mono() - start
-	switch {
-	case errors.Is(err, errChanged), tree.Vanished(err):
-		r.retry(job.key, watch.Entry|watch.Content|watch.Meta)
-		return nil
-	case err != nil && unreadable(err):
-		return r.unreadable(job.key, job.path, err)
+	var of *tree.Error
+	if errors.Is(err, errChanged) || errors.As(err, &of) || err != nil && unreadable(err) {
+		// Its stat is in the catalog and its content is not: what reads it next, after
+		// a crash too, must not take the one for a proof of the other.
+		if err := r.unknown(job); err != nil {
+			return err
+		}
+		return r.failed(&job.glimpse, err)
 	}
 	return err
+}
+
+// unknown notes that the content of an object was not captured.
+func (r *round) unknown(job *reading) error {
+	root, _ := r.resolve(job.key.Tree, "")
+	local := catalog.LocalOf(root, &job.stat, r.opts.Clock.Now())
+	local.Racy = true
+	return r.tx.SetLocal(job.node, local)
 }
 
 func (r *round) write(job *reading) error {

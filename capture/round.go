@@ -103,6 +103,12 @@ func (r *round) ordered(dirty *watch.Set) []workItem {
 			if node, ok := r.nodeAt(key); ok {
 				r.forced[node] = true
 			}
+			// The object may be known by another name than the one it was written by.
+			if root, ok := r.resolve(key.Tree, ""); ok && item.Ino != 0 {
+				if node, ok := r.tx.ByInode(root, item.Ino); ok {
+					r.forced[node] = true
+				}
+			}
 		}
 	}
 	slices.SortStableFunc(items, func(a, b workItem) int {
@@ -182,13 +188,10 @@ func (r *round) endBatch(ctx context.Context) error {
 	for i := range r.batch {
 		g := &r.batch[i]
 		now, err := r.readers[g.key.Tree].Lstat(g.path)
-		if err != nil && !tree.Vanished(err) {
-			return err
-		}
 		if err == nil && !r.replicated(g.key.Tree, g.path, &now) {
 			now = change.Stat{}
 		}
-		if !g.holds(&now) {
+		if err != nil && !tree.Vanished(err) || !g.holds(&now) {
 			r.retry(g.key, watch.Entry|watch.Content|watch.Meta)
 		}
 	}
