@@ -93,3 +93,13 @@ func refusal(err error) *wire.Refusal {
 	}
 	return wire.RefusalOf(err)
 }
+
+// hangUp closes the connection of a session that has ended, with the reason unless
+// that is a mere stop.
+func hangUp(ctx context.Context, conn *wire.Conn) {
+	reason := context.Cause(ctx)
+	if errors.Is(reason, context.Canceled) {
+		reason = nil
+	}
+	conn.Close(reason)
+}

@@ -94,6 +94,8 @@ func (r *Receiver) Received() (change.Barrier, bool) {
 func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
 	defer r.calls.hangUp()
+	// Streams know no context: those that wait for the peer end with the connection.
+	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()
 	session := &receiving{Receiver: r, conn: conn, ready: make(chan struct{}), arrived: make(chan struct{}, 1)}
 	r.opts.Fetcher.attach(conn)
 	defer r.opts.Fetcher.detach(conn)

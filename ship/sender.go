@@ -99,6 +99,8 @@ func (s *Sender) Fetched() (chunks, sent, before uint64) {
 // Serve runs a session over conn until it ends, and says why it did.
 func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
+	// Streams know no context: those that wait for the peer end with the connection.
+	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()
 	session := &sending{Sender: s, conn: conn, starts: make(chan change.LogPosition, 1)}
 	defer s.calls.hangUp()
 	s.setConn(conn)
