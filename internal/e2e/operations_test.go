@@ -183,7 +183,13 @@ func (e *editor) bytes(n int) []byte {
 }
 
 func (e *editor) create() error {
-	return os.WriteFile(e.fresh(), e.bytes(e.size()), fs.FileMode(0o600|e.rng.IntN(0o100)))
+	f, err := os.OpenFile(e.fresh(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, fs.FileMode(0o600|e.rng.IntN(0o100)))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(e.bytes(e.size()))
+	return err
 }
 
 func (e *editor) edit(flag int, fn func(f *os.File, size int64) error) error {
@@ -322,7 +328,7 @@ func (e *editor) special() error {
 	case 0:
 		return unix.Mkfifo(e.fresh(), 0o640)
 	case 1:
-		return unix.Mknod(e.fresh(), unix.S_IFCHR|0o600, int(unix.Mkdev(1, uint32(e.rng.IntN(300)))))
+		return unix.Mknod(e.fresh(), unix.S_IFCHR|0o600, int(unix.Mkdev(252, uint32(e.rng.IntN(300)))))
 	case 2:
 		return unix.Mknod(e.fresh(), unix.S_IFBLK|0o600, int(unix.Mkdev(259, 70000)))
 	}
@@ -472,7 +478,7 @@ func (e *editor) mtimeKept() error {
 
 // sparse makes a file of holes with some data.
 func (e *editor) sparse() error {
-	f, err := os.Create(e.fresh())
+	f, err := os.OpenFile(e.fresh(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
 	}
