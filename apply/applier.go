@@ -39,7 +39,7 @@ type Applier struct {
 	accepted   bool // the operator lets a halted seed go on
 	foreign    foreignFinds
 	suspicious bool            // publishing had to leave something undone
-	rejected   bool // the log does not fit what is here: only a base helps
+	rejected   bool            // the log does not fit what is here: only a base helps
 	denied     map[string]bool // what couldn't be set for want of privilege
 }
 

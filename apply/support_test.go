@@ -436,6 +436,13 @@ func same(t testing.TB, p *primary, s *standby) {
 		}
 	}
 	if t.Failed() {
+		if s.vol != nil {
+			manifests, _ := filepath.Glob(filepath.Join(s.vol.OwnPath(), salvageDir, "*", salvageManifest))
+			for _, name := range manifests {
+				b, _ := os.ReadFile(name)
+				t.Logf("%s:\n%s", name, b)
+			}
+		}
 		t.FailNow()
 	}
 }

@@ -88,6 +88,14 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 	if local.ObjectID == st.ID && st.Kind == change.KindDir {
 		return p.sweepGone(index, at, path, id)
 	}
+	if p.next.Kind(id) != 0 && local.ObjectID == st.ID {
+		// An object that lives on under another name, maybe patched meanwhile.
+		if lives, err := p.published(id); err != nil {
+			return err
+		} else if lives == st.ID {
+			return ignoreVanished(p.fs(index).Remove(at))
+		}
+	}
 	keep, err := p.keep(id, &st)
 	if err != nil {
 		return err
