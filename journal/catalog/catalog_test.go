@@ -155,3 +155,24 @@ func TestCertificateMismatch(t *testing.T) {
 		t.Errorf("error %v, wanted ErrMismatch", err)
 	}
 }
+
+func TestBeginCommitRollback(t *testing.T) {
+	c := fresh(t)
+	must(t, c.Guard(func() error {
+		for i, end := range []func(*Tx) error{
+			func(tx *Tx) error { tx.Rollback(); return nil }, (*Tx).Commit,
+		} {
+			tx, err := c.Begin()
+			must(t, err)
+			must(t, applyAll(tx, small))
+			must(t, end(tx))
+			must(t, c.View(func(tx *Tx) error {
+				if _, ok := tx.Lookup(0, "tree"); ok != (i == 1) {
+					t.Errorf("transaction %d: tree is there: %v", i, ok)
+				}
+				return nil
+			}))
+		}
+		return nil
+	}))
+}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -219,7 +220,7 @@ func (e *listEdit) paged(s *change.Splice) (removed uint64, err error) {
 		err = damagedf("content of node %d ends before reference %d", e.id, s.At)
 	}
 	if err != nil || e.tx.err != nil {
-		return 0, cmpErr(err, e.tx.err)
+		return 0, cmp.Or(err, e.tx.err)
 	}
 	e.add(s.Refs, offset)
 	middle = append(append(middle, s.Refs...), tail...)
@@ -230,13 +231,6 @@ func (e *listEdit) paged(s *change.Splice) (removed uint64, err error) {
 		}
 	}
 	return removed, e.writeAt(first, middle, prev, next)
-}
-
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // last visits the last page alone, for what is appended, and returns the one before it.
@@ -264,7 +258,9 @@ func (e *listEdit) last(visit func(p refPage, index, at uint64) bool) (prev *ref
 }
 
 // join puts what would make a small page together with a neighbour that has room.
-func (e *listEdit) join(middle []change.ChunkRef, first uint64, prev, next *refPage) ([]change.ChunkRef, uint64, *refPage, *refPage, error) {
+func (e *listEdit) join(
+	middle []change.ChunkRef, first uint64, prev, next *refPage,
+) ([]change.ChunkRef, uint64, *refPage, *refPage, error) {
 	room := uint64(pageRefs - len(middle))
 	switch {
 	case next != nil && next.count <= room:

@@ -47,7 +47,7 @@ func TestSplicesOfLongList(t *testing.T) {
 	list := longFile(t, c, 100_000)
 	checkList(t, c, 2, list)
 	var rebuilt change.Digest
-	for i := range 200 {
+	for i := range 40 {
 		at := rnd.IntN(len(list) + 1)
 		if i%4 == 0 {
 			at = len(list)
@@ -108,22 +108,50 @@ func TestSplicesOfLongList(t *testing.T) {
 	}))
 }
 
+// Many small splices make and join small pages.
+func TestManySmallSplices(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	c := fresh(t)
+	list := longFile(t, c, 3000)
+	for range 8 {
+		must(t, c.Update(func(tx *Tx) error {
+			for range 250 {
+				at := rnd.IntN(len(list) + 1)
+				remove := min(rnd.IntN(300), len(list)-at)
+				refs := make([]change.ChunkRef, rnd.IntN(290))
+				for j := range refs {
+					refs[j] = someChunk(rnd.Uint64N(500))
+				}
+				if err := tx.Apply(&change.Splice{Node: 2, At: uint64(at), Remove: uint64(remove), Refs: refs}); err != nil {
+					return err
+				}
+				list = slices.Replace(list, at, at+remove, refs...)
+			}
+			return nil
+		}))
+		checkList(t, c, 2, list)
+	}
+}
+
 // Inserting at one place again and again uses up the orders there.
 func TestInsertionsAtOnePlace(t *testing.T) {
 	c := fresh(t)
 	list := longFile(t, c, 2000)
-	for i := range 25 {
-		must(t, c.Update(func(tx *Tx) error {
-			for j := range 600 {
-				ref := someChunk(uint64(1_000_000 + 600*i + j))
-				if err := tx.Apply(&change.Splice{Node: 2, At: 1000, Refs: []change.ChunkRef{ref}}); err != nil {
-					return err
-				}
-				list = slices.Insert(list, 1000, ref)
+	must(t, c.Update(func(tx *Tx) error {
+		for i := range 150 {
+			refs := make([]change.ChunkRef, 100)
+			for j := range refs {
+				refs[j] = someChunk(uint64(1_000_000 + 100*i + j))
 			}
-			return nil
-		}))
-	}
+			if err := tx.Apply(&change.Splice{Node: 2, At: 1000, Refs: refs}); err != nil {
+				return err
+			}
+			list = slices.Insert(list, 1000, refs...)
+		}
+		return nil
+	}))
 	checkList(t, c, 2, list)
 }
 

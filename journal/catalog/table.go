@@ -27,8 +27,8 @@ type table struct {
 	err      error // of a write
 }
 
-// maxPending bounds the changes that wait, per table.
-const maxPending = 8192
+// maxPending bounds the changes that wait, per table. Tests make it small.
+var maxPending = 8192
 
 // get returns the value of key, which is valid until the transaction ends, or
 // nil if there is none.

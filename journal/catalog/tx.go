@@ -33,8 +33,8 @@ type Tx struct {
 	buf    []byte
 }
 
-// maxCached bounds the decoded nodes of a transaction.
-const maxCached = 8192
+// maxCached bounds the decoded nodes of a transaction. Tests make it small.
+var maxCached = 8192
 
 // Buckets of the file.
 var (
