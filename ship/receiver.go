@@ -151,9 +151,9 @@ func (s *receiving) receive(ctx context.Context, g *errgroup.Group) error {
 				s.opts.OnHeartbeat(*m)
 			}
 		case *wire.BarrierReply:
-			go s.calls.deliver(m.Call, m)
+			s.calls.deliver(m.Call, m)
 		case *wire.VerifyRequest:
-			go answerVerify(ctx, s.conn, s.opts.Verify, m)
+			g.Go(func() error { return answerVerify(ctx, s.conn, s.opts.Verify, m) })
 		case *wire.VerifyReport:
 			s.calls.deliver(m.Call, m)
 		default:

@@ -105,7 +105,7 @@ func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
 	defer s.calls.hangUp()
 	s.setConn(conn)
 	defer s.setConn(nil)
-	g.Go(func() error { return session.receive(ctx) })
+	g.Go(func() error { return session.receive(ctx, g) })
 	g.Go(func() error { return session.accept(ctx, g) })
 	g.Go(func() error { return session.sendLog(ctx) })
 	g.Go(func() error { return session.sendHeartbeats(ctx) })
@@ -127,7 +127,7 @@ type sending struct {
 }
 
 // receive handles the control stream.
-func (s *sending) receive(ctx context.Context) error {
+func (s *sending) receive(ctx context.Context, g *errgroup.Group) error {
 	for {
 		msg, err := s.conn.Receive(ctx)
 		if err != nil {
@@ -143,9 +143,9 @@ func (s *sending) receive(ctx context.Context) error {
 				return err
 			}
 		case *wire.BarrierRequest:
-			go s.answerBarrier(ctx, m)
+			g.Go(func() error { return s.answerBarrier(ctx, m) })
 		case *wire.VerifyRequest:
-			go answerVerify(ctx, s.conn, s.opts.Verify, m)
+			g.Go(func() error { return answerVerify(ctx, s.conn, s.opts.Verify, m) })
 		case *wire.VerifyReport:
 			s.calls.deliver(m.Call, m)
 		default:
@@ -209,7 +209,7 @@ func (s *sending) progress(m *wire.Progress) error {
 	return s.opts.Log.Free(min(m.AppliedOffset, s.opts.Log.Durable().Offset))
 }
 
-func (s *sending) answerBarrier(ctx context.Context, m *wire.BarrierRequest) {
+func (s *sending) answerBarrier(ctx context.Context, m *wire.BarrierRequest) error {
 	reply := &wire.BarrierReply{Call: m.Call}
 	id, err := s.opts.Capture.Barrier(ctx)
 	if err != nil {
@@ -217,7 +217,7 @@ func (s *sending) answerBarrier(ctx context.Context, m *wire.BarrierRequest) {
 	} else {
 		reply.Barrier = id
 	}
-	s.conn.Send(ctx, reply) // a broken connection ends the session elsewhere
+	return s.conn.Send(ctx, reply)
 }
 
 // accept serves the streams that the standby opens.

@@ -13,7 +13,7 @@ import (
 // and sets neither Call nor Done.
 type VerifyFunc func(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error
 
-func answerVerify(ctx context.Context, conn *wire.Conn, verify VerifyFunc, req *wire.VerifyRequest) {
+func answerVerify(ctx context.Context, conn *wire.Conn, verify VerifyFunc, req *wire.VerifyRequest) error {
 	last := wire.VerifyReport{Call: req.Call, Done: true}
 	err := errors.ErrUnsupported
 	if verify != nil {
@@ -25,7 +25,7 @@ func answerVerify(ctx context.Context, conn *wire.Conn, verify VerifyFunc, req *
 		})
 	}
 	last.Error = refusal(err)
-	conn.Send(ctx, &last) // a broken connection ends the session elsewhere
+	return conn.Send(ctx, &last)
 }
 
 // Verify has the standby re-read its trees; each gets its reports, the last with
