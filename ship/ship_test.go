@@ -83,17 +83,17 @@ func (f *fakeApplier) set(fn func()) {
 
 // pair is a sender and a receiver with logs of their own.
 type pair struct {
-	t          *testing.T
-	link       *wiretest.Link
-	from, to   *journal.Log
-	capture    *fakeCapture
-	applier    *fakeApplier
-	fetcher    *Fetcher
-	sender     *Sender
-	receiver   *Receiver
-	catalog    *catalog.Catalog
-	seq        uint64
-	reports    chan struct{} // a value after each report of the standby, if somebody waits
+	t        *testing.T
+	link     *wiretest.Link
+	from, to *journal.Log
+	capture  *fakeCapture
+	applier  *fakeApplier
+	fetcher  *Fetcher
+	sender   *Sender
+	receiver *Receiver
+	catalog  *catalog.Catalog
+	seq      uint64
+	reports  chan struct{} // a value after each report of the standby, if somebody waits
 }
 
 func openLog(t *testing.T) *journal.Log {
