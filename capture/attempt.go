@@ -96,6 +96,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 		seen:      map[watch.Key]struct{}{},
 		nodes:     map[change.NodeID]watch.Key{},
 		listed:    map[dirKey]struct{}{},
+		above:     map[dirKey]struct{}{},
 		dirs:      map[dirKey]change.NodeID{},
 		readCost:  map[watch.Key]time.Duration{},
 		unsettled: sync.AddedWatches,

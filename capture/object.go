@@ -19,7 +19,10 @@ func (r *round) nodeAt(key watch.Key) (change.NodeID, bool) {
 	return r.tx.Lookup(dir, key.Name)
 }
 
-// resolve returns the node that the catalog has at the directory path.
+// resolve returns the node that the catalog has at the directory path, if that is
+// the directory on the disk: events within a directory may be met before the one
+// that tells that another directory stands there now, whose names must not be
+// mixed up with the former one's. What is left out comes with that event.
 func (r *round) resolve(t int, path string) (change.NodeID, bool) {
 	key := dirKey{t, path}
 	if node, ok := r.dirs[key]; ok {
@@ -38,10 +41,18 @@ func (r *round) resolve(t int, path string) (change.NodeID, bool) {
 		return 0, false
 	}
 	node, ok := r.tx.Lookup(parent, name)
-	if ok {
-		r.dirs[key] = node
+	if !ok {
+		return 0, false
 	}
-	return node, ok
+	known, ok, err := r.tx.Node(node)
+	if err != nil || !ok || known.Kind != change.KindDir {
+		return 0, false
+	}
+	if st, err := r.readers[t].Lstat(path); err != nil || st.ID != known.Local.ObjectID {
+		return 0, false
+	}
+	r.dirs[key] = node
+	return node, true
 }
 
 // entry captures whatever key names now: an object, or its absence.
@@ -67,10 +78,13 @@ func (r *round) entry(key watch.Key) error {
 
 // vanished takes the name away if the catalog has it.
 func (r *round) vanished(parent change.NodeID, name string) error {
-	if _, ok := r.tx.Lookup(parent, name); !ok {
+	node, ok := r.tx.Lookup(parent, name)
+	if !ok {
 		return nil
 	}
-	clear(r.dirs)
+	if r.tx.Kind(node) == change.KindDir {
+		clear(r.dirs)
+	}
 	r.changed++
 	return r.sink.emit(&change.Unlink{Parent: parent, Name: name})
 }
@@ -102,7 +116,9 @@ func (r *round) present(key watch.Key, parent change.NodeID, path string, st *ch
 			return err
 		}
 	}
-	clear(r.dirs)
+	if st.Kind == change.KindDir || had && r.tx.Kind(known) == change.KindDir {
+		clear(r.dirs)
+	}
 	r.changed++
 	return r.sink.emit(&change.Link{Parent: parent, Name: key.Name, Node: node})
 }

@@ -57,7 +57,7 @@ func (p *readerPool) work(trees []Tree) {
 			readers[job.key.Tree].Flush()
 			path = dir
 		}
-		job.pieces, job.err = readSmall(cutter, readers[job.key.Tree], job.path, job.stat.Size)
+		job.pieces, job.err = readSmall(cutter, readers[job.key.Tree], &job.glimpse)
 		close(job.done)
 	}
 }
@@ -67,14 +67,35 @@ func (p *readerPool) close() {
 	p.wg.Wait()
 }
 
-func readSmall(c *cutter, rd *tree.Reader, path string, size uint64) ([]piece, error) {
-	f, err := rd.OpenFile(path)
+// open opens the file that g saw. The directories that rd remembers may have been
+// others since, so the file itself is asked who it is.
+func open(rd *tree.Reader, g *glimpse) (*tree.File, error) {
+	for again := false; ; again = true {
+		f, err := rd.OpenFile(g.path)
+		if err == nil {
+			if f.Opened().ID == g.stat.ID {
+				return f, nil
+			}
+			f.Close()
+		}
+		if again {
+			if err == nil {
+				err = errChanged
+			}
+			return nil, err
+		}
+		rd.Flush()
+	}
+}
+
+func readSmall(c *cutter, rd *tree.Reader, g *glimpse) ([]piece, error) {
+	f, err := open(rd, g)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	var pieces []piece
-	err = c.cut(f, size, func(p piece) error {
+	err = c.cut(f, g.stat.Size, func(p piece) error {
 		p.data = slices.Clone(p.data)
 		pieces = append(pieces, p)
 		return nil
@@ -169,7 +190,7 @@ func (r *round) stream(job *reading, s *splicer) error {
 	if job.stat.Size == 0 {
 		return nil
 	}
-	f, err := r.readers[job.key.Tree].OpenFile(job.path)
+	f, err := open(r.readers[job.key.Tree], &job.glimpse)
 	if err != nil {
 		return err
 	}

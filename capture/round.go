@@ -50,6 +50,7 @@ type round struct {
 	seen      map[watch.Key]struct{}
 	nodes     map[change.NodeID]watch.Key
 	listed    map[dirKey]struct{}      // directories whose names were read
+	above     map[dirKey]struct{}      // directories on the way to what was captured
 	scanned   int                      // objects met by scanning subtrees
 	unsettled bool                     // a watch was added, or a large subtree scanned
 	dirs      map[dirKey]change.NodeID // cache of resolve
@@ -126,7 +127,7 @@ func (r *round) ordered(dirty *watch.Set) []workItem {
 func (r *round) known(work *watch.Set) {
 	for object, item := range work.Objects() {
 		for _, key := range r.keysOf(object) {
-			work.Add(key, item.What, item.Last)
+			work.AddIno(key, item.What, item.Last, object.Ino)
 		}
 	}
 }
@@ -271,6 +272,11 @@ func (r *round) concerns(key watch.Key, item watch.Item) bool {
 		if _, ok := r.listed[dir]; ok {
 			return true
 		}
+		// Another directory may stand there now: what was captured below it may be
+		// of either.
+		if _, ok := r.above[dirKey{key.Tree, key.Path()}]; ok {
+			return true
+		}
 	}
 	if key.Name == "" && item.What&watch.Names != 0 {
 		return true
@@ -290,6 +296,13 @@ func (r *round) retry(key watch.Key, what watch.What) {
 // saw notes that the object at key was captured as g.
 func (r *round) saw(g glimpse) {
 	r.seen[g.key] = struct{}{}
+	for dir := g.key.Dir; dir != ""; dir, _ = change.Split(dir) {
+		at := dirKey{g.key.Tree, dir}
+		if _, ok := r.above[at]; ok {
+			break
+		}
+		r.above[at] = struct{}{}
+	}
 	if g.node != 0 {
 		r.nodes[g.node] = g.key
 	}

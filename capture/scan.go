@@ -56,5 +56,6 @@ func (r *round) forget() {
 		clear(r.seen)
 		clear(r.nodes)
 		clear(r.listed)
+		clear(r.above)
 	}
 }
