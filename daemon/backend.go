@@ -80,7 +80,12 @@ func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 			if m.Applied.Compare(id) >= 0 {
 				return true, nil
 			}
-			return false, errors.Join(refuseHalted(phaseOf(m.Phase)), p.unreachable(ctx))
+			// Only what the standby says after the call counts: it may have been resumed
+			// just before.
+			if phase, fresh := p.standbyPhase(start); fresh {
+				return false, refuseHalted(phase)
+			}
+			return false, p.unreachable(ctx)
 		}
 		return true, nil
 	})
@@ -134,10 +139,7 @@ func (n *node) barrierReply(id change.BarrierID, req control.BarrierRequest, sta
 // Barrier has the primary cut a barrier, and waits for it as asked.
 func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := s.clock.Mono()
-	id, err := s.receiver.RequestBarrier(ctx)
-	if errors.Is(err, ship.ErrNoSession) {
-		return nil, control.Errorf(control.ExitPeer, "the primary can't be reached: %w", err)
-	}
+	id, err := s.requestBarrier(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +158,21 @@ func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 		return nil, err
 	}
 	return s.barrierReply(id, req, start), nil
+}
+
+// requestBarrier asks the primary for a barrier; callers with a time limit wait for
+// the link.
+func (s *standby) requestBarrier(ctx context.Context) (id change.BarrierID, err error) {
+	err = s.waitFor(ctx, func() (bool, error) {
+		if id, err = s.receiver.RequestBarrier(ctx); !errors.Is(err, ship.ErrNoSession) {
+			return err == nil, err
+		}
+		if _, limited := ctx.Deadline(); limited {
+			return false, nil
+		}
+		return false, s.unreachable(ctx)
+	})
+	return id, err
 }
 
 // errNotStandby refuses what only a standby can do.

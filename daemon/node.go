@@ -43,6 +43,7 @@ type node struct {
 	name   string
 	dir    string // absolute
 
+	seed    seedClock
 	log     *journal.Log
 	catalog *catalog.Catalog
 
@@ -153,10 +154,15 @@ func checkDir(dir string) error {
 // event notes that something happened.
 func (n *node) event(typ control.EventType, attrs map[string]string, format string, args ...any) {
 	e := control.Event{Type: typ, Group: quickGroup, Text: fmt.Sprintf(format, args...), Attrs: attrs}
+	n.note(e)
+	n.logger.Info(e.Text, "event", string(typ))
+}
+
+// note keeps an event without logging it.
+func (n *node) note(e control.Event) {
 	if err := n.events.Add(e); err != nil {
 		n.logger.Error("note an event", "event", e.Text, "error", err)
 	}
-	n.logger.Info(e.Text, "event", string(typ))
 }
 
 // follow notes conditions that are raised and resolved, until ctx ends.

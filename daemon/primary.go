@@ -34,6 +34,7 @@ type primary struct {
 
 	progressMu sync.Mutex
 	progress   wire.Progress // what the standby said last
+	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
 	cuts       []cut         // barriers that the standby has not applied, oldest first
 }
 
@@ -83,6 +84,7 @@ func runPrimary(ctx context.Context, n *node) error {
 	g.Go(func() error { return p.dialForever(ctx) })
 	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
+	g.Go(func() error { return n.drawSeed(ctx, p.Status) })
 	return g.Wait()
 }
 
@@ -130,7 +132,7 @@ func (p *primary) onBarrier(b change.Barrier, oldest time.Duration) {
 
 func (p *primary) onProgress(m wire.Progress) {
 	p.progressMu.Lock()
-	p.progress = m
+	p.progress, p.progressAt = m, p.clock.Mono()
 	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
 		p.cuts = p.cuts[1:]
 	}
@@ -139,6 +141,14 @@ func (p *primary) onProgress(m wire.Progress) {
 	p.lastSeen = p.clock.Now()
 	p.mu.Unlock()
 	p.signal()
+}
+
+// standbyPhase is what the standby does; false if it hasn't said so since the given
+// monotonic time.
+func (p *primary) standbyPhase(since time.Duration) (control.Phase, bool) {
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	return phaseOf(p.progress.Phase), p.progressAt > since
 }
 
 func (p *primary) standbyProgress() wire.Progress {
@@ -250,6 +260,9 @@ func (p *primary) dial(ctx context.Context) (*wire.Conn, error) {
 
 // session runs one session and says why it ended.
 func (p *primary) session(ctx context.Context, conn *wire.Conn) error {
+	p.progressMu.Lock()
+	p.progressAt = 0
+	p.progressMu.Unlock()
 	p.linkUp(conn)
 	err := p.sender.Serve(ctx, conn)
 	if ctx.Err() != nil {

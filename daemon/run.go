@@ -28,8 +28,8 @@ func Run(ctx context.Context, o Options) error {
 		n.event(control.EventStopped, nil, "stopped")
 		return nil
 	}
-	if err != nil {
-		n.event(control.EventStopped, nil, "stopped: %v", err)
+	if err != nil { // told by the caller, so not logged
+		n.note(control.Event{Type: control.EventStopped, Group: quickGroup, Text: "stopped: " + err.Error()})
 	}
 	return err
 }

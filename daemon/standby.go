@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,7 @@ func runStandby(ctx context.Context, n *node) error {
 	g.Go(func() error { return s.applyForever(ctx) })
 	g.Go(func() error { return s.acceptForever(ctx) })
 	g.Go(func() error { return n.follow(ctx) })
+	g.Go(func() error { return n.drawSeed(ctx, s.Status) })
 	return g.Wait()
 }
 
@@ -297,7 +299,9 @@ func explain(err error) error {
 		if errors.Is(err, tree.ErrRootReplaced) {
 			code = control.ExitRefused
 		}
-		return control.Errorf(code, "%w", err).WithHint("%s", treeError.Hint)
+		e := control.Errorf(code, "%w", err).WithHint("%s", treeError.Hint)
+		e.Text = strings.Replace(e.Text, "; "+treeError.Hint, "", 1)
+		return e
 	case errors.As(err, &identity):
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("%s", identity.Hint)
 	}

@@ -31,8 +31,8 @@ type stateDir struct {
 }
 
 // nodeFile says which role and tree a state directory belongs to. A directory
-// that was made for one is refused for another, so that two commands swapped
-// between machines change nothing.
+// that was made for one and has been paired is refused for another, so that two
+// commands swapped between machines change nothing.
 type nodeFile struct {
 	Role Role   `yaml:"role"`
 	Dir  string `yaml:"dir"`
@@ -92,10 +92,27 @@ func (s *stateDir) claim(want nodeFile) error {
 	if found.Role == want.Role && found.Dir == want.Dir {
 		return nil
 	}
+	if _, _, paired, err := s.peer(); err != nil {
+		return err
+	} else if !paired {
+		// What never had a peer, because the first start was refused for example,
+		// holds nothing worth keeping.
+		return s.reclaim(want)
+	}
 	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to repld %s %s, not to repld %s %s",
 		s.path, found.Role, found.Dir, want.Role, want.Dir)
 	return e.WithState(string(found.Role)).WithHint("if the two commands were swapped between the machines, run each where it ran before; " +
 		"to start anew with other roles, give another --state")
+}
+
+// reclaim makes the directory one for another role or tree.
+func (s *stateDir) reclaim(want nodeFile) error {
+	for _, name := range []string{"groups", "root.yaml", "invites.yaml"} {
+		if err := os.RemoveAll(s.file(name)); err != nil {
+			return control.Errorf(control.ExitFailed, "state directory: %w", err)
+		}
+	}
+	return s.store("node.yaml", want)
 }
 
 // load reads a YAML file; ok is false if there is none.

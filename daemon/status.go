@@ -68,7 +68,7 @@ func (p *primary) Status(context.Context) (*control.Status, error) {
 	progress := p.standbyProgress()
 	g := control.Group{
 		Name: quickGroup, Trees: []control.TreePath{{Name: quickTree, Path: p.dir}},
-		Phase: p.phase(progress), Journal: p.journalStatus(), Seed: seedStatus(progress),
+		Phase: p.phase(progress), Journal: p.journalStatus(), Seed: p.seed.status(progress, p.clock),
 	}
 	if state.HasBarrier {
 		captured := control.BarrierOf(state.Newest.Certificate)
@@ -108,18 +108,6 @@ func phaseOf(phase wire.Phase) control.Phase {
 		return control.PhaseHalted
 	}
 	return control.PhaseSeeding
-}
-
-func seedStatus(m wire.Progress) *control.Seed {
-	if m.SeedFilesTotal == 0 {
-		return nil
-	}
-	seed := &control.Seed{FilesDone: m.SeedFilesDone, FilesTotal: &m.SeedFilesTotal, BytesDone: m.SeedBytesDone, BytesTotal: &m.SeedBytesTotal}
-	if m.Phase != wire.PhaseSeeding {
-		seed.FilesDone, seed.BytesDone = m.SeedFilesTotal, m.SeedBytesTotal
-		seed.ETA = new(control.Seconds)
-	}
-	return seed
 }
 
 // lag is how far the standby is behind; unknown before it has applied anything.
@@ -184,7 +172,7 @@ func (s *standby) Status(context.Context) (*control.Status, error) {
 	progress := applierOf{s}.Progress()
 	g := control.Group{
 		Name: quickGroup, Trees: []control.TreePath{{Name: quickTree, Path: s.dir}},
-		Phase: phaseOf(progress.Phase), Journal: s.journalStatus(), Seed: seedStatus(progress),
+		Phase: phaseOf(progress.Phase), Journal: s.journalStatus(), Seed: s.seed.status(progress, s.clock),
 	}
 	if s.link() == nil && g.Phase != control.PhaseHalted && g.Phase != control.PhasePaused {
 		g.Phase = control.PhaseDisconnected
