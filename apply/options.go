@@ -46,7 +46,8 @@ type Options struct {
 	Logger  *slog.Logger  // nil: nothing is logged
 
 	// OnApplied is called after each barrier that was applied, before the next one
-	// is begun; nil: nobody is told.
+	// is begun, also by Open; it must not call methods that work on the trees. nil:
+	// nobody is told.
 	OnApplied func(change.Certificate, change.LogPosition)
 
 	// OnNeedsSeed is called when it turns out that nothing can be applied any more

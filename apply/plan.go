@@ -56,7 +56,7 @@ const planBatch = 4096
 
 // plan writes the operations that lead from the base to the overlay.
 func (a *Applier) plan() error {
-	if err := a.scratch.update(func(t *scratchTx) error { return t.clear(planBuckets...) }); err != nil {
+	if err := a.scratch.clearPlan(); err != nil {
 		return err
 	}
 	return a.catalog.ViewNext(func(tx *catalog.Tx) error {

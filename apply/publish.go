@@ -26,7 +26,7 @@ type publisher struct {
 	dirIs   bool
 	dirSeen bool
 
-	locals []localUpdate
+	locals []localUpdate // learned and not written yet
 }
 
 type localUpdate struct {
@@ -36,9 +36,18 @@ type localUpdate struct {
 
 const publishBatch = 1000
 
-// publish makes the trees what the overlay says.
-func (a *Applier) publish(c *commit) error {
+// publish makes the trees what the overlay says, and returns what is to be
+// recorded of the objects that were published last.
+func (a *Applier) publish(c *commit) ([]localUpdate, error) {
 	p := &publisher{a: a, c: c}
+	if err := p.run(); err != nil {
+		return nil, err
+	}
+	return p.locals, nil
+}
+
+func (p *publisher) run() error {
+	a := p.a
 	if err := p.phase(bucketDetach, p.detach); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
@@ -95,7 +104,10 @@ func (p *publisher) batch(bucket, after []byte, fn func(k, v []byte) error) ([]b
 	if err != nil {
 		return nil, err
 	}
-	return entries[len(entries)-1].key, p.flush()
+	if len(p.locals) >= publishBatch {
+		err = p.flush()
+	}
+	return entries[len(entries)-1].key, err
 }
 
 // each calls fn for every entry of a bucket.
@@ -125,19 +137,18 @@ func (p *publisher) phase(bucket []byte, fn func(*operation) error) error {
 
 // flush writes the identities and change times that were learned.
 func (p *publisher) flush() error {
-	if len(p.locals) == 0 {
-		return nil
-	}
-	err := p.a.catalog.UpdateNext(func(tx *catalog.Tx) error {
-		for _, l := range p.locals {
-			if err := tx.SetLocal(l.node, l.local); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := p.a.catalog.UpdateNext(func(tx *catalog.Tx) error { return setLocals(tx, p.locals) })
 	p.locals = p.locals[:0]
 	return err
+}
+
+func setLocals(tx *catalog.Tx, locals []localUpdate) error {
+	for _, l := range locals {
+		if err := tx.SetLocal(l.node, l.local); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // learn has the state of a published object recorded.

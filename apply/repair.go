@@ -90,7 +90,7 @@ func (v *verifier) again(ctx context.Context) ([]find, error) {
 
 // planRepair writes the operations of a repair.
 func (a *Applier) planRepair(finds []find, forced map[change.NodeID]bool) error {
-	if err := a.scratch.update(func(t *scratchTx) error { return t.clear(planBuckets...) }); err != nil {
+	if err := a.scratch.clearPlan(); err != nil {
 		return err
 	}
 	return a.catalog.ViewNext(func(tx *catalog.Tx) error {

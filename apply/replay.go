@@ -46,6 +46,9 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 	if durable.Offset < start.end.Offset {
 		return point{}, false, a.reject(fmt.Errorf("the log ends at %d, but the trees are at %d", durable.Offset, start.end.Offset))
 	}
+	if start.end.Offset < a.log.Start() {
+		return point{}, false, a.reject(fmt.Errorf("the log begins at %d, but the trees are at %d", a.log.Start(), start.end.Offset))
+	}
 	// Barriers are looked for from the overlay's end on, so that one that was seen
 	// before a restart is found again.
 	from = min(max(from, a.log.Start()), durable.Offset, start.end.Offset)

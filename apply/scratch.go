@@ -105,6 +105,23 @@ func (t *scratchTx) clear(names ...[]byte) error {
 	return nil
 }
 
+// clearPlan empties the buckets of a plan, if there is anything in them.
+func (s *scratch) clearPlan() error {
+	left := false
+	err := s.view(func(t *scratchTx) error {
+		for _, name := range planBuckets {
+			if k, _ := t.b(name).Cursor().First(); k != nil {
+				left = true
+			}
+		}
+		return nil
+	})
+	if err != nil || !left {
+		return err
+	}
+	return s.update(func(t *scratchTx) error { return t.clear(planBuckets...) })
+}
+
 // checkBoot marks what was staged before a reboot as not to be trusted: a power
 // loss can keep a file and lose its data.
 func (t *scratchTx) checkBoot() error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"repld/change"
@@ -16,6 +17,7 @@ import (
 // counting counts what is fetched, and fails on demand.
 type counting struct {
 	*primary
+	mu     sync.Mutex
 	chunks int
 	bytes  int
 	limit  int // after so many chunks the link breaks; 0 = never
@@ -25,6 +27,8 @@ var errLink = errors.New("the link is down")
 
 func (c *counting) Fetch(ctx context.Context, digests []change.Digest, each func(change.Digest, []byte) error) error {
 	return c.primary.Fetch(ctx, digests, func(d change.Digest, data []byte) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if c.limit > 0 && c.chunks >= c.limit {
 			return errLink
 		}

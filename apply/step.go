@@ -113,13 +113,14 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 		return err
 	}
 	if c.phase == phasePublish {
-		if err := a.publish(c); err != nil {
+		locals, err := a.publish(c)
+		if err != nil {
 			return err
 		}
 		if err := a.syncTrees(); err != nil {
 			return err
 		}
-		if err := a.record(c); err != nil {
+		if err := a.record(c, locals); err != nil {
 			return err
 		}
 		c.phase = phaseMerge
@@ -158,8 +159,11 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 
 // record writes into the overlay that the barrier is the applied one. Together
 // with the overlay it gets into the base.
-func (a *Applier) record(c *commit) error {
+func (a *Applier) record(c *commit, locals []localUpdate) error {
 	return a.catalog.UpdateNext(func(tx *catalog.Tx) error {
+		if err := setLocals(tx, locals); err != nil {
+			return err
+		}
 		if err := tx.Put(stateApplied, c.point.append(nil)); err != nil {
 			return err
 		}

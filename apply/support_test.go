@@ -43,6 +43,7 @@ func newPrimary(t testing.TB) *primary {
 	base := t.TempDir()
 	p := &primary{t: t, dir: filepath.Join(base, "source"), store: map[change.Digest][]byte{}, gone: map[change.Digest]bool{}, lost: map[change.Digest]bool{}}
 	must(t, os.Mkdir(p.dir, 0o755))
+	t.Cleanup(func() { exec.Command("chmod", "-R", "u+rwx", base).Run() }) // so that it can be removed without privileges
 	must(t, os.Mkdir(filepath.Join(base, "log"), 0o700))
 	var err error
 	p.log, err = journal.Open(filepath.Join(base, "log"), journal.Options{})
@@ -306,6 +307,7 @@ func newStandby(t testing.TB, fetch Fetcher) *standby {
 	base := t.TempDir()
 	s := &standby{t: t, base: filepath.Join(base, "state"), dir: filepath.Join(base, "standby"), fetch: fetch}
 	must(t, os.Mkdir(s.dir, 0o755))
+	t.Cleanup(func() { exec.Command("chmod", "-R", "u+rwx", base).Run() })
 	must(t, os.MkdirAll(filepath.Join(s.base, "log"), 0o700))
 	t.Cleanup(s.stop)
 	return s
