@@ -47,6 +47,9 @@ type Options struct {
 
 	// JournalLimit bounds the log's bytes on disk; 0 means 8 GiB.
 	JournalLimit int64
+	// Waiting reports whether the standby has complete barriers still to apply, by
+	// which the log would shrink; nil means that it always has.
+	Waiting func() bool
 	// Invisible lists files that can change without an event at the moment; nil
 	// means none. It is asked at most every InvisibleEvery (0 means 5 s).
 	Invisible      func() ([]watch.Unseen, error)

@@ -85,9 +85,11 @@ func (c *Capturer) judgeLateness() {
 
 // journalFull reports, and raises, that the log is at its limit: nothing is
 // captured until the standby has taken some of it, and what is dirty is remembered.
+// A log of one unfinished barrier must go on, because nothing else can end it; its
+// chunks carry no data then.
 func (c *Capturer) journalFull() bool {
 	bytes := c.opts.Log.Bytes()
-	if bytes < c.opts.JournalLimit || !c.sink.logging {
+	if bytes < c.opts.JournalLimit || !c.sink.logging || c.opts.Waiting != nil && !c.opts.Waiting() {
 		c.resolve(health.JournalFull)
 		return false
 	}

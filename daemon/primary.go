@@ -98,7 +98,7 @@ func (p *primary) captureOptions() capture.Options {
 			report, err := watch.Invisible(context.Background(), trees)
 			return report.Files, err
 		},
-		OnBarrier: p.onBarrier,
+		OnBarrier: p.onBarrier, Waiting: p.waiting,
 	}
 }
 
@@ -149,6 +149,13 @@ func (p *primary) standbyPhase(since time.Duration) (control.Phase, bool) {
 	p.progressMu.Lock()
 	defer p.progressMu.Unlock()
 	return phaseOf(p.progress.Phase), p.progressAt > since
+}
+
+// waiting reports whether there are barriers that the standby has not applied.
+func (p *primary) waiting() bool {
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	return len(p.cuts) > 0
 }
 
 func (p *primary) standbyProgress() wire.Progress {

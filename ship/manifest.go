@@ -52,6 +52,10 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 	if err := stream.Send(&wire.ManifestEnd{}); err != nil {
 		return err
 	}
+	// The standby begins here: what the log holds before, nobody will ask for.
+	if err := s.opts.Log.Free(min(at.Offset, s.opts.Log.Durable().Offset)); err != nil {
+		return err
+	}
 	s.begin(at)
 	s.opts.Capture.Demand()
 	if err := stream.CloseWrite(); err != nil {
