@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -225,6 +226,22 @@ func (n *node) linkUp(conn *wire.Conn) {
 	n.event(control.EventLinkUp, map[string]string{"peer": hello.Node, "address": conn.RemoteAddr().String()},
 		"connected to %s at %s", hello.Node, conn.RemoteAddr())
 	n.signal()
+}
+
+// errStopping is why a link ends when this node, or a newer link, ends it.
+var errStopping = errors.New("this node ended it")
+
+// hangUp closes a connection whose session has ended with err, which the peer is
+// told unless this node ended it of its own will, and returns the reason.
+func (n *node) hangUp(ctx context.Context, conn *wire.Conn, err error) error {
+	if ctx.Err() != nil {
+		err = errStopping
+		conn.Close(nil)
+	} else {
+		conn.Close(err)
+	}
+	n.linkDown(conn, err)
+	return err
 }
 
 // linkDown ends the link that conn was.

@@ -272,13 +272,7 @@ func (p *primary) session(ctx context.Context, conn *wire.Conn) error {
 	p.progressMu.Unlock()
 	p.linkUp(conn)
 	err := p.sender.Serve(ctx, conn)
-	if ctx.Err() != nil {
-		conn.Close(nil)
-	} else {
-		conn.Close(err)
-	}
-	p.linkDown(conn, err)
-	return err
+	return p.hangUp(ctx, conn, err)
 }
 
 // judgeDial reports standing trouble with the link, and returns what no retry can

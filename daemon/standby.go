@@ -232,12 +232,7 @@ func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan str
 	}()
 	s.linkUp(conn)
 	err := s.receiver.Serve(ctx, conn)
-	if ctx.Err() != nil {
-		conn.Close(nil)
-	} else {
-		conn.Close(err)
-	}
-	s.linkDown(conn, err)
+	s.hangUp(ctx, conn, err)
 }
 
 // applyForever applies barriers; when only a new base can help it ends the link, so
