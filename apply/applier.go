@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,7 +86,11 @@ func Open(o Options) (*Applier, error) {
 
 func (a *Applier) start() error {
 	for i := range a.trees {
-		for _, dir := range []string{stageDir, salvageDir} {
+		dirs := []string{salvageDir, stageDir}
+		for n := range uint64(stageShards) {
+			dirs = append(dirs, strings.TrimSuffix(stageShard(n), "/"))
+		}
+		for _, dir := range dirs {
 			if err := a.trees[i].FS.Mkdir(tree.InOwn(dir)); err != nil && !errors.Is(err, fs.ErrExist) {
 				return fmt.Errorf("make the staging directory: %w", err)
 			}

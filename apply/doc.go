@@ -27,8 +27,9 @@
 //  1. Replay: the records between the applied barrier and the newest complete
 //     one go into the overlay; where the data of each chunk stands in the log is
 //     remembered in the scratch file. Several barriers are published as one.
-//  2. Stage: every new or changed object is built as own/stage/NODE with its
-//     final metadata. A large file that was changed in place gets a redo file
+//  2. Stage: every new or changed object is built as own/stage/NODE (in one of
+//     the directories own/stage/0 … f, by the last digit of NODE) with its final
+//     metadata. A large file that was changed in place gets a redo file
 //     own/stage/NODE.redo instead, see redo.go.
 //  3. One Sync of each volume, then the commit record.
 //  4. Publish. Phase 1, deepest old path first, detaches: what moves goes to

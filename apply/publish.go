@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"repld/change"
 	"repld/journal/catalog"
@@ -231,13 +232,38 @@ func untouched(l *catalog.Local, st *change.Stat, shared bool) bool {
 	return shared || l.Ctime == st.Ctime && l.Nlink == st.Nlink
 }
 
-// stagePath is where a node is staged.
-func stagePath(id change.NodeID) string { return stageDir + "/" + strconv.FormatUint(uint64(id), 10) }
+// stagePath is where a node is staged. Files are made by several workers at once
+// and a directory takes one change at a time, so there are several.
+func stagePath(id change.NodeID) string {
+	return stageShard(uint64(id)) + strconv.FormatUint(uint64(id), 10)
+}
 
 func redoPath(id change.NodeID) string { return stagePath(id) + ".redo" }
 
 func gonePath(id change.NodeID) string {
-	return stageDir + "/" + gonePrefix + strconv.FormatUint(uint64(id), 10)
+	return stageShard(uint64(id)) + gonePrefix + strconv.FormatUint(uint64(id), 10)
+}
+
+// stageShards is the number of staging directories.
+const stageShards = 16
+
+func stageShard(n uint64) string { return stageDir + "/" + strconv.FormatUint(n%stageShards, 16) + "/" }
+
+// eachStage calls fn for everything in the staging directories of a tree.
+func eachStage(fsys tree.FS, fn func(dir, name string) error) error {
+	for n := range uint64(stageShards) {
+		dir := stageShard(n)
+		entries, err := fsys.ReadDir(tree.InOwn(strings.TrimSuffix(dir, "/")))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := fn(dir, e.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 const gonePrefix = "gone-"

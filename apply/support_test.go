@@ -432,10 +432,10 @@ func same(t testing.TB, p *primary, s *standby) {
 		}
 	}
 	if s.vol != nil {
-		left, err := s.vol.ReadDir(tree.InOwn(stageDir))
-		if err == nil && len(left) > 0 {
-			t.Errorf("left over in the staging directory: %v", left)
-		}
+		must(t, eachStage(s.vol, func(dir, name string) error {
+			t.Errorf("left over in the staging directory: %s", dir+name)
+			return nil
+		}))
 	}
 	if t.Failed() {
 		if s.vol != nil {

@@ -16,21 +16,16 @@ import (
 // did their work, and what vanished from the trees as a whole directory.
 func (p *publisher) sweep() error {
 	for index := range p.a.trees {
-		entries, err := p.a.trees[index].FS.ReadDir(tree.InOwn(stageDir))
+		err := eachStage(p.a.trees[index].FS, func(dir, name string) error { return p.sweepEntry(uint8(index), dir, name) })
 		if err != nil {
 			return err
-		}
-		for _, e := range entries {
-			if err := p.sweepEntry(uint8(index), e.Name); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-func (p *publisher) sweepEntry(index uint8, name string) error {
-	at := tree.InOwn(stageDir + "/" + name)
+func (p *publisher) sweepEntry(index uint8, dir, name string) error {
+	at := tree.InOwn(dir + name)
 	digits, gone := strings.CutPrefix(name, gonePrefix)
 	if !gone {
 		err := p.fs(index).Remove(at)
@@ -111,26 +106,16 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 func (a *Applier) tidyStage() error {
 	for index := range a.trees {
 		fsys := a.trees[index].FS
-		entries, err := fsys.ReadDir(tree.InOwn(stageDir))
-		if err != nil {
-			return err
-		}
-		err = a.scratch.view(func(t *scratchTx) error {
-			for _, e := range entries {
-				id, err := strconv.ParseUint(strings.TrimSuffix(e.Name, ".redo"), 10, 64)
+		err := a.scratch.view(func(t *scratchTx) error {
+			return eachStage(fsys, func(dir, name string) error {
+				id, err := strconv.ParseUint(strings.TrimSuffix(name, ".redo"), 10, 64)
 				if err == nil {
 					if _, ok, err := t.staged(change.NodeID(id)); ok || err != nil {
-						if err != nil {
-							return err
-						}
-						continue
+						return err
 					}
 				}
-				if err := tree.RemoveAll(fsys, tree.InOwn(stageDir+"/"+e.Name)); err != nil {
-					return err
-				}
-			}
-			return nil
+				return tree.RemoveAll(fsys, tree.InOwn(dir+name))
+			})
 		})
 		if err != nil {
 			return err
