@@ -72,6 +72,9 @@ func (o LinkOptions) withDefaults() LinkOptions {
 
 // config expects defaults to be filled in.
 func (o LinkOptions) config() *quic.Config {
+	// The connection's window is there in full from the start: it grows by being
+	// read, and what is needed to go on reading, the one stream of several that the
+	// others wait for, would not get through a small one that those have filled.
 	return &quic.Config{
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           o.HandshakeTimeout,
@@ -79,7 +82,7 @@ func (o LinkOptions) config() *quic.Config {
 		KeepAlivePeriod:                o.KeepAlive,
 		InitialStreamReceiveWindow:     min(initialWindow, o.StreamWindow),
 		MaxStreamReceiveWindow:         o.StreamWindow,
-		InitialConnectionReceiveWindow: min(initialWindow, o.ConnectionWindow),
+		InitialConnectionReceiveWindow: o.ConnectionWindow,
 		MaxConnectionReceiveWindow:     o.ConnectionWindow,
 		MaxIncomingStreams:             int64(o.Streams),
 		MaxIncomingUniStreams:          -1,

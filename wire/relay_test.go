@@ -140,6 +140,22 @@ func TestUnreadDataIsBounded(t *testing.T) {
 	}
 }
 
+// TestUnreadStreamsLeaveRoom is a log that crosses on several streams and is read
+// in order: the stream whose turn it is must get through beside full ones.
+func TestUnreadStreamsLeaveRoom(t *testing.T) {
+	ctx := testContext(t)
+	primary, standby := wiretest.NewLink(t, wire.LinkOptions{}, 1, nil).Connect(t)
+	for range 3 {
+		fill(t, primary, 4<<20)
+	}
+	if err := primary.Send(ctx, &wire.BarrierRequest{Call: 1, Group: "tree"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := standby.Receive(ctx); err != nil {
+		t.Errorf("beside three full streams the control stream gave %v", err)
+	}
+}
+
 // slack is what quic-go takes from a writer before it may send it: one packet.
 const slack = 1500
 
