@@ -169,13 +169,19 @@ func (e *editor) size() int {
 }
 
 func (e *editor) bytes(n int) []byte {
-	b := make([]byte, n+8)
 	if e.rng.IntN(4) == 0 { // compressible, and the same again and again
+		b := make([]byte, n)
 		for i := range b {
 			b[i] = byte(i / 512)
 		}
-		return b[:n]
+		return b
 	}
+	return e.noise(n)
+}
+
+// noise is content that nothing shrinks.
+func (e *editor) noise(n int) []byte {
+	b := make([]byte, n+8)
 	for i := 0; i < n; i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], e.rng.Uint64())
 	}
