@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -9,24 +10,21 @@ import (
 	"time"
 
 	"repld/change"
-	"repld/health"
 	"repld/watch"
 )
+
+// hotLimit bounds how many objects are remembered as hot.
+const hotLimit = 10_000
 
 // attempt drains and, if anything changed, tries to cut a barrier. It reports
 // whether the newest barrier now holds everything that was done before at.
 func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, accepted bool, err error) {
-	for i := range c.opts.Trees {
-		if err := c.opts.Trees[i].Root.Check(); err != nil {
-			return 0, false, err
-		}
-	}
 	sync, err := c.drain(ctx)
 	if err != nil {
 		return 0, false, err
 	}
-	c.resolve(health.GuardHalted)
-	if c.dirty.Len() == 0 && c.State().HasBarrier && !c.demanded.Load() {
+	c.lookForInvisible()
+	if c.dirty.Len() == 0 && len(c.unseen) == 0 && c.State().HasBarrier && !c.demanded.Load() {
 		c.confirm(sync)
 		return sync.At, true, nil
 	}
@@ -38,32 +36,38 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 		return err
 	})
 	if err != nil {
-		c.hold.Store(math.MaxUint64)
 		err = errors.Join(err, c.sink.abandon())
+		c.hold.Store(math.MaxUint64) // not before the log is cut back
 	}
 	return at, accepted, err
 }
 
 // rounds tries to cut a barrier, at first at sync.
 func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at time.Duration, accepted bool, err error) {
-	deferred := c.deferHot(asked)
+	c.deferHot(asked)
+	begun := c.opts.Clock.Mono()
 	for n := range c.opts.MaxRounds {
 		r, stands, err := c.round(ctx, sync)
 		if err != nil {
 			return 0, false, err
 		}
-		if stands && deferred.Len() == 0 {
+		if !c.sink.logging {
+			// Every object was captured once: that is a base. The first cut comes next.
+			return r.sync.At, false, c.endScan()
+		}
+		if stands && c.deferred.Len() == 0 {
 			return sync.At, true, c.seal(r)
 		}
 		c.noteHot(r)
-		if n+1 == c.opts.MaxRounds || stands {
+		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > c.opts.LateAfter {
 			break
 		}
 		if sync, err = c.drain(ctx); err != nil {
 			return 0, false, err
 		}
 	}
-	c.dirty.Merge(deferred)
+	c.dirty.Merge(&c.deferred)
+	c.deferred.Clear()
 	c.publishPending()
 	return 0, false, c.sink.commit()
 }
@@ -90,26 +94,19 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	r := &round{
-		Capturer: c, tx: tx, sync: sync,
-		forced:    map[change.NodeID]bool{},
-		seen:      map[watch.Key]struct{}{},
-		nodes:     map[change.NodeID]watch.Key{},
-		listed:    map[dirKey]struct{}{},
-		above:     map[dirKey]struct{}{},
-		dirs:      map[dirKey]change.NodeID{},
-		readCost:  map[watch.Key]time.Duration{},
-		unsettled: sync.AddedWatches,
-	}
+	r := c.newRound(tx, sync)
 	for _, rd := range c.readers {
 		rd.Flush()
 	}
-	r.lookForInvisible()
-	for _, key := range c.invisible {
-		c.dirty.Add(key, watch.Content|watch.Meta, sync.At-recentFor)
+	r.addInvisible()
+	for key, item := range c.dirty.All() {
+		if item.What&watch.Subtree != 0 {
+			r.blind = true
+			r.doubt = r.doubt || key.Dir == "" && key.Name == ""
+		}
 	}
-	for _, item := range c.dirty.All() {
-		r.blind = r.blind || item.What&watch.Subtree != 0
+	if r.doubt {
+		r.forgetUnreadable()
 	}
 	r.rescan, c.rescanning = c.rescanning, false
 	work := c.takeWork(sync.At)
@@ -119,14 +116,18 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 		c.dirty.Merge(work)
 		return nil, false, err
 	}
-	c.reportMissed(r)
+	if r.doubt {
+		c.rereadSince = change.Time{} // all of it was read
+	}
+	c.reportMissed(r, work)
 	c.remember(work, sync.At)
 	c.dirty.Merge(&r.since)
 	c.dirty.Merge(&r.again)
 	return r, stands, nil
 }
 
-// takeWork empties dirty and returns D: it and everything recent.
+// takeWork empties dirty and returns D: it and everything recent, save what is
+// deferred.
 func (c *Capturer) takeWork(now time.Duration) *watch.Set {
 	work := c.dirty
 	c.dirty = watch.Set{}
@@ -134,9 +135,10 @@ func (c *Capturer) takeWork(now time.Duration) *watch.Set {
 		if now-item.Last >= recentFor {
 			continue
 		}
-		if _, ok := work.Get(key); !ok {
+		_, dirty := work.Get(key)
+		if _, put := c.deferred.Get(key); !dirty && !put {
 			// Events told that it changed, not that it changed since: its stat decides.
-			work.Add(key, item.What&^(watch.Content|watch.Subtree), item.Last)
+			work.Add(key, item.What&^(watch.Content|watch.Subtree)|watch.Meta, item.Last)
 		}
 	}
 	return &work
@@ -144,7 +146,11 @@ func (c *Capturer) takeWork(now time.Duration) *watch.Set {
 
 // remember keeps what was captured as recent, and drops what no longer is.
 func (c *Capturer) remember(work *watch.Set, now time.Duration) {
-	c.recent.Merge(work)
+	for key, item := range work.All() {
+		if now-item.Last < recentFor && item.What&watch.Subtree == 0 {
+			c.recent.AddIno(key, item.What, item.Last, item.Ino)
+		}
+	}
 	var old []watch.Key
 	for key, item := range c.recent.All() {
 		if now-item.Last >= recentFor || item.What&watch.Subtree != 0 {
@@ -158,8 +164,7 @@ func (c *Capturer) remember(work *watch.Set, now time.Duration) {
 
 // deferHot takes out of dirty the files that have kept changing while they were
 // read, until they rest or their time comes again.
-func (c *Capturer) deferHot(asked bool) *watch.Set {
-	var deferred watch.Set
+func (c *Capturer) deferHot(asked bool) {
 	now := c.opts.Clock.Mono()
 	for key, h := range c.hot {
 		item, ok := c.dirty.Get(key)
@@ -168,40 +173,49 @@ func (c *Capturer) deferHot(asked bool) *watch.Set {
 			delete(c.hot, key)
 		case asked, h.fails < 2, now >= h.until, now-item.Last > 2*h.cost:
 		default:
-			deferred.Add(key, item.What, item.Last)
+			c.deferred.AddIno(key, item.What, item.Last, item.Ino)
 			c.dirty.Delete(key)
 		}
 	}
-	return &deferred
 }
 
-// noteHot counts the files that did not stand.
+// noteHot counts the objects that did not stand.
 func (c *Capturer) noteHot(r *round) {
 	now := c.opts.Clock.Mono()
 	for key := range r.again.All() {
 		h := c.hot[key]
 		if h == nil {
+			if len(c.hot) >= hotLimit {
+				continue
+			}
 			h = &hot{}
 			c.hot[key] = h
 		}
 		h.fails++
 		h.cost = r.readCost[key]
-		backoff := min(c.opts.LateAfter/2, h.cost<<min(h.fails, 16))
+		backoff := min(c.opts.LateAfter/2, h.cost<<min(h.fails, 8))
 		h.until = now + max(backoff, 0)
 	}
 }
 
-// hotNames lists what keeps the barrier from being cut, "tree/path".
+// hotNames lists what keeps the barrier from being cut, the worst first, as
+// "tree/path".
 func (c *Capturer) hotNames(most int) []string {
-	names := map[string]struct{}{}
-	for key := range c.hot {
-		names[c.name(key)] = struct{}{}
+	keys := slices.SortedFunc(maps.Keys(c.hot), func(a, b watch.Key) int {
+		return cmp.Or(c.hot[b].fails-c.hot[a].fails, cmp.Compare(b.Name, a.Name), cmp.Compare(a.Dir, b.Dir))
+	})
+	var names []string
+	for _, key := range keys[:min(most, len(keys))] {
+		names = append(names, c.name(key))
 	}
-	sorted := slices.Sorted(maps.Keys(names))
-	return sorted[:min(most, len(sorted))]
+	return names
 }
 
 // name returns key for operators: the tree's name and the path in it.
 func (c *Capturer) name(key watch.Key) string {
-	return change.Join(c.opts.Trees[key.Tree].Name, change.Join(key.Dir, key.Name))
+	name := c.opts.Trees[key.Tree].Name
+	if path := key.Path(); path != "" {
+		name = change.Join(name, path)
+	}
+	return name
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/health"
 	"repld/journal/catalog"
 	"repld/tree"
 	"repld/watch"
@@ -30,16 +31,23 @@ type Capturer struct {
 	dirty     watch.Set // not in a barrier yet
 	recent    watch.Set // in a barrier, last event younger than recentFor
 	hot       map[watch.Key]*hot
+	deferred  watch.Set // hot, and not tried in this attempt
 	lastScan  time.Duration
 	oldest    time.Duration       // when what is dirty was first seen; 0 if nothing is
 	uncovered map[string]struct{} // could not be read, or can change unseen; "tree/path"
-	invisible []watch.Key
-	lookedAt  time.Duration // when invisible was found
+	unseen    []watch.Unseen      // can change without an event, as of lookedAt
+	newlySeen bool                // no round has taken unseen yet
+	invisible []watch.Key         // the names of unseen
+	lookedAt  time.Duration
 
 	rereadSince change.Time // after a reboot: files changed since are read again
 	rescanning  bool        // a periodic scan is in dirty
 	missed      int         // changes that only scans found
 	again       bool        // something changed that no event will tell: try at once
+
+	conflicts   int         // in a row
+
+	skipDrainCheck bool // tests break the protocol with it
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
 
@@ -53,6 +61,9 @@ type Capturer struct {
 	mu    sync.Mutex
 	state State
 }
+
+// conflictLimit is how often in a row capturing begins anew.
+const conflictLimit = 3
 
 // request is a call of Barrier that waits for a cut at or after since.
 type request struct {
@@ -159,17 +170,8 @@ func (c *Capturer) loadState() error {
 
 // Run captures until ctx ends, or until an error that no retry mends.
 func (c *Capturer) Run(ctx context.Context) error {
-	for i := range c.opts.Trees {
-		rd := c.opts.Trees[i].Root.NewReader()
-		defer rd.Close()
-		c.readers = append(c.readers, rd)
-	}
-	c.pool = newReaderPool(c.opts.Trees, runtime.GOMAXPROCS(0))
-	defer c.pool.close()
-	defer c.sink.abandon()
-	defer close(c.ended)
-
-	c.lastScan = c.opts.Clock.Mono()
+	c.open()
+	defer c.close()
 	ticker := time.NewTicker(c.opts.Every)
 	defer ticker.Stop()
 	var waiting []request
@@ -199,26 +201,58 @@ func (c *Capturer) Run(ctx context.Context) error {
 	}
 }
 
+// open takes what Run needs; close gives it back and drops what isn't committed.
+func (c *Capturer) open() {
+	for i := range c.opts.Trees {
+		c.readers = append(c.readers, c.opts.Trees[i].Root.NewReader())
+	}
+	c.pool = newReaderPool(c.opts.Trees, runtime.GOMAXPROCS(0))
+	c.lastScan = c.opts.Clock.Mono()
+}
+
+func (c *Capturer) close() {
+	close(c.ended)
+	if err := c.sink.abandon(); err != nil {
+		c.opts.Logger.Error("could not cut the log back to the catalog", "error", err)
+	}
+	c.pool.close()
+	for _, rd := range c.readers {
+		_ = rd.Close()
+	}
+}
+
 // step drains, cuts a barrier if something changed, and answers who waits.
 func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
+	if err := c.checkRoots(); err != nil {
+		c.halt(err)
+		for _, w := range *waiting {
+			w.reply <- reply{err: err}
+		}
+		*waiting = nil
+		return nil
+	}
 	c.rescanIfDue()
 	at, accepted, err := c.attempt(ctx, len(*waiting) > 0)
 	for err == nil && c.again {
 		c.again = false
 		at, accepted, err = c.attempt(ctx, len(*waiting) > 0)
 	}
-	var refused *tree.Error
-	switch {
-	case errors.As(err, &refused) && errors.Is(err, tree.ErrRootReplaced):
-		c.halt(refused)
+	if errors.Is(err, catalog.ErrConflict) && c.conflicts < conflictLimit {
+		// What was captured doesn't fit together. Nothing of it was kept; a look at
+		// everything can mend what led to it.
+		c.conflicts++
+		c.opts.Logger.Error("capturing begins anew with a scan of the trees", "error", err)
+		c.rescan.Store(true)
 		return nil
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	c.judgeLateness()
 	if !accepted {
 		return nil
 	}
+	c.conflicts = 0
 	kept := (*waiting)[:0]
 	for _, w := range *waiting {
 		if w.since > at {
@@ -228,6 +262,24 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 		w.reply <- reply{id: c.State().Newest.ID}
 	}
 	*waiting = kept
+	return nil
+}
+
+// checkRoots makes sure that what is read are the trees. Once they are back after
+// a halt all is looked at again: nobody knows what was missed.
+func (c *Capturer) checkRoots() error {
+	for i := range c.opts.Trees {
+		if err := c.opts.Trees[i].Root.Check(); err != nil {
+			return err
+		}
+	}
+	if c.State().Halted != nil {
+		c.rescan.Store(true)
+		c.mu.Lock()
+		c.state.Halted = nil
+		c.mu.Unlock()
+		c.resolve(health.GuardHalted)
+	}
 	return nil
 }
 

@@ -14,30 +14,61 @@ import (
 )
 
 // lookForInvisible finds the files that can change without an event, from time to
-// time. They are captured in every round and named in the certificate.
-func (r *round) lookForInvisible() {
-	now := r.opts.Clock.Mono()
-	if r.opts.Invisible == nil || r.lookedAt != 0 && now-r.lookedAt < r.opts.InvisibleEvery {
+// time. They are looked at in every round and named in the certificate.
+func (c *Capturer) lookForInvisible() {
+	now := c.opts.Clock.Mono()
+	if c.opts.Invisible == nil || c.lookedAt != 0 && now-c.lookedAt < c.opts.InvisibleEvery {
 		return
 	}
-	r.lookedAt = now
-	unseen, err := r.opts.Invisible()
+	c.lookedAt = now
+	unseen, err := c.opts.Invisible()
 	if err != nil {
-		r.opts.Logger.Warn("could not look for files that change without an event", "error", err)
+		c.opts.Logger.Warn("could not look for files that change without an event", "error", err)
 		return
 	}
+	c.unseen, c.newlySeen = unseen, true
+}
+
+// addInvisible makes dirty what can change without an event. A write by an aio
+// context changes the time stamp before the data, a store through a mapping only
+// now and then: so mapped files are read whenever they were looked for.
+func (r *round) addInvisible() {
 	for _, key := range r.invisible {
 		delete(r.uncovered, r.name(key))
 	}
+	had := len(r.invisible) > 0
 	r.invisible = r.invisible[:0]
-	for _, u := range unseen {
-		if u.Path == "" {
-			r.invisible = append(r.invisible, r.keysOf(watch.Object{Tree: u.Tree, Ino: u.Ino})...)
-			continue
+	for _, u := range r.unseen {
+		what := watch.Meta
+		if r.newlySeen && !u.AIO {
+			what |= watch.Content
 		}
-		dir, name := change.Split(u.Path)
-		r.invisible = append(r.invisible, watch.Key{Tree: u.Tree, Dir: dir, Name: name})
+		keys := r.keysOf(watch.Object{Tree: u.Tree, Ino: u.Ino})
+		if u.Path != "" {
+			dir, name := change.Split(u.Path)
+			keys = []watch.Key{{Tree: u.Tree, Dir: dir, Name: name}}
+		}
+		for _, key := range keys {
+			r.dirty.Add(key, what, r.sync.At-recentFor)
+		}
+		r.invisible = append(r.invisible, keys...)
 	}
+	r.newlySeen = false
+	for _, key := range r.invisible {
+		r.uncovered[r.name(key)] = struct{}{}
+	}
+	if had || len(r.invisible) > 0 {
+		r.publishUncovered()
+	}
+}
+
+// forgetUnreadable drops what could not be read: the scan that follows finds it
+// again if it still is so.
+func (r *round) forgetUnreadable() {
+	if len(r.uncovered) == 0 {
+		return
+	}
+	clear(r.uncovered)
 	for _, key := range r.invisible {
 		r.uncovered[r.name(key)] = struct{}{}
 	}

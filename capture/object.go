@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"context"
 	"errors"
 
 	"repld/change"
@@ -19,81 +18,77 @@ func (r *round) nodeAt(key watch.Key) (change.NodeID, bool) {
 	return r.tx.Lookup(dir, key.Name)
 }
 
-// resolve returns the node that the catalog has at the directory path, if that is
-// the directory on the disk: events within a directory may be met before the one
-// that tells that another directory stands there now, whose names must not be
-// mixed up with the former one's. What is left out comes with that event.
+// resolve returns the node that the catalog has at the directory path.
 func (r *round) resolve(t int, path string) (change.NodeID, bool) {
 	key := dirKey{t, path}
 	if node, ok := r.dirs[key]; ok {
 		return node, true
 	}
-	if path == "" {
-		node, ok := r.tx.Lookup(change.GroupNode, r.opts.Trees[t].Name)
-		if ok {
-			r.dirs[key] = node
+	parent, name := change.GroupNode, r.opts.Trees[t].Name
+	if path != "" {
+		var dir string
+		var ok bool
+		dir, name = change.Split(path)
+		if parent, ok = r.resolve(t, dir); !ok {
+			return 0, false
 		}
-		return node, ok
-	}
-	dir, name := change.Split(path)
-	parent, ok := r.resolve(t, dir)
-	if !ok {
-		return 0, false
 	}
 	node, ok := r.tx.Lookup(parent, name)
-	if !ok {
-		return 0, false
+	if ok && r.tx.Kind(node) != change.KindDir {
+		return 0, false // it was a file, and its own event is still to come
 	}
-	known, ok, err := r.tx.Node(node)
-	if err != nil || !ok || known.Kind != change.KindDir {
-		return 0, false
+	if ok {
+		if len(r.dirs) >= 2*cutScanLimit {
+			clear(r.dirs)
+		}
+		r.dirs[key] = node
 	}
-	if st, err := r.readers[t].Lstat(path); err != nil || st.ID != known.Local.ObjectID {
-		return 0, false
-	}
-	r.dirs[key] = node
-	return node, true
+	return node, ok
 }
 
 // entry captures whatever key names now: an object, or its absence.
 func (r *round) entry(key watch.Key) error {
-	if _, done := r.seen[key]; done {
-		return nil
-	}
 	parent, ok := r.resolve(key.Tree, key.Dir)
 	if !ok {
 		return nil // the directory is new or gone: its own event brings it
 	}
+	if in, done := r.seen[key]; done && in == parent {
+		return nil
+	}
 	path := change.Join(key.Dir, key.Name)
+	before := change.TimeOf(r.opts.Clock.Now())
 	st, err := r.readers[key.Tree].Lstat(path)
 	switch {
 	case tree.Vanished(err), err == nil && !r.replicated(key.Tree, path, &st):
-		r.saw(glimpse{key: key, path: path})
-		return r.vanished(parent, key.Name)
+		r.saw(glimpse{key: key, path: path}, parent)
+		r.readable(key)
+		return r.vanished(key, parent)
 	case err != nil:
 		return r.unreadable(key, path, err)
 	}
-	return r.present(key, parent, path, &st)
+	return r.present(glimpse{
+		key: key, path: path, stat: st, before: before, appendOnly: r.opts.Trees[key.Tree].appendOnly(key),
+	}, parent)
 }
 
 // vanished takes the name away if the catalog has it.
-func (r *round) vanished(parent change.NodeID, name string) error {
-	node, ok := r.tx.Lookup(parent, name)
+func (r *round) vanished(key watch.Key, parent change.NodeID) error {
+	node, ok := r.tx.Lookup(parent, key.Name)
 	if !ok {
 		return nil
 	}
 	if r.tx.Kind(node) == change.KindDir {
 		clear(r.dirs)
 	}
-	r.changed++
-	return r.sink.emit(&change.Unlink{Parent: parent, Name: name})
+	r.note(key, r.scanning)
+	return r.sink.emit(&change.Unlink{Parent: parent, Name: key.Name})
 }
 
-// present captures the object that is at path.
-func (r *round) present(key watch.Key, parent change.NodeID, path string, st *change.Stat) error {
-	root, _ := r.resolve(key.Tree, "")
-	known, had := r.tx.Lookup(parent, key.Name)
-	node, err := r.identify(root, st)
+// present captures the object that is at g's path.
+func (r *round) present(g glimpse, parent change.NodeID) error {
+	root, _ := r.resolve(g.key.Tree, "")
+	known, had := r.tx.Lookup(parent, g.key.Name)
+	node, err := r.identify(root, &g.stat)
 	if err != nil {
 		return err
 	}
@@ -101,37 +96,35 @@ func (r *round) present(key watch.Key, parent change.NodeID, path string, st *ch
 	if fresh {
 		node = r.tx.NewNode()
 	}
-	g := glimpse{key: key, path: path, node: node, stat: *st, appendOnly: r.opts.Trees[key.Tree].appendOnly(key)}
-	if err := r.object(g, fresh); err != nil {
-		return r.failed(&g, err)
+	g.node = node
+	if taken, ok := r.nodes[node]; !ok || !sameVersion(&taken, &g.stat) {
+		if err := r.object(g, fresh); err != nil {
+			return r.failed(&g, err)
+		}
 	}
-	r.saw(g)
-	r.readable(key)
+	r.saw(g, parent)
+	r.readable(g.key)
 	if had && known == node {
 		return nil
 	}
 	if !fresh {
-		ok, err := r.dropStaleNames(key.Tree, node, st)
+		ok, err := r.dropStaleNames(&g)
 		if err != nil || !ok {
 			return err
 		}
 	}
-	if st.Kind == change.KindDir || had && r.tx.Kind(known) == change.KindDir {
+	if had || !fresh {
 		clear(r.dirs)
 	}
-	r.changed++
-	return r.sink.emit(&change.Link{Parent: parent, Name: key.Name, Node: node})
+	r.note(g.key, r.scanning)
+	return r.sink.emit(&change.Link{Parent: parent, Name: g.key.Name, Node: node})
 }
 
 // identify returns the node of the object that st describes, or 0 if it is new.
 func (r *round) identify(root change.NodeID, st *change.Stat) (change.NodeID, error) {
 	node, ok := r.tx.ByObject(root, st.ID)
-	if !ok {
+	if !ok || r.tx.Kind(node) != st.Kind {
 		return 0, nil
-	}
-	n, ok, err := r.tx.Node(node)
-	if err != nil || !ok || n.Kind != st.Kind {
-		return 0, err
 	}
 	return node, nil
 }
@@ -139,35 +132,43 @@ func (r *round) identify(root change.NodeID, st *change.Stat) (change.NodeID, er
 // dropStaleNames takes away the names of a node that got another one, as far as
 // they no longer lead to it. It returns false if a directory still seems to be at
 // its former place: it moved while it was looked at.
-func (r *round) dropStaleNames(t int, node change.NodeID, st *change.Stat) (bool, error) {
-	if n, ok, err := r.tx.Node(node); err != nil || !ok || st.Kind != change.KindDir && n.Links < st.Nlink {
+func (r *round) dropStaleNames(g *glimpse) (bool, error) {
+	if n, ok, err := r.tx.Node(g.node); err != nil || !ok || g.stat.Kind != change.KindDir && n.Links < g.stat.Nlink {
 		return ok, err // every known name may stand beside the new one
 	}
 	type name struct {
+		key    watch.Key
 		parent change.NodeID
-		name   string
 	}
-	var stale []name
-	for parent, base := range r.tx.Names(node) {
+	t := g.key.Tree
+	var names, stale []name
+	for parent, base := range r.tx.Names(g.node) {
 		_, dir, ok := r.tx.Path(parent)
 		if !ok {
-			stale = append(stale, name{parent, base})
+			stale = append(stale, name{watch.Key{Tree: t, Name: base}, parent})
 			continue
 		}
-		path := change.Join(dir, base)
+		names = append(names, name{watch.Key{Tree: t, Dir: dir, Name: base}, parent})
+	}
+	for _, n := range names {
+		path := n.key.Path()
+		before := change.TimeOf(r.opts.Clock.Now())
 		now, err := r.readers[t].Lstat(path)
 		switch {
-		case tree.Vanished(err), err == nil && now.ID != st.ID:
-			stale = append(stale, name{parent, base})
+		case tree.Vanished(err), err == nil && now.ID != g.stat.ID:
+			// What was seen here must hold as long as what was captured.
+			r.batch = append(r.batch, glimpse{key: n.key, path: path, stat: now, before: before})
+			r.parents[dirKey{t, n.key.Dir}] = struct{}{}
+			stale = append(stale, n)
 		case err != nil:
-			return false, err
-		case st.Kind == change.KindDir:
-			r.retry(watch.Key{Tree: t, Dir: dir, Name: base}, watch.Entry)
+			return true, r.unreadable(n.key, path, err)
+		case g.stat.Kind == change.KindDir:
+			r.retry(n.key, watch.Entry)
 			return false, nil
 		}
 	}
 	for _, s := range stale {
-		if err := r.vanished(s.parent, s.name); err != nil {
+		if err := r.vanished(s.key, s.parent); err != nil {
 			return false, err
 		}
 	}
@@ -188,7 +189,7 @@ func (r *round) object(g glimpse, fresh bool) error {
 		old = n
 	}
 	read := g.stat.Kind == change.KindFile && r.mustRead(&g, &old, fresh)
-	if !fresh && !read && old.Local.Same(&g.stat) && !old.Local.Racy {
+	if !fresh && !read && old.Local.Same(&g.stat) {
 		return nil
 	}
 	meta, err := r.readers[g.key.Tree].Meta(g.path, &g.stat)
@@ -196,46 +197,64 @@ func (r *round) object(g glimpse, fresh bool) error {
 		return err
 	}
 	if fresh || !meta.Equal(&old.Meta) {
-		r.changed++
+		r.note(g.key, r.scanning)
 		if err := r.sink.emit(&change.Put{Node: g.node, Kind: g.stat.Kind, Meta: meta}); err != nil {
 			return err
 		}
 	}
-	root, _ := r.resolve(g.key.Tree, "")
-	if err := r.tx.SetLocal(g.node, catalog.LocalOf(root, &g.stat, r.opts.Clock.Now())); err != nil {
+	job := &reading{glimpse: g, empty: fresh || old.Refs == 0, byScan: r.scanning, former: old.Size}
+	if !read || g.stat.Size == 0 && job.empty {
+		return r.captured(&g, false)
+	}
+	// A commit in the midst of a long file must not leave a stat that would pass for a
+	// proof of its content.
+	if err := r.captured(&g, g.stat.Size > smallFile); err != nil {
 		return err
 	}
-	if read {
-		return r.read(g, fresh || old.Refs == 0)
-	}
-	return nil
+	return r.read(job)
+}
+
+// captured notes what the object behind a node looks like; doubtful says that it
+// is to be read again whatever its stat says.
+func (r *round) captured(g *glimpse, doubtful bool) error {
+	root, _ := r.resolve(g.key.Tree, "")
+	local := catalog.LocalOf(root, &g.stat, g.before.Time())
+	local.Racy = local.Racy || doubtful
+	return r.tx.SetLocal(g.node, local)
 }
 
 // mustRead reports whether a file's content may differ from what was captured.
 func (r *round) mustRead(g *glimpse, old *catalog.Node, fresh bool) bool {
+	local := &old.Local
 	switch {
-	case fresh, r.forced[g.node], old.Local.Racy:
+	case fresh, r.forced[g.node], local.Racy, !local.Known():
 		return true
-	case old.Local.Size != g.stat.Size, old.Local.Mtime != g.stat.Mtime:
+	case local.Size != g.stat.Size, local.Mtime != g.stat.Mtime:
 		return true
-	case old.Local.Ctime != g.stat.Ctime:
+	case local.Ctime != g.stat.Ctime && r.blind:
 		// A rename or chmod, if events tell of every write; else perhaps a write
 		// whose time stamp was set back.
-		return r.blind
+		return true
+	case r.rereadSince != change.Time{} && g.stat.Ctime.Compare(r.rereadSince) >= 0:
+		return true
 	}
-	return r.rereadSince != change.Time{} && g.stat.Ctime.Compare(r.rereadSince) >= 0
+	// A write that had not returned when the file was read has changed the time stamp
+	// before, and perhaps the data since.
+	young := local.Captured.Time().Sub(local.Ctime.Time()) < recentFor
+	return young && (!r.scanning || r.doubt)
 }
 
 // directory captures the metadata of a directory.
 func (r *round) directory(t int, path string) error {
 	key := watch.Key{Tree: t, Dir: path}
-	if _, done := r.seen[key]; done {
-		return nil
-	}
 	node, ok := r.resolve(t, path)
 	if !ok {
 		return nil
 	}
+	if as, done := r.seen[key]; done && as == node {
+		return nil
+	}
+	before := change.TimeOf(r.opts.Clock.Now())
 	st, err := r.readers[t].Lstat(path)
 	if tree.Vanished(err) || err == nil && st.Kind != change.KindDir {
 		return nil // gone: the entry in its parent brings that
@@ -243,21 +262,18 @@ func (r *round) directory(t int, path string) error {
 	if err != nil {
 		return r.unreadable(key, path, err)
 	}
-	n, ok, err := r.tx.Node(node)
+	local, ok, err := r.tx.Local(node)
 	if err != nil {
 		return err
 	}
-	if !ok || n.Local.ObjectID != st.ID {
+	if !ok || local.ObjectID != st.ID {
 		return nil // another directory: the entry in its parent brings it
 	}
-	g := glimpse{key: key, path: path, node: node, stat: st}
+	g := glimpse{key: key, path: path, node: node, stat: st, before: before}
 	if err := r.object(g, false); err != nil {
-		if tree.Vanished(err) {
-			return nil
-		}
 		return r.failed(&g, err)
 	}
-	r.saw(g)
+	r.saw(g, node)
 	return nil
 }
 
@@ -272,68 +288,4 @@ func (r *round) failed(g *glimpse, err error) error {
 		return nil
 	}
 	return r.unreadable(g.key, g.path, err)
-}
-
-// names reads a directory and captures every entry whose name appeared or went.
-func (r *round) names(ctx context.Context, t int, path string) error {
-	parent, ok := r.resolve(t, path)
-	if !ok {
-		return nil
-	}
-	if err := r.directory(t, path); err != nil {
-		return err
-	}
-	onDisk, err := r.list(t, path, parent)
-	if err != nil || onDisk == nil {
-		return err
-	}
-	i := 0
-	var differing []string
-	for name := range r.tx.Children(parent, "") {
-		for i < len(onDisk) && onDisk[i].Name < name {
-			differing = append(differing, onDisk[i].Name)
-			i++
-		}
-		if i < len(onDisk) && onDisk[i].Name == name {
-			i++
-		}
-		// A name that stays may stand for another object: its stat tells.
-		differing = append(differing, name)
-	}
-	for ; i < len(onDisk); i++ {
-		differing = append(differing, onDisk[i].Name)
-	}
-	for _, name := range differing {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		before := r.changed
-		if err := r.entry(watch.Key{Tree: t, Dir: path, Name: name}); err != nil {
-			return err
-		}
-		if r.changed > before && r.scanning && r.rescan {
-			r.missed++
-		}
-		if len(r.batch) >= batchObjects {
-			if err := r.endBatch(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// list returns the directory's entries in name order, nil if it is gone.
-func (r *round) list(t int, path string, node change.NodeID) ([]tree.Entry, error) {
-	r.listed[dirKey{t, path}] = struct{}{}
-	entries, err := r.readers[t].ReadDir(path)
-	switch {
-	case tree.Vanished(err):
-		return nil, nil
-	case err != nil:
-		return nil, r.unreadable(watch.Key{Tree: t, Dir: path}, path, err)
-	case entries == nil:
-		entries = []tree.Entry{}
-	}
-	return entries, nil
 }

@@ -1,13 +1,13 @@
 package capture
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"sync"
 	"time"
 
-	"repld/change"
-	"repld/journal/catalog"
 	"repld/tree"
 )
 
@@ -21,7 +21,9 @@ const (
 // reading is a file's content on its way from the disk to the log.
 type reading struct {
 	glimpse
-	empty  bool // no former content
+	empty  bool   // no former content
+	former uint64 // length of the former content in bytes
+	byScan bool
 	pieces []piece
 	err    error
 	done   chan struct{} // closed when pieces and err are set; nil for a file that is read in place
@@ -43,21 +45,14 @@ func newReaderPool(trees []Tree, workers int) *readerPool {
 }
 
 func (p *readerPool) work(trees []Tree) {
-	cutter := newCutter()
+	small := smallReader{cutter: newCutter(), buf: make([]byte, smallFile)}
 	readers := make([]*tree.Reader, len(trees))
 	for i := range trees {
 		readers[i] = trees[i].Root.NewReader()
 		defer readers[i].Close()
 	}
-	var path string
 	for job := range p.jobs {
-		// Directories may have moved since the last batch; within one, the cache
-		// is right or the batch is taken again.
-		if dir, _ := change.Split(job.path); dir != path {
-			readers[job.key.Tree].Flush()
-			path = dir
-		}
-		job.pieces, job.err = readSmall(cutter, readers[job.key.Tree], &job.glimpse)
+		job.pieces, job.err = small.read(readers[job.key.Tree], job)
 		close(job.done)
 	}
 }
@@ -88,27 +83,58 @@ func open(rd *tree.Reader, g *glimpse) (*tree.File, error) {
 	}
 }
 
-func readSmall(c *cutter, rd *tree.Reader, g *glimpse) ([]piece, error) {
-	f, err := open(rd, g)
+// smallReader reads files of at most smallFile bytes.
+type smallReader struct {
+	cutter *cutter
+	buf    []byte
+}
+
+// read returns the content of the file that job's stat describes, and errChanged
+// if the path leads to another version.
+func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
+	f, err := rd.OpenFile(job.path)
+	if err == nil {
+		if opened := f.Opened(); !job.holds(&opened) {
+			err = errChanged
+			f.Close()
+		}
+	}
 	if err != nil {
-		return nil, err
+		// A directory that was kept open may have moved since the last round.
+		rd.Flush()
+		if f, err = rd.OpenFile(job.path); err != nil {
+			return nil, err
+		}
+		if opened := f.Opened(); !job.holds(&opened) {
+			f.Close()
+			return nil, errChanged
+		}
 	}
 	defer f.Close()
 	var pieces []piece
-	err = c.cut(f, g.stat.Size, func(p piece) error {
+	keep := func(p piece) error {
 		p.data = slices.Clone(p.data)
 		pieces = append(pieces, p)
 		return nil
-	})
-	return pieces, err
+	}
+	if job.stat.Blocks*512 < job.stat.Size { // there may be holes
+		return pieces, s.cutter.cut(f, job.stat.Size, keep)
+	}
+	data := s.buf[:job.stat.Size]
+	if _, err := f.ReadAt(data, 0); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errChanged
+		}
+		return nil, err
+	}
+	return pieces, s.cutter.cutSegment(bytes.NewReader(data), 0, int64(len(data)), keep)
 }
 
 // read captures the content of a file: a small one in the background, a large one
 // at once.
-func (r *round) read(g glimpse, empty bool) error {
-	r.batchRead += g.stat.Size
-	job := &reading{glimpse: g, empty: empty}
-	if g.stat.Size <= smallFile && g.stat.Size > 0 {
+func (r *round) read(job *reading) error {
+	r.batchRead += job.stat.Size
+	if job.stat.Size <= smallFile && job.stat.Size > 0 {
 		job.done = make(chan struct{})
 		r.pool.jobs <- job
 	}
@@ -140,27 +166,25 @@ func (r *round) settle() error {
 	r.reads = r.reads[1:]
 	start := r.opts.Clock.Mono()
 	err := r.write(job)
-	r.readCost[job.key] += r.opts.Clock.Mono() - start
+	if job.done == nil {
+		r.readCost[job.key] += r.opts.Clock.Mono() - start
+	}
 	var of *tree.Error
 	if errors.Is(err, errChanged) || errors.As(err, &of) || err != nil && unreadable(err) {
 		// Its stat is in the catalog and its content is not: what reads it next, after
 		// a crash too, must not take the one for a proof of the other.
-		if err := r.unknown(job); err != nil {
+		if err := r.captured(&job.glimpse, true); err != nil {
 			return err
 		}
 		return r.failed(&job.glimpse, err)
 	}
+	if err == nil && job.stat.Size > smallFile {
+		return r.captured(&job.glimpse, false)
+	}
 	return err
 }
 
-// unknown notes that the content of an object was not captured.
-func (r *round) unknown(job *reading) error {
-	root, _ := r.resolve(job.key.Tree, "")
-	local := catalog.LocalOf(root, &job.stat, r.opts.Clock.Now())
-	local.Racy = true
-	return r.tx.SetLocal(job.node, local)
-}
-
+// write emits the records of a file's content.
 func (r *round) write(job *reading) error {
 	s := newSplicer(&r.sink, job.node, job.empty)
 	if job.done != nil {
@@ -180,7 +204,7 @@ func (r *round) write(job *reading) error {
 		return err
 	}
 	if s.wrote {
-		r.changed++
+		r.note(job.key, job.byScan)
 	}
 	return nil
 }
@@ -190,12 +214,20 @@ func (r *round) stream(job *reading, s *splicer) error {
 	if job.stat.Size == 0 {
 		return nil
 	}
-	f, err := open(r.readers[job.key.Tree], &job.glimpse)
+	f, err := r.readers[job.key.Tree].OpenFile(job.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return r.cutter.cut(f, job.stat.Size, s.push)
+	if opened := f.Opened(); !job.holds(&opened) {
+		return errChanged
+	}
+	return r.cutter.cut(f, job.stat.Size, func(p piece) error {
+		if err := s.push(p); err != nil {
+			return err
+		}
+		return r.commitFull()
+	})
 }
 
 // hot is a file that keeps changing while it is read.

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"repld/change"
+	"repld/tree"
+	"repld/watch"
 )
 
 // scan captures everything at and below path that differs from the catalog. Up to
@@ -14,48 +16,71 @@ func (r *round) scan(ctx context.Context, t int, path string) error {
 	for len(pending) > 0 {
 		dir := pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
-		below, err := r.scanDir(ctx, t, dir)
+		r.scanning = true
+		below, err := r.names(ctx, t, dir)
+		r.scanning = false
 		if err != nil {
 			return err
+		}
+		if r.scanned > cutScanLimit {
+			r.unsettled = true
 		}
 		pending = append(pending, below...)
 	}
 	return nil
 }
 
-// scanDir captures the entries of one directory and returns the directories among
-// them.
-func (r *round) scanDir(ctx context.Context, t int, path string) ([]string, error) {
-	r.scanning = true
-	err := r.names(ctx, t, path)
-	r.scanning = false
-	if err != nil {
-		return nil, err
-	}
-	if r.scanned > cutScanLimit {
-		r.unsettled = true
-	}
-	node, ok := r.resolve(t, path)
+// names captures a directory, every name in it, and every name that the catalog
+// has in it. It returns the paths of the directories among them.
+func (r *round) names(ctx context.Context, t int, path string) (below []string, err error) {
+	parent, ok := r.resolve(t, path)
 	if !ok {
 		return nil, nil
 	}
-	var below []string
-	for name, child := range r.tx.Children(node, "") {
+	if err := r.directory(t, path); err != nil {
+		return nil, err
+	}
+	entries, err := r.readers[t].ReadDir(path)
+	switch {
+	case tree.Vanished(err):
+		return nil, nil
+	case err != nil:
+		return nil, r.unreadable(watch.Key{Tree: t, Dir: path}, path, err)
+	}
+	r.readable(watch.Key{Tree: t, Dir: path})
+	for _, e := range r.union(entries, parent) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		r.scanned++
-		if r.tx.Kind(child) == change.KindDir {
-			below = append(below, change.Join(path, name))
+		if err := r.entry(watch.Key{Tree: t, Dir: path, Name: e.Name}); err != nil {
+			return nil, err
+		}
+		if e.Kind == change.KindDir {
+			below = append(below, change.Join(path, e.Name))
+		} else if e.Kind == 0 {
+			if node, ok := r.tx.Lookup(parent, e.Name); ok && r.tx.Kind(node) == change.KindDir {
+				below = append(below, change.Join(path, e.Name))
+			}
+		}
+		if err := r.endFullBatch(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return below, nil
 }
 
-// forget drops what is only needed to judge the cut, once the round can't become
-// one: a scan of millions of objects must not hold them all.
-func (r *round) forget() {
-	if r.unsettled && len(r.seen) > 2*cutScanLimit {
-		clear(r.seen)
-		clear(r.nodes)
-		clear(r.listed)
-		clear(r.above)
+// union adds to the entries of a directory the names that only the catalog has.
+func (r *round) union(entries []tree.Entry, parent change.NodeID) []tree.Entry {
+	i := 0
+	var gone []tree.Entry
+	for name := range r.tx.Children(parent, "") {
+		for i < len(entries) && entries[i].Name < name {
+			i++
+		}
+		if i == len(entries) || entries[i].Name != name {
+			gone = append(gone, tree.Entry{Name: name, Kind: change.KindFile})
+		}
 	}
+	return append(entries, gone...)
 }

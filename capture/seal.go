@@ -106,7 +106,6 @@ func (c *Capturer) endScan() error {
 		return err
 	}
 	c.sink.logging = true
-	c.rereadSince = change.Time{}
 	c.mu.Lock()
 	c.state.Scanned = true
 	c.mu.Unlock()

@@ -9,8 +9,11 @@ import (
 )
 
 // commitEvery bounds the records of one catalog transaction, and with it the
-// memory of its dirty pages (some 100 MB at worst).
-const commitEvery = 8192
+// memory that it takes: about 1 KiB for each. Ten references count as a record.
+const (
+	commitEvery   = 8192
+	refsPerRecord = 10
+)
 
 // Keys of the catalog's clear-text state that belong to capture.
 const (
@@ -32,6 +35,7 @@ type sink struct {
 
 	tx      *catalog.Tx // open between begin and commit
 	pending int         // records since the last commit
+	behind  bool        // a commit failed: the log may hold what the catalog lacks
 	buf     []byte      // scratch for encoded chunks, which are shorter than their data
 
 	chunks, deduplicated  uint64 // chunks written with data, and known ones
@@ -61,6 +65,9 @@ func (s *sink) emit(rec change.Record) error {
 		return fmt.Errorf("the catalog refused what was just captured: %w", err)
 	}
 	s.pending++
+	if splice, ok := rec.(*change.Splice); ok {
+		s.pending += (len(splice.Refs) + int(min(splice.Remove, change.SpliceMax))) / refsPerRecord
+	}
 	return nil
 }
 
@@ -91,32 +98,43 @@ func (s *sink) chunk(digest change.Digest, data []byte) error {
 // full reports whether it is time to commit.
 func (s *sink) full() bool { return s.pending >= commitEvery }
 
-// commit makes what was emitted durable, the log first.
+// commit makes what was emitted durable, the log first. After an error only
+// abandon may follow.
 func (s *sink) commit() error {
 	if s.tx == nil {
 		return nil
 	}
 	tx := s.tx
-	s.tx = nil
-	if err := s.log.Sync(); err != nil {
+	s.tx, s.behind = nil, true
+	err := s.log.Sync()
+	if err == nil {
+		err = tx.Put(statePosition, encodePosition(s.log.End()))
+	}
+	if err != nil {
 		tx.Rollback()
 		return err
 	}
-	if err := tx.Put(statePosition, encodePosition(s.log.End())); err != nil {
-		tx.Rollback()
+	if err := tx.Commit(); err != nil {
 		return err
 	}
-	return tx.Commit()
+	s.behind = false
+	return nil
 }
 
 // abandon drops what was emitted since the last commit.
 func (s *sink) abandon() error {
-	if s.tx == nil {
+	if s.tx == nil && !s.behind {
 		return nil
 	}
-	s.tx.Rollback()
+	if s.tx != nil {
+		s.tx.Rollback()
+	}
 	s.tx = nil
-	return restore(s.log, s.catalog)
+	if err := restore(s.log, s.catalog); err != nil {
+		return err
+	}
+	s.behind = false
+	return nil
 }
 
 // restore cuts the log back to where the catalog stands, and begins a new

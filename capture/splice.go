@@ -12,12 +12,13 @@ type splicer struct {
 	sink *sink
 	node change.NodeID
 
-	at     uint64            // index in the list as it is now: all before is as it is to be
-	fresh  []change.ChunkRef // new references that go in at `at`
-	former []change.ChunkRef // window of the old list from `at` on
-	index  map[change.Digest]int
-	ended  bool // former reaches the end of the old list
-	wrote  bool // a record was written
+	at     uint64                // index in the list as it is now: all before is as it is to be
+	fresh  []change.ChunkRef     // new references that go in at `at`
+	former []change.ChunkRef     // window of the old list from `at` on
+	index  map[change.Digest]int // first place of each digest in the window, counted from gone
+	gone   int                   // references of the window that were passed since it was indexed
+	ended  bool                  // former reaches the end of the old list
+	wrote  bool                  // a record was written
 
 	pending map[change.Digest]struct{} // chunks of fresh, which the catalog doesn't know yet
 }
@@ -78,7 +79,7 @@ func (s *splicer) fill() error {
 	if len(s.former) > 0 || s.ended {
 		return nil
 	}
-	s.former, s.index = s.former[:0], nil
+	s.former, s.index, s.gone = s.former[:0], nil, 0
 	for ref := range s.sink.tx.Refs(s.node, s.at) {
 		if len(s.former) == resyncWindow {
 			return nil
@@ -92,7 +93,13 @@ func (s *splicer) fill() error {
 // keep moves past n references that stay.
 func (s *splicer) keep(n int) {
 	s.at += uint64(n)
-	s.former, s.index = s.former[n:], nil
+	s.pass(n)
+}
+
+// pass moves the window past n of its references.
+func (s *splicer) pass(n int) {
+	s.former = s.former[n:]
+	s.gone += n
 }
 
 // find returns the index in the window at which ref stands, or -1. Holes meet
@@ -101,13 +108,15 @@ func (s *splicer) find(ref change.ChunkRef) int {
 	if ref.Hole() || len(s.former) == 0 {
 		return -1
 	}
-	if s.index == nil {
-		s.index = make(map[change.Digest]int, len(s.former))
+	i, ok := s.index[ref.Digest]
+	if s.index == nil || ok && i < s.gone { // it stands again later, perhaps
+		s.index, s.gone = make(map[change.Digest]int, len(s.former)), 0
 		for i := len(s.former) - 1; i >= 0; i-- {
 			s.index[s.former[i].Digest] = i
 		}
+		i, ok = s.index[ref.Digest]
 	}
-	if i, ok := s.index[ref.Digest]; ok && s.former[i] == ref {
+	if i -= s.gone; ok && s.former[i] == ref {
 		return i
 	}
 	return -1
@@ -123,7 +132,7 @@ func (s *splicer) write(n int) error {
 		return err
 	}
 	s.at += uint64(len(s.fresh))
-	s.former, s.index = s.former[n:], nil
+	s.pass(n)
 	s.fresh = nil
 	clear(s.pending)
 	s.wrote = true

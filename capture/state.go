@@ -8,7 +8,6 @@ import (
 	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
-	"repld/tree"
 	"repld/watch"
 )
 
@@ -59,7 +58,6 @@ func (c *Capturer) publishPending() {
 func (c *Capturer) confirm(sync watch.Sync) {
 	c.mu.Lock()
 	c.state.ConfirmedAt, c.state.ConfirmedWall = sync.At, sync.Wall
-	c.state.Halted = nil
 	c.mu.Unlock()
 	if c.oldest = 0; c.dirty.Len() > 0 {
 		c.oldest = sync.At
@@ -97,8 +95,8 @@ func (c *Capturer) journalFull() bool {
 	return true
 }
 
-// halt stops capturing until the tree's root is back.
-func (c *Capturer) halt(err *tree.Error) {
+// halt stops capturing until the trees' roots are back.
+func (c *Capturer) halt(err error) {
 	c.mu.Lock()
 	c.state.Halted = err
 	c.mu.Unlock()
@@ -111,11 +109,19 @@ func (c *Capturer) raise(code health.Code, text string) {
 
 func (c *Capturer) resolve(code health.Code) { c.opts.Board.Resolve(code, c.opts.Group, "") }
 
-// reportMissed counts what a periodic scan found that no event had told.
-func (c *Capturer) reportMissed(r *round) {
-	if r.missed == 0 {
+// reportMissed counts what a periodic scan found that no event had told, before or
+// since.
+func (c *Capturer) reportMissed(r *round, work *watch.Set) {
+	found := 0
+	for _, key := range r.missed {
+		_, told := work.Get(key)
+		if key.Name != "" && !told && !r.since.Covers(key) && !r.movedAbove(key) {
+			found++
+		}
+	}
+	if found == 0 {
 		return
 	}
-	c.missed += r.missed
+	c.missed += found
 	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %d changes that no event had told", c.missed))
 }

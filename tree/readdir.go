@@ -40,6 +40,36 @@ func (v *view) readDir(path string) ([]Entry, error) {
 	}
 }
 
+// await takes the lock of a directory, by listing it into a buffer that is too
+// short for any name; EINVAL says so.
+func (v *view) await(path string) error {
+	if err := v.check(path); err != nil {
+		return err
+	}
+	d, _, err := v.dirs.get(path, true)
+	if err != nil {
+		return err
+	}
+	defer v.dirs.put(d)
+	fd := d.fd
+	if !d.readable {
+		if fd, err = openQuiet(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
+			return err
+		}
+		defer closeFD(fd)
+	}
+	for {
+		var short [1]byte
+		if _, err = unix.Getdents(fd, short[:]); err != unix.EINTR {
+			break
+		}
+	}
+	if err == unix.EINVAL {
+		return nil
+	}
+	return err
+}
+
 // entries lists d from its beginning; used says that somebody may have listed it.
 func (d *dir) entries(used bool) ([]Entry, error) {
 	fd := d.fd

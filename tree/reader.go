@@ -56,6 +56,13 @@ func (rd *Reader) ReadDir(path string) ([]Entry, error) {
 	return entries, rd.view.fail("read directory", path, err)
 }
 
+// Await returns once every creation, removal and rename in the directory at path
+// that is under way has ended: these calls hold the lock of the directory, which
+// listing takes too, until the kernel has queued their events.
+func (rd *Reader) Await(path string) error {
+	return rd.view.fail("read directory", path, rd.view.await(path))
+}
+
 // Meta completes what st, just returned by Lstat or File.Stat, says about the
 // object at path: the target of a symbolic link and the extended attributes.
 func (rd *Reader) Meta(path string, st *change.Stat) (change.Meta, error) {

@@ -1,0 +1,5 @@
+package capture
+
+const relayEnv = "CAPTURE_TEST_RELAY"
+
+func relay(string) int { return 0 }
