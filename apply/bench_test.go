@@ -8,7 +8,7 @@ import (
 )
 
 // benchFiles is the size of four copies of a Go source tree.
-const benchFiles = 20_000
+const benchFiles = 46_000
 
 // BenchmarkSeed seeds 46,000 small files from a fetcher that has them in memory.
 // Compare: rsync -a of the same tree. Reports files per second and the share of

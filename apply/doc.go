@@ -64,6 +64,18 @@
 // "replayed" (how far the overlay is, in the same transaction as the overlay),
 // "seed" (a seed that has not been published yet), "paused".
 //
+// # A seed
+//
+// [Applier.Seed] imports a manifest into the overlay. Where the trees aren't
+// empty it first compares them with the manifest, path by path, and makes the
+// catalog's base describe what lies there: with the manifest's node where path
+// and kind agree, else with a node of its own (ids from 1<<61), so that the data
+// of files that have another name now is found too. From there a seed is a
+// barrier like any other, whose staging may begin before the barrier has come;
+// only that nothing which was there is deleted: it all goes to salvage. Staged
+// files are kept over breaks and restarts, but not over a reboot, which may have
+// lost their data.
+//
 // # Salvage
 //
 // own/salvage/BARRIER/files/TREE/PATH holds what was set aside, BARRIER being the
@@ -78,6 +90,9 @@
 // barrier.
 //
 // # What it doesn't promise
+//
+// Verification holds publishing up for as long as one batch takes: 64 MiB, or one
+// larger file.
 //
 // While a barrier is being published a reader of the standby's tree sees a
 // mixture of two barriers; nobody should rely on a standby's tree unless the

@@ -16,8 +16,6 @@ var (
 	// ErrForeign: the tree isn't as it was published, in a way that publishing
 	// can't set right by itself; [Applier.Repair] can.
 	ErrForeign = errors.New("the standby's tree was changed by somebody else")
-	// ErrPaused: the applier is paused.
-	ErrPaused = errors.New("applying is paused")
 	// ErrScratch: the scratch file is damaged while it held a commit record, so
 	// that the trees are between two barriers.
 	ErrScratch = errors.New("the record of an unfinished barrier is damaged")

@@ -37,7 +37,7 @@ func (p *progress) begin(filesDone, bytesDone uint64, filesTotal, bytesTotal uin
 	p.bytesTotal.Store(bytesTotal)
 }
 
-func (p *progress) file(_ change.NodeID, size uint64, kind change.Kind) {
+func (p *progress) file(size uint64, kind change.Kind) {
 	if kind != change.KindDir {
 		p.filesDone.Add(1)
 		p.bytesDone.Add(size)

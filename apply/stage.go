@@ -253,7 +253,7 @@ func (s *stager) again(b *building, was *staged) (bool, error) {
 		}
 	}
 	if s.pass == passFirst {
-		s.a.progress.file(b.id, b.node.Size, b.node.Kind)
+		s.a.progress.file(b.node.Size, b.node.Kind)
 	}
 	return true, nil
 }

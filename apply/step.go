@@ -200,8 +200,13 @@ func (a *Applier) record(c *commit, locals []localUpdate) error {
 // barriersKept is how many barriers the catalog remembers.
 const barriersKept = 1000
 
+// checkRoots sees to it that each tree is still the one that was opened, and has
+// paths looked up anew: somebody may have moved directories.
 func (a *Applier) checkRoots() error {
 	for i := range a.trees {
+		if f, ok := a.trees[i].FS.(interface{ Flush() }); ok {
+			f.Flush()
+		}
 		if root := a.trees[i].Root; root != nil {
 			if err := root.Check(); err != nil {
 				return err

@@ -105,7 +105,7 @@ func (w *worker) complete(b *building) error {
 	if err != nil {
 		return err
 	}
-	w.a.progress.file(b.id, b.node.Size, b.node.Kind)
+	w.a.progress.file(b.node.Size, b.node.Kind)
 	return w.results.add(b.id, s)
 }
 
