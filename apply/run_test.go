@@ -49,6 +49,46 @@ func TestRun(t *testing.T) {
 	same(t, p, s)
 }
 
+// TestPausedHalfway: a barrier that was committed is finished, paused or not.
+func TestPausedHalfway(t *testing.T) {
+	p := newPrimary(t)
+	p.write("a", "a")
+	s := seeded(t, p)
+	stop := true
+	s.reopen(nil, func(point string) error {
+		if stop && point == PointDetached {
+			return errCrash
+		}
+		return nil
+	})
+	p.mv("a", "b")
+	p.barrier()
+	s.receive(p)
+	if err := s.Step(t.Context()); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	stop = false
+	must(t, s.Pause())
+	must(t, s.Step(t.Context()))
+	same(t, p, s)
+
+	must(t, s.Resume(false))
+	stop = true
+	p.mv("b", "c")
+	p.barrier()
+	s.receive(p)
+	if err := s.Step(t.Context()); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	stop = false
+	report, err := s.Verify(t.Context(), VerifyOptions{Repair: true}) // not of a tree between two barriers
+	must(t, err)
+	if report.Count != 0 {
+		t.Errorf("verify: %+v", report)
+	}
+	same(t, p, s)
+}
+
 // TestWrongDigest: a barrier whose records make another tree isn't published, and
 // a new base mends it.
 func TestWrongDigest(t *testing.T) {

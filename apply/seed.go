@@ -88,12 +88,8 @@ func (a *Applier) Seed(ctx context.Context, m Manifest) error {
 }
 
 func (a *Applier) seedFrom(ctx context.Context, m *Manifest) error {
-	if c, err := a.scratch.commit(); err != nil {
+	if err := a.finishPending(ctx); err != nil {
 		return err
-	} else if c != nil {
-		if err := a.finish(ctx, c); err != nil {
-			return err
-		}
 	}
 	if err := a.checkRoots(); err != nil {
 		return err

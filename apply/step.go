@@ -11,16 +11,13 @@ import (
 )
 
 // Step applies the newest complete barrier that the log holds, if there is one
-// that isn't applied, and stages what is known of a base. It does nothing while
-// paused. [Applier.Run] calls it; tests may.
+// that isn't applied, and stages what is known of a base. While paused it only
+// finishes what was committed. [Applier.Run] calls it; tests may.
 func (a *Applier) Step(ctx context.Context) error {
 	if err := a.acquire(ctx); err != nil {
 		return err
 	}
 	defer a.release()
-	if a.Paused() || a.NeedsSeed() {
-		return nil
-	}
 	err := a.step(ctx)
 	if errors.Is(err, ErrForeign) {
 		// Make the tree what the applied barrier says, then try again.
@@ -35,12 +32,11 @@ func (a *Applier) Step(ctx context.Context) error {
 }
 
 func (a *Applier) step(ctx context.Context) error {
-	if c, err := a.scratch.commit(); err != nil {
+	if err := a.finishPending(ctx); err != nil {
 		return err
-	} else if c != nil { // an earlier attempt stopped half-way
-		if err := a.finish(ctx, c); err != nil {
-			return err
-		}
+	}
+	if a.Paused() || a.NeedsSeed() {
+		return nil
 	}
 	if err := a.checkRoots(); err != nil {
 		return err
@@ -67,6 +63,15 @@ func (a *Applier) step(ctx context.Context) error {
 		return err
 	}
 	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), point: target})
+}
+
+// finishPending publishes what was committed by an attempt that stopped half-way.
+func (a *Applier) finishPending(ctx context.Context) error {
+	c, err := a.scratch.commit()
+	if err != nil || c == nil {
+		return err
+	}
+	return a.finish(ctx, c)
 }
 
 // apply stages, commits and publishes the overlay.

@@ -71,8 +71,10 @@ func (a *Applier) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 		if err := a.acquire(ctx); err != nil {
 			return v.report, err
 		}
-		var err error
-		more, err = v.batch(ctx)
+		err := a.finishPending(ctx)
+		if err == nil {
+			more, err = v.batch(ctx)
+		}
 		a.release()
 		if err != nil {
 			return v.report, err
@@ -85,7 +87,10 @@ func (a *Applier) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 		if err := a.acquire(ctx); err != nil {
 			return v.report, err
 		}
-		err := a.repairNodes(ctx, v)
+		err := a.finishPending(ctx)
+		if err == nil {
+			err = a.repairNodes(ctx, v)
+		}
 		a.release()
 		if err != nil {
 			return v.report, fmt.Errorf("repair: %w", err)
