@@ -60,7 +60,7 @@ func (a applierOf) Progress() wire.Progress {
 
 func (a applierOf) phase() wire.Phase {
 	switch {
-	case a.halted.Load():
+	case a.halted.Load(), a.rootGone.Load():
 		return wire.PhaseHalted
 	case a.applier.Paused():
 		return wire.PhasePaused

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"repld/capture"
@@ -10,6 +11,7 @@ import (
 	"repld/control"
 	"repld/journal/catalog"
 	"repld/ship"
+	"repld/tree"
 )
 
 // Events passes on what happened; see [control.Backend].
@@ -60,7 +62,7 @@ func (n *node) barrierEntry(b catalog.StoredBarrier, now time.Time) control.Barr
 func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := p.clock.Mono()
 	if err := p.capturer.State().Halted; err != nil {
-		return nil, control.Errorf(control.ExitRefused, "nothing is captured: %w", err).WithState(string(control.PhaseHalted))
+		return nil, halted(err)
 	}
 	id, err := p.capturer.Barrier(ctx)
 	switch {
@@ -68,6 +70,8 @@ func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 		return nil, p.lateError(err)
 	case errors.Is(err, capture.ErrStopped):
 		return nil, control.Errorf(control.ExitNoDaemon, "the daemon is stopping")
+	case errors.Is(err, tree.ErrRootReplaced):
+		return nil, halted(err)
 	case err != nil:
 		return nil, err
 	}
@@ -93,6 +97,17 @@ func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 		return nil, err
 	}
 	return p.barrierReply(id, req, start), nil
+}
+
+// halted refuses while the tree isn't the one that it was.
+func halted(err error) error {
+	e := control.Errorf(control.ExitRefused, "replication has halted: %w", err).WithState(string(control.PhaseHalted))
+	var of *tree.Error
+	if errors.As(err, &of) {
+		e.Text = strings.Replace(e.Text, "; "+of.Hint, "", 1)
+		e = e.WithHint("%s", of.Hint)
+	}
+	return e
 }
 
 // lateError says what keeps a barrier from being cut.
@@ -122,7 +137,7 @@ func refuseHalted(phase control.Phase) error {
 		return control.Errorf(control.ExitRefused, "applying is paused on the standby").WithState(string(phase)).WithHint("replctl resume")
 	case control.PhaseHalted:
 		return control.Errorf(control.ExitRefused, "the standby has halted").WithState(string(phase)).
-			WithHint("see replctl status on the standby, then replctl resume --accept there")
+			WithHint("see replctl status on the standby: it says why, and whether replctl resume --accept there lets it go on")
 	}
 	return nil
 }
@@ -139,6 +154,9 @@ func (n *node) barrierReply(id change.BarrierID, req control.BarrierRequest, sta
 // Barrier has the primary cut a barrier, and waits for it as asked.
 func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := s.clock.Mono()
+	if err := s.volume.Root().Check(); err != nil {
+		return nil, halted(err)
+	}
 	id, err := s.requestBarrier(ctx)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func runPrimary(ctx context.Context, n *node) error {
 	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
 	g.Go(func() error { return n.drawSeed(ctx, p.Status) })
-	return g.Wait()
+	return stoppedBy(g.Wait())
 }
 
 func (p *primary) captureOptions() capture.Options {

@@ -4,22 +4,54 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"repld/control"
 )
 
 // Run runs a node in quick mode until ctx ends, which is a clean stop and nil.
-// Errors that an operator can act on are a [control.Error].
+// Errors that an operator can act on are a [control.Error]. Once it has worked, a
+// full disk doesn't end it: see starved.go.
 func Run(ctx context.Context, o Options) error {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
 	}
-	n, err := openNode(o)
-	if err != nil {
-		return explain(err)
+	const first, most = time.Second, 10 * time.Second
+	wait := first
+	var last *control.Status
+	for {
+		n, err := openNode(o)
+		began := time.Now()
+		if err == nil {
+			o = n.opts
+			if last != nil {
+				n.recovering(ctx, most)
+			}
+			err = n.run(ctx)
+			var full errFull
+			if errors.As(err, &full) {
+				s := n.statusOf(err)
+				last = &s
+			}
+			n.close()
+		}
+		if ctx.Err() != nil || last == nil || !fullDisk(err) {
+			return explain(err)
+		}
+		if time.Since(began) > most {
+			wait = first
+		}
+		o.Logger.Error("the disk of the state directory is full", "error", err, "retry in", wait)
+		if err := waitForSpace(ctx, *last, o.State, err, wait, o); err != nil || ctx.Err() != nil {
+			return err
+		}
+		wait = min(2*wait, most)
 	}
-	defer n.close()
-	if o.Role == Primary {
+}
+
+// run runs an open node, and notes how it ends.
+func (n *node) run(ctx context.Context) (err error) {
+	if n.opts.Role == Primary {
 		err = runPrimary(ctx, n)
 	} else {
 		err = runStandby(ctx, n)

@@ -17,6 +17,8 @@ import (
 	"repld/apply"
 	"repld/change"
 	"repld/control"
+	"repld/health"
+	"repld/journal"
 	"repld/ship"
 	"repld/tree"
 	"repld/wire"
@@ -36,6 +38,7 @@ type standby struct {
 	invites  *wire.Invites
 
 	halted   atomic.Bool   // a seed waits for the operator
+	rootGone atomic.Bool   // another directory stands where the tree was
 	accepted chan struct{} // capacity 1: the operator lets it go on
 
 	beatMu sync.Mutex
@@ -84,9 +87,10 @@ func runStandby(ctx context.Context, n *node) error {
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return s.applyForever(ctx) })
 	g.Go(func() error { return s.acceptForever(ctx) })
+	g.Go(func() error { return s.guardRoot(ctx) })
 	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return n.drawSeed(ctx, s.Status) })
-	return g.Wait()
+	return stoppedBy(g.Wait())
 }
 
 func (s *standby) openTree() error {
@@ -206,8 +210,13 @@ func (s *standby) acceptForever(ctx context.Context) error {
 	defer previous.Wait()
 	replaced := make(chan struct{})
 	defer func() { close(replaced) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	for {
 		conn, err := s.listener.Accept(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -215,12 +224,17 @@ func (s *standby) acceptForever(ctx context.Context) error {
 		previous.Wait()
 		replaced = make(chan struct{})
 		ended := replaced
-		previous.Go(func() { s.session(ctx, conn, ended) })
+		previous.Go(func() {
+			// A log that could not be written takes nothing more until it is opened anew.
+			if err := s.session(ctx, conn, ended); errors.Is(err, journal.ErrFailed) {
+				cancel(err)
+			}
+		})
 	}
 }
 
-// session runs one session until it ends, or ended is closed.
-func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan struct{}) {
+// session runs one session until it ends, or ended is closed, and says why it did.
+func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -232,7 +246,7 @@ func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan str
 	}()
 	s.linkUp(conn)
 	err := s.receiver.Serve(ctx, conn)
-	s.hangUp(ctx, conn, err)
+	return s.hangUp(ctx, conn, err)
 }
 
 // applyForever applies barriers; when only a new base can help it ends the link, so
@@ -280,6 +294,33 @@ func (s *standby) heartbeat() (h wire.Heartbeat, age time.Duration, ok bool) {
 	s.beatMu.Lock()
 	defer s.beatMu.Unlock()
 	return s.beat, s.clock.Mono() - s.beatAt, s.beatAt != 0
+}
+
+// guardRoot watches that the tree's path leads to the tree: nothing is applied
+// while it doesn't, and nobody must have to find that out by a late barrier.
+func (s *standby) guardRoot(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		err := s.volume.Root().Check()
+		switch was := s.rootGone.Swap(err != nil); {
+		case err != nil:
+			s.board.Raise(health.Condition{Code: health.GuardHalted, Group: quickGroup, Subject: s.dir, Text: explain(err).Error(),
+				Hint: "mount the file system that belongs there; replication goes on by itself then"})
+			if !was {
+				s.receiver.Notify()
+			}
+		case was:
+			s.board.Resolve(health.GuardHalted, quickGroup, s.dir)
+			s.applier.Notify()
+			s.receiver.Notify()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }
 
 // explain turns an error of a package below into one with an exit code and a hint.
