@@ -1,15 +1,19 @@
 # make           builds both programs into bin/
 # make demo      runs the main job on this machine, without root or configuration
+# make bench     Go benchmarks, then whole runs against rsync (a quarter of an hour; see docs/BENCHMARKS.md)
 # make test      installs what the tests need, then vets and tests everything under the race detector
 #
 # Variables:  PKG=./journal/...  limits test, bench and cover     RUN=Regexp  tests or benchmarks of this name
 #             FUZZTIME=10s  for each fuzz target                  SOAK=30m    length of a soak
+#             BENCHTIME=0.3s  for each Go benchmark         BENCH='-case big'  flags of the whole runs (go run ./bench -h)
 
-GO       ?= go
-PKG      ?= ./...
-RUN      ?= .
-FUZZTIME ?= 10s
-SOAK     ?= 30m
+GO        ?= go
+PKG       ?= ./...
+RUN       ?= .
+FUZZTIME  ?= 10s
+SOAK      ?= 30m
+BENCHTIME ?= 0.3s
+BENCH     ?= -rounds 3
 # Two packages at a time: each has tests that use several cores.
 PARALLEL ?= 2
 # The slowest package takes minutes on two cores under the race detector.
@@ -35,8 +39,10 @@ vet:
 test: needs vet
 	$(GO) test -race -p $(PARALLEL) -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
 
+# The first part is in the form that benchstat compares.
 bench: needs build
-	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem -p 1 -timeout 0 $(PKG)
+	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem -benchtime $(BENCHTIME) -p 1 -timeout 0 $(PKG)
+	$(GO) run ./bench $(BENCH)
 
 # Tests that make up their input go on for SOAK in all, with a new seed each time.
 soak: needs

@@ -36,7 +36,7 @@ set aside next to DIR, never deleted. Stop it with SIGTERM or Ctrl-C; started ag
 		return a.serve(cmd.Context(), o)
 	}
 	cmd.Flags().StringVar(&o.Listen, "listen", ":7440", "UDP `address` to listen on")
-	quickFlags(cmd, &o)
+	a.quickFlags(cmd, &o)
 	return cmd
 }
 
@@ -61,13 +61,17 @@ the list of processes. Stop it with SIGTERM or Ctrl-C; started again it goes on 
 		return a.serve(cmd.Context(), o)
 	}
 	cmd.Flags().StringVar(&join, "join", "", "join `token` of the standby, or @FILE or - to read it")
-	quickFlags(cmd, &o)
+	a.quickFlags(cmd, &o)
 	return cmd
 }
 
-func quickFlags(cmd *cobra.Command, o *daemon.Options) {
+func (a *app) quickFlags(cmd *cobra.Command, o *daemon.Options) {
 	cmd.Flags().StringVar(&o.State, "state", "", "state `directory`, outside of DIR (default $XDG_STATE_HOME/repld/<hash of DIR>)")
 	cmd.Flags().StringVar(&o.Name, "name", "", "`name` of this node (default the host's name)")
+	cmd.Flags().StringVar(&a.profileTo, "profile", "", "`directory` for profiles of this run, for developers")
+	if err := cmd.Flags().MarkHidden("profile"); err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 // token reads a join token from where the user says it is.
@@ -109,13 +113,20 @@ func readToken(r io.Reader) ([]byte, error) {
 }
 
 // serve runs a daemon until a signal ends ctx.
-func (a *app) serve(ctx context.Context, o daemon.Options) error {
+func (a *app) serve(ctx context.Context, o daemon.Options) (err error) {
 	logger, err := a.logger()
 	if err != nil {
 		return err
 	}
 	if o.Dir == "" {
 		return control.Errorf(control.ExitUsage, "DIR is empty: want the directory of the tree")
+	}
+	if a.profileTo != "" {
+		stop, failed := profile(a.profileTo)
+		if failed != nil {
+			return control.Errorf(control.ExitUsage, "--profile: %w", failed)
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	o.Stdout, o.Stderr, o.Logger = a.stdout, a.stderr, logger
 	defer ignoreReload(logger)()

@@ -8,7 +8,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +38,7 @@ type app struct {
 
 	logFormat string
 	logLevel  slog.Level
+	profileTo string // directory for profiles; "" = none
 }
 
 func (a *app) root() *cobra.Command {
@@ -55,7 +55,7 @@ with the token that it prints on the other.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.logFormat, "log-format", "text", "`format` of the log on standard error: text or json")
 	flags.TextVar(&a.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
-	root.AddCommand(a.standbyCommand(), a.primaryCommand(), a.demoCommand(), a.versionCommand(),
+	root.AddCommand(a.standbyCommand(), a.primaryCommand(), a.demoCommand(), a.demoApplicationCommand(), a.versionCommand(),
 		cli.Later("run", "run as a service"), cli.Later("check", "check the configuration"))
 	man := cli.ManCommand(daemon.Version)
 	man.Hidden = true // the operator's tool documents the command; packagers know it
@@ -72,27 +72,4 @@ func (a *app) logger() (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(a.stderr, o)), nil
 	}
 	return nil, control.Errorf(control.ExitUsage, "--log-format is %q: want text or json", a.logFormat)
-}
-
-func (a *app) demoCommand() *cobra.Command {
-	var keep string
-	cmd := &cobra.Command{
-		Use: "demo", Short: "show the whole story on this machine, without root or configuration", Args: cli.Args(),
-		Long: `demo makes a sample tree with an SQLite application that writes to it, seeds a standby over loopback, shows
-how it follows, kills the primary with SIGKILL in full flight, and proves that what the standby holds belongs
-together. It exits with 0 only if every check held.`,
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		logger, err := a.logger()
-		if err != nil {
-			return err
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return control.Errorf(control.ExitFailed, "which program is this? %w", err)
-		}
-		return daemon.Demo(cmd.Context(), daemon.DemoOptions{Keep: keep, Stdout: a.stdout, Executable: executable, Logger: logger})
-	}
-	cmd.Flags().StringVar(&keep, "keep", "", "work in this `directory`, which must be empty or absent, and leave everything there")
-	return cmd
 }

@@ -1,0 +1,41 @@
+// Command bench measures whole runs: two real daemons over loopback, against the
+// peer `rsync -aHAXS` to an rsync daemon over loopback, in the same run.
+//
+//	go run ./bench                       everything, about a quarter of an hour
+//	go run ./bench -case small -rounds 3
+//	go run ./bench -quick                a check that the harness still works
+//
+// It stands above the data's way and uses the programs as anybody does: `repld
+// standby`, `repld primary`, and their control sockets.
+//
+// # What is compared
+//
+// A sequence (small, big) makes its input afresh, lets one program bring it over,
+// changes it, and lets the program bring over each change. Both programs go through
+// it in turn, never at once, as often as -rounds says, so that neither a daemon that
+// watches nor a warmer disk helps or hurts only one of them; the result is the ratio
+// of the medians.
+//
+//   - Seconds run until the destination equals the source *and* syncfs(2) of the
+//     destination has returned, for both. repld makes everything durable before it says
+//     that a barrier is applied, rsync nothing.
+//   - For seeds the clock starts when the sending program does, the receiving one waits
+//     already. For changes it starts when the change is complete: with rsync's start,
+//     or with the request for a barrier. repld watches, and may have begun before.
+//   - For changes rsync runs with --delete, and always with --modify-window=-1, without
+//     which it misses changes of the same size within one second.
+//   - The wire is what the loopback interface carried, in both directions and with all
+//     headers. As root, in a network namespace of its own; else the host's interface
+//     is read, and whatever else uses it is counted too.
+//   - Memory is the peak resident set (VmHWM) of the largest process of a side
+//     during the case, file pages that it maps included.
+//   - CPU is user and system time of both sides, without kernel threads.
+//
+// After the last change of a sequence a third rsync compares the two trees by
+// content; a difference is a failure.
+//
+// # What it does not promise
+//
+// It asserts no times. Everything on the machine shares its disk: syncfs writes out
+// what others have written, too.
+package main

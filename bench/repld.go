@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"repld/control"
+)
+
+// repld is a pair of daemons.
+type repld struct {
+	program          string
+	dir, src, token  string
+	profile          string // "" = none
+	primary, standby *process
+	sender           atomic.Int64 // process of the primary, 0: none
+	clients          [2]*control.Client
+	logs             []*os.File
+}
+
+// The places of clients.
+const (
+	atPrimary = 0
+	atStandby = 1
+)
+
+func startRepld(ctx context.Context, o options, sequence, dir, src, dst string) (side, error) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	address := pc.LocalAddr().String()
+	pc.Close()
+	program, err := filepath.Abs(filepath.Join(o.bin, "repld"))
+	if err != nil {
+		return nil, err
+	}
+	s := &repld{program: program, dir: dir, src: src}
+	if o.profile != "" {
+		if s.profile, err = filepath.Abs(filepath.Join(o.profile, sequence)); err != nil {
+			return nil, err
+		}
+	}
+	for i, role := range []string{"primary", "standby"} {
+		s.clients[i] = control.NewClient(filepath.Join(dir, role, "control.sock"), control.ClientOptions{})
+	}
+	out := filepath.Join(dir, "standby.out")
+	if s.standby, err = s.daemon("standby", out, dst, "--listen", address); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = poll(ctx, 10*time.Millisecond, func() error {
+		b, err := os.ReadFile(out)
+		if err != nil {
+			return err
+		}
+		token, complete := strings.CutSuffix(string(b), "\n")
+		s.token = strings.TrimPrefix(token, "join token: ")
+		if !complete {
+			return fmt.Errorf("the standby prints no join token:\n%s", s.tail("standby"))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// daemon starts one of the two.
+func (s *repld) daemon(role, stdout, dir string, more ...string) (*process, error) {
+	out, err := os.Create(stdout)
+	if err != nil {
+		return nil, err
+	}
+	s.logs = append(s.logs, out)
+	log, err := os.Create(filepath.Join(s.dir, role+".log"))
+	if err != nil {
+		return nil, err
+	}
+	s.logs = append(s.logs, log)
+	args := append([]string{role, dir, "--state", filepath.Join(s.dir, role)}, more...)
+	if s.profile != "" {
+		args = append(args, "--profile", filepath.Join(s.profile, role))
+	}
+	return startProcess(out, log, s.program, args...)
+}
+
+// bring starts the primary if it doesn't run, and waits for a barrier.
+func (s *repld) bring(ctx context.Context) error {
+	if s.primary == nil {
+		var err error
+		if s.primary, err = s.daemon("primary", filepath.Join(s.dir, "primary.out"), s.src, "--join", s.token); err != nil {
+			return err
+		}
+		s.sender.Store(int64(s.primary.pid()))
+		err = poll(ctx, 5*time.Millisecond, func() error {
+			st, err := s.clients[atPrimary].Status(ctx)
+			if err != nil {
+				return fmt.Errorf("%w\n%s", err, s.tail("primary"))
+			}
+			if st.Peer == nil || st.Peer.Link != control.LinkUp {
+				return errors.New("the primary has no link")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := s.clients[atPrimary].Barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied})
+	if err != nil {
+		return fmt.Errorf("%w\n%s\n%s", err, s.tail("primary"), s.tail("standby"))
+	}
+	return nil
+}
+
+func (s *repld) processes() (sender, receiver int) { return int(s.sender.Load()), s.standby.pid() }
+
+func (s *repld) ended() time.Duration { return 0 }
+
+func (s *repld) journals(ctx context.Context) (uint64, error) {
+	var sum uint64
+	for _, c := range s.clients {
+		st, err := c.Status(ctx)
+		if err != nil {
+			return 0, err
+		}
+		for _, g := range st.Groups {
+			if g.Journal != nil {
+				sum += g.Journal.Bytes
+			}
+		}
+	}
+	return sum, nil
+}
+
+// tail returns the end of a daemon's log.
+func (s *repld) tail(role string) string {
+	b, err := os.ReadFile(filepath.Join(s.dir, role+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+func (s *repld) stop() error {
+	s.primary.terminate()
+	s.standby.terminate()
+	for _, c := range s.clients {
+		c.Close()
+	}
+	for _, f := range s.logs {
+		f.Close()
+	}
+	return nil
+}
