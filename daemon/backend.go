@@ -61,9 +61,6 @@ func (n *node) barrierEntry(b catalog.StoredBarrier, now time.Time) control.Barr
 // Barrier cuts a barrier and waits for the standby as asked.
 func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := p.clock.Mono()
-	if err := p.capturer.State().Halted; err != nil {
-		return nil, halted(err)
-	}
 	id, err := p.capturer.Barrier(ctx)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

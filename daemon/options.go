@@ -26,11 +26,3 @@ type Options struct {
 	Stderr io.Writer    // progress bar, where it is a terminal; nil = none
 	Logger *slog.Logger // nil = discard
 }
-
-// DemoOptions are the settings of [Demo].
-type DemoOptions struct {
-	Keep       string    // directory to work in and to leave behind; "" = a temporary one, removed
-	Stdout     io.Writer // the story and the table
-	Executable string    // the repld to start as primary and standby
-	Logger     *slog.Logger
-}
