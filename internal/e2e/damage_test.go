@@ -282,6 +282,13 @@ func TestDiskFull(t *testing.T) {
 				(*who).up()
 			default:
 			}
+			poll(t, "it goes on by itself", func() error {
+				s, err := (*who).status()
+				if err == nil && s.Groups[0].Phase == control.PhaseHalted {
+					err = fmt.Errorf("it has halted: %v", s.Health)
+				}
+				return err
+			})
 			p.equal()
 			p.standby.well()
 			p.primary.well()

@@ -265,7 +265,7 @@ func TestRefusesVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, 4, []string{"wire format 2 to 3", "upgrade"}, repld("primary", dir+"/to", "--state", dir+"/q", "--join", token.String())...)
+	refused(t, 4, []string{"speaks 2 to 3", "upgrade"}, repld("primary", dir+"/to", "--state", dir+"/q", "--join", token.String())...)
 }
 
 // peerKey is the key of a node's peer file on the other side: its own key.
