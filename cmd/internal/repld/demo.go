@@ -1,0 +1,48 @@
+package repld
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"repld/cmd/internal/cli"
+	"repld/control"
+	"repld/demo"
+)
+
+func (a *app) demoCommand() *cobra.Command {
+	var o demo.Options
+	cmd := &cobra.Command{
+		Use: "demo", Short: "show the whole story on this machine, without root or configuration", Args: cli.Args(),
+		Long: `demo makes a sample tree with an SQLite application that writes to it, seeds a standby over loopback, shows
+how it follows, kills the primary and the application with SIGKILL in full flight, and proves that what the standby
+holds belongs together. It exits with 0 only if every check held.`,
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("keep") && o.Keep == "" {
+			return control.Errorf(control.ExitUsage, "--keep is empty: want a directory")
+		}
+		var err error
+		if o.Executable, err = os.Executable(); err != nil {
+			return control.Errorf(control.ExitFailed, "which program is this? %w", err)
+		}
+		o.Stdout = a.stdout
+		return demo.Run(cmd.Context(), o)
+	}
+	cmd.Flags().StringVar(&o.Keep, "keep", "", "work in this `directory`, which must be empty or absent, and leave everything there")
+	return cmd
+}
+
+// demoApplicationCommand is the application of the demo, a process of its own so
+// that it can be killed.
+func (a *app) demoApplicationCommand() *cobra.Command {
+	var rate int
+	cmd := &cobra.Command{
+		Use: demo.ApplicationCommand + " DIR", Short: "the application of the demo", Args: cli.Args("DIR"), Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return demo.Application(cmd.Context(), args[0], rate, a.stdout)
+		},
+	}
+	cmd.Flags().IntVar(&rate, "rate", 300, "`operations` a second")
+	return cmd
+}

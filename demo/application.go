@@ -1,0 +1,175 @@
+package demo
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"repld/change"
+)
+
+// ApplicationCommand is the hidden command of repld that runs [Application].
+const ApplicationCommand = "demo-application"
+
+// The writers, named after the order in which they do an operation's two halves.
+const (
+	fileFirst = "file-first"
+	rowFirst  = "row-first"
+)
+
+var writers = [...]string{fileFirst, rowFirst}
+
+const databaseName = "application.db"
+
+// Application writes files and rows below dir until ctx ends, rate operations a
+// second if the machine allows. Each operation that is done is one line on out:
+// the writer and the operation's number, which counts from 1.
+func Application(ctx context.Context, dir string, rate int, out io.Writer) error {
+	if rate < len(writers) {
+		return fmt.Errorf("rate is %d: want at least %d operations a second", rate, len(writers))
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	db, err := openDatabase(filepath.Join(dir, databaseName))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return fmt.Errorf("make the tables: %w", err)
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range writers {
+		w := &writer{name: name, dir: dir, db: db, report: func(line string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			_, err := io.WriteString(out, line)
+			return err
+		}}
+		g.Go(func() error { return w.run(ctx, time.Second*time.Duration(len(writers))/time.Duration(rate)) })
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	return nil
+}
+
+const schema = `
+create table if not exists operation (
+	writer text not null, seq integer not null, file text not null, size integer not null, digest text not null, note blob not null,
+	primary key (writer, seq)) without rowid;
+create index if not exists operation_digest on operation (digest);`
+
+// openDatabase opens an SQLite database in WAL mode. "normal" leaves the log
+// unsynced between checkpoints (sqlite.org/pragma.html#pragma_synchronous).
+func openDatabase(path string) (*sql.DB, error) {
+	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
+		"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(normal)"}, "_txlock": {"immediate"},
+	}.Encode()}
+	return sql.Open("sqlite", u.String())
+}
+
+// writer does operations in one order.
+type writer struct {
+	name, dir string
+	db        *sql.DB
+	report    func(line string) error
+}
+
+func (w *writer) run(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for seq := uint64(1); ; seq++ {
+		if err := w.operation(ctx, seq); err != nil {
+			return err
+		}
+		if err := w.report(fmt.Sprintf("%s %d\n", w.name, seq)); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *writer) operation(ctx context.Context, seq uint64) error {
+	data, note := content(w.name, seq)
+	file := fileOf(w.name, seq)
+	steps := []func() error{
+		func() error { return writeInHalves(filepath.Join(w.dir, file), data) },
+		func() error {
+			_, err := w.db.ExecContext(ctx, `insert into operation values (?, ?, ?, ?, ?, ?)`,
+				w.name, int64(seq), file, len(data), digestOf(data).String(), note)
+			return err
+		},
+	}
+	if w.name == rowFirst {
+		steps[0], steps[1] = steps[1], steps[0]
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("operation %d of %s: %w", seq, w.name, err)
+		}
+	}
+	return nil
+}
+
+// fileOf is the file of an operation, relative to the application's directory.
+func fileOf(writer string, seq uint64) string {
+	const perDirectory = 100
+	return filepath.Join("files", writer, fmt.Sprintf("%04d", seq/perDirectory), fmt.Sprintf("%07d", seq))
+}
+
+// content makes up the file and the note of an operation.
+func content(writer string, seq uint64) (data, note []byte) {
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[copy(seed[:], writer):], seq)
+	src := rand.NewChaCha8(seed)
+	rng := rand.New(src)
+	data = make([]byte, 200+rng.IntN(12<<10))
+	note = make([]byte, 20+rng.IntN(200))
+	_, _ = src.Read(data) // never fails
+	_, _ = src.Read(note)
+	return data, note
+}
+
+// writeInHalves makes a new file in two writes, so that it can be seen unfinished.
+func writeInHalves(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	for _, half := range [][]byte{data[:len(data)/2], data[len(data)/2:]} {
+		if _, err := f.Write(half); err != nil {
+			f.Close()
+			return err
+		}
+	}
+	return f.Close()
+}
+
+func digestOf(data []byte) change.Digest { return blake3.Sum256(data) }

@@ -1,0 +1,178 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/control"
+	"repld/control/view"
+)
+
+// measures are the figures of the table.
+type measures struct {
+	sample    sampleSum
+	seedBegan time.Time
+	seeded    time.Duration
+	seedLink  uint64 // bytes on the link until then
+
+	followed        time.Duration
+	operations      uint64
+	written         uint64 // bytes, to write calls of the application; 0 = unknown
+	link            uint64 // bytes sent meanwhile
+	lag             []time.Duration
+	cut             uint64 // barriers
+	applied         control.Barrier
+	appliedBarriers int
+
+	killed        time.Time
+	lost          uint64
+	stale         time.Duration // age of the oldest operation that was lost
+	primaryMemory uint64
+	standbyMemory uint64
+	total         time.Duration
+}
+
+// operations is what the application reports.
+type operations struct {
+	mu    sync.Mutex
+	at    map[string][]time.Time // when each operation of a writer was reported
+	bytes uint64                 // of the reports themselves
+}
+
+func (o *operations) line(text string) {
+	now := time.Now()
+	writer, _, _ := strings.Cut(text, " ")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.at == nil {
+		o.at = make(map[string][]time.Time)
+	}
+	o.at[writer] = append(o.at[writer], now)
+	o.bytes += uint64(len(text)) + 1
+}
+
+func (o *operations) count() (n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.at {
+		n += uint64(len(at))
+	}
+	return n
+}
+
+func (o *operations) reported() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
+// missing counts the operations that were done and are not in complete, and says
+// how old the oldest of them was when the primary was killed.
+func (o *operations) missing(complete map[string]uint64, killed time.Time) (lost uint64, stale time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for writer, at := range o.at {
+		if have := complete[writer]; have < uint64(len(at)) {
+			lost += uint64(len(at)) - have
+			stale = max(stale, killed.Sub(at[have]))
+		}
+	}
+	return lost, stale
+}
+
+// follow watches the standby following for a while.
+func (s *story) follow(ctx context.Context) error {
+	first, err := s.primaryCtl.Status(ctx)
+	if err != nil {
+		return err
+	}
+	began, operations, written := time.Now(), s.done.count(), s.application.written()
+	reported := s.done.reported()
+	s.m.seedLink = sentBytes(first)
+	var last *control.Status
+	seen := make(map[change.BarrierID]bool)
+	nextLine := began
+	err = s.wait(ctx, "the standby was watched", func() (bool, error) {
+		if last, err = s.primaryCtl.Status(ctx); err != nil {
+			return false, err
+		}
+		now := time.Now()
+		g := &last.Groups[0]
+		if g.Lag != nil && g.Lag.Seconds != nil {
+			s.m.lag = append(s.m.lag, g.Lag.Seconds.Duration())
+		}
+		if b := g.Barriers.Applied; b != nil {
+			seen[b.ID] = true
+		}
+		if s.screen.terminal() || !now.Before(nextLine) {
+			nextLine = nextLine.Add(time.Second)
+			s.screen.draw(s.followLine(g, sentBytes(last)))
+		}
+		return now.Sub(began) >= s.o.Follow, nil
+	})
+	s.screen.finish()
+	if err != nil {
+		return err
+	}
+	s.m.followed = time.Since(began)
+	s.m.operations = s.done.count() - operations
+	if now := s.application.written(); now > 0 && written > 0 {
+		s.m.written = now - written - (s.done.reported() - reported)
+	}
+	s.m.link = sentBytes(last) - s.m.seedLink
+	s.m.cut = captured(last) - captured(first)
+	s.m.appliedBarriers = max(len(seen)-1, 0) // the first was there
+	s.m.primaryMemory = s.primary.peakMemory()
+	return nil
+}
+
+func (s *story) followLine(g *control.Group, sent uint64) string {
+	lag, barrier := "unknown", "none"
+	if g.Lag != nil && g.Lag.Seconds != nil {
+		lag = seconds(g.Lag.Seconds.Duration())
+	}
+	if b := g.Barriers.Applied; b != nil {
+		barrier = b.ID.String()
+	}
+	return fmt.Sprintf("following  lag %s  applied barrier %s  %s done  %s on the link",
+		lag, barrier, view.Count(s.done.count(), "operation"), view.Bytes(sent-s.m.seedLink))
+}
+
+func sentBytes(st *control.Status) uint64 {
+	if g := &st.Groups[0]; g.Sent != nil {
+		return g.Sent.Bytes
+	}
+	return 0
+}
+
+func captured(st *control.Status) uint64 {
+	if b := st.Groups[0].Barriers.Captured; b != nil {
+		return b.Seq
+	}
+	return 0
+}
+
+// quantile returns the value below which the share q of the sorted values lies.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// lagText is the distribution of the lag.
+func lagText(lag []time.Duration) string {
+	sorted := slices.Sorted(slices.Values(lag))
+	if len(sorted) == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s p50, %s p95, %s max (%d looks)",
+		seconds(quantile(sorted, 0.5)), seconds(quantile(sorted, 0.95)), seconds(sorted[len(sorted)-1]), len(sorted))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
