@@ -94,6 +94,9 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 	if err != nil {
 		return nil, false, err
 	}
+	if c.skipDrainCheck {
+		sync.AddedWatches = false
+	}
 	r := c.newRound(tx, sync)
 	for _, rd := range c.readers {
 		rd.Flush()
@@ -120,7 +123,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 		c.rereadSince = change.Time{} // all of it was read
 	}
 	c.reportMissed(r, work)
-	c.remember(work, sync.At)
+	r.remember(work)
 	c.dirty.Merge(&r.since)
 	c.dirty.Merge(&r.again)
 	return r, stands, nil
@@ -144,11 +147,19 @@ func (c *Capturer) takeWork(now time.Duration) *watch.Set {
 	return &work
 }
 
-// remember keeps what was captured as recent, and drops what no longer is.
-func (c *Capturer) remember(work *watch.Set, now time.Duration) {
+// remember keeps what was captured as recent, and drops what no longer is. Names
+// that are gone are left out: who saw one go before the call returned is covered by
+// its directory, which is recent then, and whose lock is waited for.
+func (r *round) remember(work *watch.Set) {
+	c, now := r.Capturer, r.sync.At
 	for key, item := range work.All() {
-		if now-item.Last < recentFor && item.What&watch.Subtree == 0 {
+		if now-item.Last >= recentFor || item.What&watch.Subtree != 0 {
+			continue
+		}
+		if _, ok := r.nodeAt(key); ok {
 			c.recent.AddIno(key, item.What, item.Last, item.Ino)
+		} else {
+			c.recent.Delete(key)
 		}
 	}
 	var old []watch.Key

@@ -25,9 +25,7 @@ func (r *round) saw(g glimpse, dir change.NodeID) {
 	if g.node != 0 && g.stat.Nlink > 1 {
 		r.nodes[g.node] = g.stat
 	}
-	if g.key.Name != "" {
-		r.parents[dirKey{g.key.Tree, g.key.Dir}] = struct{}{}
-	}
+	r.parents[dirKey{g.key.Tree, g.key.Dir}] = struct{}{}
 	r.batch = append(r.batch, g)
 }
 
@@ -45,7 +43,7 @@ func (r *round) endBatch(ctx context.Context) error {
 	if err := r.settleReads(); err != nil {
 		return err
 	}
-	if !r.unsettled {
+	if !r.unsettled && !r.skipDrainCheck {
 		r.awaitParents()
 		r.lookAgain()
 	}
@@ -54,7 +52,9 @@ func (r *round) endBatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.noteSync(sync)
+	if !r.skipDrainCheck {
+		r.noteSync(sync)
+	}
 	r.since.Merge(&fresh)
 	if !r.unsettled && !r.skipDrainCheck {
 		for i := range r.batch {

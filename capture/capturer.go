@@ -45,7 +45,7 @@ type Capturer struct {
 	missed      int         // changes that only scans found
 	again       bool        // something changed that no event will tell: try at once
 
-	conflicts   int         // in a row
+	conflicts int // in a row
 
 	skipDrainCheck bool // tests break the protocol with it
 

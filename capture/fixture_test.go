@@ -89,6 +89,7 @@ type rig struct {
 	backend watch.Backend
 	options func(*Options) // changes what New gets
 	wrap    func(watch.Watcher) watch.Watcher
+	clock   change.Clock // nil is the system's
 
 	root    *tree.Root
 	watcher watch.Watcher
@@ -137,9 +138,12 @@ func (r *rig) up() *rig {
 	if r.wrap != nil {
 		r.watcher = r.wrap(r.watcher)
 	}
+	if r.clock == nil {
+		r.clock = change.SystemClock()
+	}
 	o := Options{
 		Group: "g", Trees: []Tree{{Name: "tree", Root: r.root, Skip: tree.IsOwn}}, Watcher: r.watcher,
-		Log: r.log, Catalog: r.catalog, Epoch: 1, Clock: change.SystemClock(), Board: r.board,
+		Log: r.log, Catalog: r.catalog, Epoch: 1, Clock: r.clock, Board: r.board,
 		Logger: quiet(), BootID: "boot",
 	}
 	if r.options != nil {
