@@ -73,6 +73,10 @@ func (s *receiving) look() (newest *change.Barrier, err error) {
 	return newest, nil
 }
 
+// errNeedsBase ends a session whose log no longer fits what the standby has: the
+// next one begins with a base.
+var errNeedsBase = errors.New("the standby can't go on from what it has and needs a base")
+
 // report tells the primary how far this node is: at news, and from time to time.
 func (s *receiving) report(ctx context.Context) error {
 	ticker := time.NewTicker(s.opts.ProgressEvery)
@@ -80,6 +84,11 @@ func (s *receiving) report(ctx context.Context) error {
 	for {
 		if err := s.conn.Send(ctx, s.progress()); err != nil {
 			return err
+		}
+		if s.Agreed() {
+			if _, ok := s.opts.Applier.Base(); !ok {
+				return errNeedsBase
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -59,6 +59,8 @@ type Receiver struct {
 	mu       sync.Mutex
 	received change.Barrier // newest that is durable
 	seeing   uint64         // the log was looked through for barriers up to here
+	agreed   bool           // the log is known to be the primary's
+	damaged  bool           // the primary's log can't be taken: only a base helps
 
 	calls calls
 }
@@ -90,6 +92,16 @@ func (r *Receiver) Received() (change.Barrier, bool) {
 	return r.received, !r.received.ID.IsZero()
 }
 
+// Agreed reports whether what this node has comes from the log that the primary
+// writes. Before the primary has said so in a session, and while a base is on its
+// way, barriers of this node must not be compared with those of the primary: one
+// whose state was lost counts from 1 again.
+func (r *Receiver) Agreed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agreed
+}
+
 // Serve runs a session over conn until it ends, and says why it did.
 func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -97,14 +109,23 @@ func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	// Streams know no context: those that wait for the peer end with the connection.
 	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()
 	session := &receiving{Receiver: r, conn: conn, ready: make(chan struct{}), arrived: make(chan struct{}, 1)}
+	session.hasBase = r.begin() && session.continues()
 	r.opts.Fetcher.attach(conn)
 	defer r.opts.Fetcher.detach(conn)
 	g.Go(func() error { return session.receive(ctx, g) })
 	g.Go(func() error { return session.accept(ctx, g) })
 	g.Go(func() error { return session.sync(ctx) })
 	g.Go(func() error { return session.report(ctx) })
-	g.Go(func() error { return session.resume(ctx, true) })
+	g.Go(func() error { return session.resume(ctx) })
 	return g.Wait()
+}
+
+// begin notes that a session begins, and reports whether one may go on with the log.
+func (r *Receiver) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agreed = false
+	return !r.damaged
 }
 
 // receiving is one session of a receiver.
@@ -114,14 +135,19 @@ type receiving struct {
 	ready   chan struct{} // closed once the log may be appended to
 	arrived chan struct{} // capacity 1: the log grew
 	order   order
+
+	incarnation change.IncarnationID // of the newest block; whose turn it is has it
+
+	// What the reply is held against; used by receive only, once resume was called.
+	hasBase  bool
+	answered bool
 }
 
-// resume says what this node has. With base unset it asks for a base whatever it
-// has.
-func (s *receiving) resume(ctx context.Context, base bool) error {
-	msg := &wire.Resume{Group: s.opts.Group, Position: s.opts.Log.End(), Applied: s.opts.Applier.Progress().Applied}
-	msg.HasBase = base && s.continues()
-	return s.conn.Send(ctx, msg)
+// resume says what this node has, or that it needs a base.
+func (s *receiving) resume(ctx context.Context) error {
+	return s.conn.Send(ctx, &wire.Resume{
+		Group: s.opts.Group, Position: s.opts.Log.End(), Applied: s.opts.Applier.Progress().Applied, HasBase: s.hasBase,
+	})
 }
 
 // continues reports whether the log goes on where the applier stands.
@@ -164,16 +190,24 @@ func (s *receiving) receive(ctx context.Context, g *errgroup.Group) error {
 
 // resumed goes on as the primary said.
 func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.ResumeReply) error {
+	if s.answered {
+		return errors.New("the primary answered twice where the log goes on")
+	}
+	s.answered = true
 	if m.Action == wire.ResumeBase {
 		g.Go(func() error { return s.seed(ctx) })
 		return nil
 	}
-	at, _ := s.opts.Applier.Base()
+	if !s.hasBase {
+		return errors.New("the primary goes on with its log, but this node needs a base first")
+	}
+	at, ok := s.opts.Applier.Base()
 	here, err := s.opts.Log.PositionAt(m.Position.Offset)
-	if err != nil || here.Chain != m.Position.Chain || m.Position.Offset < at.Offset {
+	if !ok || err != nil || here.Chain != m.Position.Chain || m.Position.Offset < at.Offset {
 		// Both histories are the same up to a place that was applied over already.
 		s.opts.Logger.Warn("the logs have parted before what was applied: a base is needed", "group", s.opts.Group, "offset", m.Position.Offset)
-		return s.resume(ctx, false)
+		s.hasBase, s.answered = false, false
+		return s.resume(ctx)
 	}
 	if err := s.opts.Log.TruncateTo(m.Position.Offset); err != nil {
 		return err
@@ -184,6 +218,9 @@ func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.Resu
 // open lets the log be appended to from offset on.
 func (s *receiving) open(offset uint64) error {
 	s.mu.Lock()
+	// What was received before may have been cut off, or be of another history.
+	s.received = change.Barrier{}
+	s.agreed = true
 	s.seeing = s.opts.Log.Start()
 	if at, ok := s.opts.Applier.Base(); ok {
 		s.seeing = max(s.seeing, at.Offset)
@@ -205,6 +242,9 @@ func (s *receiving) seed(ctx context.Context) error {
 	if err := s.opts.Applier.Seed(ctx, m); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.damaged = false
+	s.mu.Unlock()
 	return s.open(m.Position.Offset)
 }
 
@@ -267,12 +307,23 @@ func (s *receiving) append(ctx context.Context, offset uint64, block []byte, inc
 	if err := s.room(ctx); err != nil {
 		return err
 	}
-	if s.opts.Log.End().Incarnation != incarnation {
+	// Not by the log's end, which is of the former one until the first record of
+	// this one is whole.
+	if s.incarnation != incarnation {
 		if err := s.opts.Log.SetIncarnation(incarnation); err != nil {
 			return err
 		}
+		s.incarnation = incarnation
 	}
-	if err := s.opts.Log.AppendRaw(offset, block); err != nil {
+	err := s.opts.Log.AppendRaw(offset, block)
+	if errors.Is(err, change.ErrMalformed) {
+		// It would be the same in every session: the primary's log has rotted.
+		s.mu.Lock()
+		s.damaged = true
+		s.mu.Unlock()
+		return fmt.Errorf("the primary's log can't be taken, so that a base is needed: %w", err)
+	}
+	if err != nil {
 		return err
 	}
 	s.order.start(offset + uint64(len(block)))
