@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
 
 	"repld/change"
 	"repld/journal"
@@ -28,14 +30,15 @@ type chunkReader struct {
 	catalog *catalog.Catalog
 	names   []string
 	readers []*tree.Reader
+	logger  *slog.Logger
 
 	file *tree.File // the one read last: chunks are asked for in the order of files
 	at   holder     // of file
 	buf  []byte
 }
 
-func newChunkReader(cat *catalog.Catalog, trees []Tree) *chunkReader {
-	r := &chunkReader{catalog: cat, buf: make([]byte, change.ChunkMax)}
+func newChunkReader(cat *catalog.Catalog, trees []Tree, logger *slog.Logger) *chunkReader {
+	r := &chunkReader{catalog: cat, logger: logger, buf: make([]byte, change.ChunkMax)}
 	for _, t := range trees {
 		r.names = append(r.names, t.Name)
 		r.readers = append(r.readers, t.Root.NewReader())
@@ -108,22 +111,32 @@ func (r *chunkReader) place(tx *catalog.Tx, node change.NodeID, digest change.Di
 	return holder{tree: t, path: path, offset: int64(ref.Offset), length: int(ref.Length)}, true
 }
 
-// read returns the chunk from the first place that still has it, nil if none has.
-// The data is valid until the next call.
+// read returns the chunk from the first place that still has it, nil if none has. A
+// file that can't be read is no reason to end the session, which would come to it
+// again in every later one. The data is valid until the next call.
 func (r *chunkReader) read(digest change.Digest, places []holder) ([]byte, error) {
 	for _, h := range places {
 		data, err := r.readAt(h)
-		if err != nil {
-			if tree.Vanished(err) || errors.Is(err, io.EOF) {
-				continue
-			}
+		switch {
+		case err == nil:
+		case exhausted(err):
 			return nil, err
+		case tree.Vanished(err), errors.Is(err, io.EOF):
+			continue
+		default:
+			r.logger.Warn("a chunk can't be read", "path", h.path, "offset", h.offset, "error", err)
+			continue
 		}
 		if change.Digest(blake3.Sum256(data)) == digest {
 			return data, nil
 		}
 	}
 	return nil, nil
+}
+
+// exhausted reports whether err is a want of this process or machine that passes.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 func (r *chunkReader) readAt(h holder) ([]byte, error) {
@@ -148,7 +161,7 @@ func (r *chunkReader) readAt(h holder) ([]byte, error) {
 
 // serveChunks answers the requests on one stream in order.
 func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
-	reader := newChunkReader(s.opts.Catalog, s.opts.Trees)
+	reader := newChunkReader(s.opts.Catalog, s.opts.Trees, s.opts.Logger)
 	defer reader.close()
 	buf := make([]byte, change.ChunkMax) // encoded chunks are shorter than their data
 	for ctx.Err() == nil {

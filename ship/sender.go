@@ -184,8 +184,13 @@ func (s *sending) shared(m *wire.Resume) (change.LogPosition, bool, error) {
 		return change.LogPosition{}, false, nil
 	}
 	at, err := s.opts.Log.PositionAt(offset)
-	if err != nil {
+	if errors.Is(err, journal.ErrFailed) || errors.Is(err, journal.ErrClosed) {
 		return change.LogPosition{}, false, err
+	}
+	if err != nil {
+		// Not between two records, or damaged here: no later session finds it otherwise.
+		s.opts.Logger.Warn("the log can't go on where the standby's ends: it gets a base", "group", s.opts.Group, "offset", offset, "error", err)
+		return change.LogPosition{}, false, nil
 	}
 	if offset == m.Position.Offset && at.Chain != m.Position.Chain {
 		return change.LogPosition{}, false, nil
@@ -198,15 +203,59 @@ func (s *sending) begin(at change.LogPosition) {
 	s.once.Do(func() { s.starts <- at })
 }
 
-// progress frees what the standby has applied.
+// progress frees what the standby has applied. Of a standby that speaks of barriers
+// of another log, as one does until its base has come if this node's state was lost,
+// nothing is taken for applied.
 func (s *sending) progress(m *wire.Progress) error {
+	applied, ok, err := s.applied(m)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		m.Received, m.Applied, m.AppliedOffset, m.AppliedDigest = change.BarrierID{}, change.BarrierID{}, 0, change.Digest{}
+	}
 	if s.opts.OnProgress != nil {
 		s.opts.OnProgress(*m)
 	}
-	if m.Applied.IsZero() {
+	// Never by what the standby says alone: what the catalog doesn't hold yet is
+	// needed to go on after a crash.
+	if applied == 0 {
 		return nil
 	}
-	return s.opts.Log.Free(min(m.AppliedOffset, s.opts.Log.Durable().Offset))
+	return s.opts.Log.Free(applied)
+}
+
+// applied returns the log offset behind the barrier that the standby has applied, 0
+// if nothing is known of it any more. ok is false if it is none of this log's.
+func (s *sending) applied(m *wire.Progress) (offset uint64, ok bool, err error) {
+	if m.Applied.IsZero() {
+		return 0, true, nil
+	}
+	err = s.opts.Catalog.View(func(tx *catalog.Tx) error {
+		b, found, err := tx.Barrier(m.Applied)
+		if err != nil {
+			return err
+		}
+		if found {
+			offset, ok = b.End.Offset, b.End.Offset == m.AppliedOffset && b.Tree == m.AppliedDigest
+			return nil
+		}
+		// Only the newest barriers are kept.
+		ok = m.AppliedOffset <= s.opts.Log.Durable().Offset && m.Applied.Compare(oldestBarrier(tx)) < 0
+		return nil
+	})
+	if !ok {
+		offset = 0
+	}
+	return offset, ok, err
+}
+
+// oldestBarrier is the oldest barrier that the catalog holds, zero if it has none.
+func oldestBarrier(tx *catalog.Tx) (id change.BarrierID) {
+	for b := range tx.Barriers() {
+		id = b.ID
+	}
+	return id
 }
 
 func (s *sending) answerBarrier(ctx context.Context, m *wire.BarrierRequest) error {

@@ -106,16 +106,26 @@ func openLog(t *testing.T) *journal.Log {
 	return l
 }
 
+func openCatalog(t *testing.T) *catalog.Catalog {
+	t.Helper()
+	c, err := catalog.Open(filepath.Join(t.TempDir(), "catalog"), catalog.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 func newPair(t *testing.T, relay *wiretest.RelayOptions, options ...func(*SenderOptions, *ReceiverOptions)) *pair {
 	t.Helper()
 	p := &pair{t: t, link: wiretest.NewLink(t, wire.LinkOptions{}, 1, relay), from: openLog(t), to: openLog(t),
-		capture: &fakeCapture{}, fetcher: NewFetcher("g"), reports: make(chan struct{}),
+		catalog: openCatalog(t), capture: &fakeCapture{}, fetcher: NewFetcher("g"), reports: make(chan struct{}),
 		applier: &fakeApplier{base: true, notified: make(chan struct{}, 1)}}
 	p.capture.hold.Store(^uint64(0))
 	if err := p.from.SetIncarnation(change.NewIncarnation()); err != nil {
 		t.Fatal(err)
 	}
-	so := SenderOptions{Group: "g", Log: p.from, Capture: p.capture, Logger: slog.New(slog.DiscardHandler), HeartbeatEvery: 50 * time.Millisecond,
+	so := SenderOptions{Group: "g", Log: p.from, Catalog: p.catalog, Capture: p.capture, Logger: slog.New(slog.DiscardHandler), HeartbeatEvery: 50 * time.Millisecond,
 		OnProgress: func(wire.Progress) {
 			select {
 			case p.reports <- struct{}{}:
@@ -174,6 +184,9 @@ func (p *pair) cut() change.Barrier {
 		p.t.Fatal(err)
 	}
 	if err := p.from.Sync(); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.catalog.Update(func(tx *catalog.Tx) error { return tx.AddBarrier(*b, p.from.End(), catalog.BarrierCut) }); err != nil {
 		p.t.Fatal(err)
 	}
 	p.sender.Notify()
@@ -363,12 +376,7 @@ func (p *pair) withTree(files map[string][]byte) map[string]change.Digest {
 	t.Helper()
 	dir := t.TempDir()
 	digests := map[string]change.Digest{}
-	cat, err := catalog.Open(filepath.Join(t.TempDir(), "catalog"), catalog.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cat.Close() })
-	err = cat.Update(func(tx *catalog.Tx) error {
+	err := p.catalog.Update(func(tx *catalog.Tx) error {
 		root := tx.NewNode()
 		recs := []change.Record{
 			&change.Put{Node: root, Kind: change.KindDir, Meta: change.Meta{Mode: 0o755}},
@@ -400,8 +408,7 @@ func (p *pair) withTree(files map[string][]byte) map[string]change.Digest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	p.catalog = cat
-	p.sender.opts.Catalog, p.sender.opts.Trees = cat, []Tree{{Name: "tree", Root: root}}
+	p.sender.opts.Trees = []Tree{{Name: "tree", Root: root}}
 	p.sender.opts.Position = func(*catalog.Tx) (change.LogPosition, error) { return p.from.End(), nil }
 	return digests
 }
@@ -416,11 +423,7 @@ func TestBaseIsPulled(t *testing.T) {
 	}
 	digests := p.withTree(files)
 	p.applier.base = false
-	copied, err := catalog.Open(filepath.Join(t.TempDir(), "catalog"), catalog.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer copied.Close()
+	copied := openCatalog(t)
 	p.applier.seed = func(_ context.Context, m *Manifest) error {
 		if m.Files != 300 || m.Nodes != 301 {
 			t.Errorf("manifest of %d nodes, %d files; want 301 and 300", m.Nodes, m.Files)
