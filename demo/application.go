@@ -35,12 +35,17 @@ var writers = [...]string{fileFirst, rowFirst}
 
 const databaseName = "application.db"
 
+// waveEvery is the time from one wave of operations to the next. Work comes in
+// waves, as that of most servers does: a barrier that freezes nobody needs a moment
+// between two writes in which the hot files, here the write-ahead log, can be read.
+const waveEvery = 200 * time.Millisecond
+
 // Application writes files and rows below dir until ctx ends, rate operations a
-// second if the machine allows. Each operation that is done is one line on out:
+// second in waves, if the machine allows. Each operation that is done is one line on out:
 // the writer and the operation's number, which counts from 1.
 func Application(ctx context.Context, dir string, rate int, out io.Writer) error {
-	if rate < len(writers) {
-		return fmt.Errorf("rate is %d: want at least %d operations a second", rate, len(writers))
+	if least := int(time.Second/waveEvery) * len(writers); rate < least {
+		return fmt.Errorf("rate is %d: want at least %d operations a second", rate, least)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -62,7 +67,7 @@ func Application(ctx context.Context, dir string, rate int, out io.Writer) error
 			_, err := io.WriteString(out, line)
 			return err
 		}}
-		g.Go(func() error { return w.run(ctx, time.Second*time.Duration(len(writers))/time.Duration(rate)) })
+		g.Go(func() error { return w.run(ctx, waveOf(rate)/uint64(len(writers))) })
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, syscall.EPIPE) {
 		return err
@@ -92,8 +97,11 @@ type writer struct {
 	report    func(line string) error
 }
 
-func (w *writer) run(ctx context.Context, every time.Duration) error {
-	tick := time.NewTicker(every)
+// waveOf is how many operations both writers do in a wave.
+func waveOf(rate int) uint64 { return uint64(rate) * uint64(waveEvery) / uint64(time.Second) }
+
+func (w *writer) run(ctx context.Context, wave uint64) error {
+	tick := time.NewTicker(waveEvery)
 	defer tick.Stop()
 	for seq := uint64(1); ; seq++ {
 		if err := w.operation(ctx, seq); err != nil {
@@ -101,6 +109,9 @@ func (w *writer) run(ctx context.Context, every time.Duration) error {
 		}
 		if err := w.report(fmt.Sprintf("%s %d\n", w.name, seq)); err != nil {
 			return err
+		}
+		if seq%wave > 0 {
+			continue
 		}
 		select {
 		case <-ctx.Done():

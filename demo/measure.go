@@ -22,10 +22,10 @@ type measures struct {
 
 	followed        time.Duration
 	operations      uint64
-	written         uint64 // bytes, to write calls of the application; 0 = unknown
-	link            uint64 // bytes sent meanwhile
-	lag             []time.Duration
-	cut             uint64 // barriers
+	written         uint64          // bytes, to write calls of the application; 0 = unknown
+	link            uint64          // bytes sent meanwhile
+	lag             []time.Duration // at each look
+	cut             uint64          // barriers
 	applied         control.Barrier
 	appliedBarriers int
 
@@ -85,6 +85,33 @@ func (o *operations) missing(complete map[string]uint64, killed time.Time) (lost
 	return lost, stale
 }
 
+// oldestAfter returns when the first operation was reported that was done after a
+// moment, by the wall clock.
+func (o *operations) oldestAfter(moment time.Time) (oldest time.Time, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.at {
+		i, _ := slices.BinarySearchFunc(at, moment, func(t, moment time.Time) int { return t.Compare(moment) })
+		if i < len(at) && (!ok || at[i].Before(oldest)) {
+			oldest, ok = at[i], true
+		}
+	}
+	return oldest, ok
+}
+
+// lag is the age of the oldest operation that the standby does not have: an outside
+// view, that does not depend on when the primary notices a change.
+func (s *story) lag(g *control.Group) (lag time.Duration, ok bool) {
+	b := g.Barriers.Applied
+	if b == nil || b.CutAt.IsZero() {
+		return 0, false
+	}
+	if oldest, behind := s.done.oldestAfter(b.CutAt.Round(0)); behind {
+		lag = max(time.Since(oldest), 0)
+	}
+	return lag, true
+}
+
 // follow watches the standby following for a while.
 func (s *story) follow(ctx context.Context) error {
 	first, err := s.primaryCtl.Status(ctx)
@@ -103,15 +130,16 @@ func (s *story) follow(ctx context.Context) error {
 		}
 		now := time.Now()
 		g := &last.Groups[0]
-		if g.Lag != nil && g.Lag.Seconds != nil {
-			s.m.lag = append(s.m.lag, g.Lag.Seconds.Duration())
+		lag, known := s.lag(g)
+		if known {
+			s.m.lag = append(s.m.lag, lag)
 		}
 		if b := g.Barriers.Applied; b != nil {
 			seen[b.ID] = true
 		}
 		if s.screen.terminal() || !now.Before(nextLine) {
 			nextLine = nextLine.Add(time.Second)
-			s.screen.draw(s.followLine(g, sentBytes(last)))
+			s.screen.draw(s.followLine(g, lag, sentBytes(last)))
 		}
 		return now.Sub(began) >= s.o.Follow, nil
 	})
@@ -131,16 +159,13 @@ func (s *story) follow(ctx context.Context) error {
 	return nil
 }
 
-func (s *story) followLine(g *control.Group, sent uint64) string {
-	lag, barrier := "unknown", "none"
-	if g.Lag != nil && g.Lag.Seconds != nil {
-		lag = seconds(g.Lag.Seconds.Duration())
-	}
+func (s *story) followLine(g *control.Group, lag time.Duration, sent uint64) string {
+	barrier := "none"
 	if b := g.Barriers.Applied; b != nil {
 		barrier = b.ID.String()
 	}
 	return fmt.Sprintf("following  lag %s  applied barrier %s  %s done  %s on the link",
-		lag, barrier, view.Count(s.done.count(), "operation"), view.Bytes(sent-s.m.seedLink))
+		seconds(lag), barrier, view.Count(s.done.count(), "operation"), view.Bytes(sent-s.m.seedLink))
 }
 
 func sentBytes(st *control.Status) uint64 {

@@ -68,7 +68,7 @@ func (s *story) report() {
 	m := &s.m
 	w := s.o.Stdout
 	row := func(label, format string, args ...any) {
-		fmt.Fprintf(w, "  %-17s%s\n", label, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "  %-19s%s\n", label, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(w, "\nmeasured\n")
 	row("seed", "%s, %s, in %s: %.0f files/s, %s/s", view.Count(m.sample.files, "file"), view.Bytes(m.sample.bytes),

@@ -79,7 +79,7 @@ func (s *story) startApplication(ctx context.Context) error {
 	if err := s.wait(ctx, "the application writes", func() (bool, error) { return s.done.count() > 0, nil }); err != nil {
 		return err
 	}
-	s.screen.say("started an application on it: SQLite in WAL mode, two writers, %d operations a second wanted", s.o.Rate)
+	s.screen.say("started an application on it: SQLite in WAL mode, two writers, %d operations a second in waves of %d", s.o.Rate, waveOf(s.o.Rate))
 	return nil
 }
 
@@ -146,8 +146,12 @@ func (s *story) seed(ctx context.Context) error {
 	return nil
 }
 
-// disaster ends the primary and the application without warning.
-func (s *story) disaster(context.Context) error {
+// disaster ends the primary and the application without warning, while the
+// application is writing.
+func (s *story) disaster(ctx context.Context) error {
+	if err := s.flight(ctx); err != nil {
+		return err
+	}
 	s.m.killed = time.Now()
 	s.primary.strike() // both before waiting for either
 	s.application.strike()
@@ -155,6 +159,23 @@ func (s *story) disaster(context.Context) error {
 	s.application.kill()
 	s.screen.say("killed repld primary and the application with SIGKILL after %s", view.Count(s.done.count(), "operation"))
 	return nil
+}
+
+// flight waits until the application is in the middle of a wave.
+func (s *story) flight(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for before, until := s.done.count(), time.Now().Add(10*waveEvery); time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if s.done.count() > before+waveOf(s.o.Rate)/4 {
+			return nil
+		}
+	}
+	return s.alive() // an application so slow is always writing
 }
 
 // settle lets the standby finish what it has received, and stops it.

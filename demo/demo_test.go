@@ -1,0 +1,260 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"repld/control"
+)
+
+// program is a repld without the race detector, which makes SQLite crawl.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "repld-demo-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for users without privileges
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	program = filepath.Join(dir, "repld")
+	build := exec.Command("go", "build", "-o", program, "repld/cmd/repld")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build repld: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// short are the settings of a demo that takes a few seconds.
+func short(out *bytes.Buffer) Options {
+	return Options{Executable: program, Stdout: out, Files: 200, Follow: 1500 * time.Millisecond, Rate: 100}
+}
+
+func TestDemoHoldsAndItsChecksCanFail(t *testing.T) {
+	var out bytes.Buffer
+	o := short(&out)
+	o.Keep = filepath.Join(t.TempDir(), "kept")
+	err := Run(t.Context(), o)
+	t.Logf("\n%s", &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"stale at the kill", "peak memory", o.Keep} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table says nothing of %q", want)
+		}
+	}
+	if n := strings.Count(out.String(), " held "); n != 6 {
+		t.Errorf("%d checks held, want 6", n)
+	}
+	noneRuns(t, out.String())
+	p := place{o.Keep}
+	said := lastBarrier(t, p)
+	failing(t, p, said, map[string]string{}) // the inspection itself changes nothing
+	for _, d := range damages {
+		t.Run(d.name, func(t *testing.T) {
+			said := *said
+			undo := d.do(t, p, &said)
+			failing(t, p, &said, d.want)
+			undo()
+			failing(t, p, lastBarrier(t, p), map[string]string{})
+		})
+	}
+}
+
+// lastBarrier is what the standby would say now.
+func lastBarrier(t *testing.T, p place) *control.Barrier {
+	t.Helper()
+	i := &inspection{ctx: t.Context(), place: p}
+	// It can't be what was said; that it is found is what counts.
+	if _, err := i.applied(&control.Barrier{}); i.barrier == nil {
+		t.Fatal(err)
+	}
+	b := control.BarrierOf(*i.barrier)
+	return &b
+}
+
+// failing wants exactly these checks to fail, and to say so much of why.
+func failing(t *testing.T, p place, said *control.Barrier, want map[string]string) {
+	t.Helper()
+	f, err := inspect(t.Context(), p, said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range f.checks {
+		why, expected := want[c.name]
+		switch {
+		case expected != (c.err != nil):
+			t.Errorf("%s: found %v, expected to fail: %v", c.name, c.err, expected)
+		case expected && !strings.Contains(c.err.Error(), why):
+			t.Errorf("%s: %q doesn't say %q", c.name, c.err, why)
+		}
+	}
+	s := &story{checks: f.checks}
+	if verdict := s.verdict(); (verdict != nil) != (len(want) > 0) {
+		t.Errorf("verdict: %v", verdict)
+	} else {
+		for name := range want {
+			if !strings.Contains(verdict.Error(), name) {
+				t.Errorf("verdict %q doesn't name %q", verdict, name)
+			}
+		}
+	}
+}
+
+func TestKeepWantsAnEmptyDirectory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mine")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, keep := range []string{dir, file} {
+		err := Run(t.Context(), Options{Executable: program, Keep: keep})
+		if control.ExitOf(err) != control.ExitUsage {
+			t.Errorf("--keep %s: %v, want wrong usage", keep, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("the directory holds %v now, %v", entries, err)
+	}
+}
+
+// An interrupted demo leaves neither files nor processes.
+func TestInterrupted(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out bytes.Buffer
+	o := short(&out)
+	o.Follow = time.Hour
+	o.Stdout = writerFunc(func(b []byte) (int, error) {
+		if bytes.HasPrefix(b, []byte("following")) {
+			cancel()
+		}
+		return out.Write(b)
+	})
+	if err := Run(ctx, o); control.ExitOf(err) != control.ExitInterrupted {
+		t.Errorf("%v, want an interruption", err)
+	}
+	noneRuns(t, out.String())
+	if entries, err := os.ReadDir(temp); err != nil || len(entries) > 0 {
+		t.Errorf("found %v among temporary files, %v", entries, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// noneRuns wants the processes that a story names to have ended.
+func noneRuns(t *testing.T, story string) {
+	t.Helper()
+	found := regexp.MustCompile(`process (\d+)`).FindAllStringSubmatch(story, -1)
+	if len(found) != 2 {
+		t.Errorf("the story names %d processes, want 2", len(found))
+	}
+	for _, m := range found {
+		pid, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d: %v, want none", pid, err)
+		}
+	}
+}
+
+func TestAProcessThatEndsIsNamed(t *testing.T) {
+	err := Run(t.Context(), Options{Executable: "/bin/false", Files: 10})
+	if err == nil || !strings.Contains(err.Error(), "the application ended by itself: exit status 1") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Without privileges the daemons watch by inotify.
+func TestUnprivileged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("run as root: only root can become another user")
+		}
+		t.Skip("run as root: only root can become another user; the other tests have shown it without privileges")
+	}
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "repld-demo-nobody-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "demo", "--keep", filepath.Join(dir, "kept"),
+		"--files", "200", "--follow", "1500ms", "--rate", "100")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: syscall.SIGKILL}
+	cmd.Dir, cmd.Env = dir, []string{"PATH=" + os.Getenv("PATH")}
+	out, err := cmd.CombinedOutput()
+	t.Logf("\n%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(place{filepath.Join(dir, "kept")}.log(primaryName))
+	if err != nil || !bytes.Contains(log, []byte("watching by inotify")) {
+		t.Errorf("the primary's log doesn't say that it watches by inotify: %v\n%s", err, log)
+	}
+}
+
+func TestWhatMayBeInFlight(t *testing.T) {
+	for _, c := range []struct {
+		writer       string
+		row, file    bool
+		mayBePartial bool
+	}{
+		{fileFirst, false, true, true},
+		{fileFirst, true, false, false},
+		{fileFirst, true, true, false}, // the row says that the file was finished
+		{rowFirst, true, false, true},
+		{rowFirst, true, true, true}, // the file was being written
+		{rowFirst, false, true, false},
+	} {
+		if got := mayBeInFlight(c.writer, c.row, c.file); got != c.mayBePartial {
+			t.Errorf("%s, row %v, file %v: %v", c.writer, c.row, c.file, got)
+		}
+	}
+}
+
+func TestMissingOperations(t *testing.T) {
+	var o operations
+	for i := range 4 {
+		o.line(fmt.Sprintf("%s %d", fileFirst, i+1))
+	}
+	o.line(rowFirst + " 1")
+	killed := o.at[fileFirst][3].Add(time.Second)
+	lost, stale := o.missing(map[string]uint64{fileFirst: 2, rowFirst: 1}, killed)
+	if want := killed.Sub(o.at[fileFirst][2]); lost != 2 || stale != want {
+		t.Errorf("lost %d, stale %s; want 2, %s", lost, stale, want)
+	}
+	if oldest, ok := o.oldestAfter(o.at[fileFirst][2]); !ok || slices.Index(o.at[fileFirst], oldest) < 2 {
+		t.Errorf("the oldest is %s, %v", oldest, ok)
+	}
+}
