@@ -10,9 +10,9 @@ import (
 	"repld/journal/catalog"
 )
 
-// Records are replayed in transactions of this many, or this many bytes of
-// content lists, whichever comes first.
-const (
+// Records are replayed in transactions of this many, or this many references of
+// content lists that come or go, whichever comes first. Tests make them small.
+var (
 	replayRecords = 4000
 	replayRefs    = 50_000
 )
@@ -133,14 +133,17 @@ func (a *Applier) replay(ctx context.Context, target point) error {
 	if err != nil {
 		return err
 	}
-	for done := false; !done; {
+	for end := uint64(0); end != target.end.Offset; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		err := a.catalog.UpdateNext(func(tx *catalog.Tx) error {
-			done, err = a.replaySome(tx, r, target)
+			end, err = a.replaySome(tx, r, target)
 			return err
 		})
+		if err == nil && end < r.Offset() { // stopped before a record that was read
+			r, err = a.log.HeadReader(end)
+		}
 		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrMismatch) {
 			return a.reject(err)
 		}
@@ -157,36 +160,49 @@ type recordReader interface {
 	Offset() uint64
 }
 
-// replaySome applies one transaction's worth of records.
-func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (done bool, err error) {
+// replaySome applies one transaction's worth of records and returns where the next
+// one begins: before a barrier, if more vanishes with that than one transaction
+// should take away.
+func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (end uint64, err error) {
 	refs := 0
 	var last change.BarrierID
 	for n := 0; n < replayRecords && refs < replayRefs; n++ {
 		rec, offset, err := r.Next()
 		if err != nil {
-			return false, fmt.Errorf("read the log for barrier %s: %w", target.id, err)
+			return 0, fmt.Errorf("read the log for barrier %s: %w", target.id, err)
 		}
 		last = change.BarrierID{}
 		switch rec := rec.(type) {
 		case *change.Chunk:
 			continue
 		case *change.Splice:
-			refs += len(rec.Refs) + 1
+			refs += len(rec.Refs) + int(min(rec.Remove, change.SpliceMax)) + 1
 		case *change.Barrier:
+			more, err := tx.CollectSome(replayRefs - refs)
+			if err != nil {
+				return 0, fmt.Errorf("barrier %s: %w", rec.ID, err)
+			}
+			if more {
+				return offset, a.stopReplay(tx, point{}, offset)
+			}
 			last = rec.ID
 		}
 		if err := tx.Apply(rec); err != nil {
-			return false, fmt.Errorf("log record at %d: %w", offset, err)
+			return 0, fmt.Errorf("log record at %d: %w", offset, err)
 		}
 		if r.Offset() == target.end.Offset {
-			return true, tx.Put(stateReplayed, target.append(nil))
+			return target.end.Offset, tx.Put(stateReplayed, target.append(nil))
 		}
 	}
-	at, err := a.log.PositionAt(r.Offset())
-	if err != nil {
-		return false, err
+	return r.Offset(), a.stopReplay(tx, point{id: last}, r.Offset())
+}
+
+// stopReplay notes that a transaction ends in the middle of the log.
+func (a *Applier) stopReplay(tx *catalog.Tx, p point, offset uint64) (err error) {
+	if p.end, err = a.log.PositionAt(offset); err != nil {
+		return err
 	}
-	return false, tx.Put(stateReplayed, point{id: last, end: at}.append(nil))
+	return tx.Put(stateReplayed, p.append(nil))
 }
 
 // reject drops an overlay that can't be right.

@@ -119,6 +119,32 @@ func TestWrongDigest(t *testing.T) {
 	}
 }
 
+// TestSmallTransactions: a barrier takes any number of transactions, also where
+// more vanishes with it than one of them takes away.
+func TestSmallTransactions(t *testing.T) {
+	defer func(records, refs int) { replayRecords, replayRefs = records, refs }(replayRecords, replayRefs)
+	replayRecords, replayRefs = 7, 3
+	p := newPrimary(t)
+	p.write("big", string(noise(1, 3<<20)))
+	must(t, os.Mkdir(p.at("dir"), 0o755))
+	for i := range 20 {
+		p.write(fmt.Sprint("dir/", i), fmt.Sprint(i))
+	}
+	s := seeded(t, p)
+	for round := range uint64(3) {
+		p.write("new", string(noise(2+round, 3<<20)))
+		must(t, os.Rename(p.at("new"), p.at("big")))
+		must(t, os.RemoveAll(p.at("dir")))
+		p.barrier()
+		must(t, os.Mkdir(p.at("dir"), 0o755))
+		p.write("dir/another", fmt.Sprint(round))
+		p.barrier()
+		s.receive(p)
+		must(t, s.Step(t.Context()))
+		same(t, p, s)
+	}
+}
+
 // TestDiskFull: the tree stays as it was, and the barrier is applied when there is
 // room again.
 func TestDiskFull(t *testing.T) {

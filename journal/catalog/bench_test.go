@@ -129,6 +129,29 @@ func BenchmarkSplice(b *testing.B) {
 	}
 }
 
+// BenchmarkReplaceLong puts another file of 32,768 references, a few of them
+// different, in the place of one, in an overlay.
+func BenchmarkReplaceLong(b *testing.B) {
+	c := fresh(b)
+	list := longFile(b, c, 32_768)
+	for i := range 5 {
+		list[i*1000] = someChunk(uint64(1<<40 + i))
+	}
+	b.ResetTimer()
+	for range b.N {
+		must(b, c.UpdateNext(func(tx *Tx) error {
+			records := []change.Record{&change.Put{Node: 3, Kind: change.KindFile, Meta: meta(0o644)}}
+			for at := 0; at < len(list); at += change.SpliceMax {
+				records = append(records, &change.Splice{Node: 3, At: uint64(at), Refs: list[at:min(len(list), at+change.SpliceMax)]})
+			}
+			return applyAll(tx, append(records, &change.Link{Parent: 1, Name: "long", Node: 3}, &change.Barrier{}))
+		}))
+		b.StopTimer()
+		must(b, c.DropNext())
+		b.StartTimer()
+	}
+}
+
 // BenchmarkMerge merges an overlay that changes all 46,000 files.
 func BenchmarkMerge(b *testing.B) {
 	c := fresh(b)

@@ -10,7 +10,7 @@ import (
 // An error leaves the transaction unable to commit.
 func (tx *Tx) Collect() error {
 	for {
-		more, err := tx.CollectSome(maxCached)
+		more, err := tx.CollectSome(maxHoldings)
 		if err != nil || !more {
 			return err
 		}
@@ -65,15 +65,8 @@ func (tx *Tx) drop(id change.NodeID, budget *int) {
 		tx.pages.delPrefix(nodeKey(id))
 		tx.moved.del(nodeKey(id))
 	case change.KindFile:
-		for ref := range tx.Refs(id, 0) {
-			*budget--
-			if !ref.Hole() {
-				tx.release(ref.Digest, id)
-			}
-		}
-		if r.refs > inlineRefs {
-			tx.refs.delPrefix(nodeKey(id))
-			tx.stale.del(nodeKey(id))
+		if !tx.dropRefs(id, r, budget) {
+			return
 		}
 	}
 	if r.local.Known() {
@@ -110,9 +103,31 @@ func (tx *Tx) dropNames(dir change.NodeID, budget *int) (done bool) {
 	return *budget >= 0 && tx.err == nil
 }
 
+// dropRefs empties a file from its end; it reports whether that is done.
+func (tx *Tx) dropRefs(id change.NodeID, r *record, budget *int) (done bool) {
+	for uint64(*budget) < r.refs && r.refs > inlineRefs {
+		n := uint64(min(max(*budget, 1), change.SpliceMax))
+		*budget -= int(n)
+		if tx.applySplice(&change.Splice{Node: id, At: r.refs - n, Remove: n}) != nil || *budget <= 0 {
+			return false
+		}
+	}
+	*budget -= int(r.refs)
+	for ref := range tx.Refs(id, 0) {
+		if !ref.Hole() {
+			tx.release(ref.Digest, id)
+		}
+	}
+	if r.refs > inlineRefs {
+		tx.refs.delPrefix(nodeKey(id))
+		tx.stale.del(nodeKey(id))
+	}
+	return true
+}
+
 // release ends all references of a file to a chunk.
 func (tx *Tx) release(digest change.Digest, id change.NodeID) {
-	if len(tx.chunks.pending) >= maxPending {
+	if len(tx.chunks.pending) >= maxHoldings {
 		tx.flushChunks()
 	}
 	key := string(chunkKey(digest, id))

@@ -12,10 +12,12 @@ import (
 )
 
 func TestAgainstModel(t *testing.T) {
-	defer func(pending, cached int) { maxPending, maxCached = pending, cached }(maxPending, maxCached)
+	defer func(pending, holdings, cached int) {
+		maxPending, maxHoldings, maxCached = pending, holdings, cached
+	}(maxPending, maxHoldings, maxCached)
 	for i, overlay := range []bool{false, true, false, true} {
 		if i == 2 {
-			maxPending, maxCached = 3, 3 // everything is written and read again at once
+			maxPending, maxHoldings, maxCached = 3, 3, 3 // everything is written and read again at once
 		}
 		t.Run(fmt.Sprintf("overlay=%v,pending=%d", overlay, maxPending), func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) { checkModel(t, rt, overlay) })

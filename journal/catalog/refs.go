@@ -208,7 +208,7 @@ func (tx *Tx) hold(digest change.Digest, id change.NodeID, by int64, hint uint64
 		return
 	}
 	count += uint64(by)
-	if len(tx.chunks.pending) >= maxPending {
+	if len(tx.chunks.pending) >= maxHoldings {
 		tx.flushChunks()
 	}
 	if v, pending := tx.chunks.pending[string(key)]; pending && len(v) > 0 {

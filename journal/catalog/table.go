@@ -27,8 +27,13 @@ type table struct {
 	err      error // of a write
 }
 
-// maxPending bounds the changes that wait, per table. Tests make it small.
-var maxPending = 8192
+// Bounds of the changes that wait, per table; the keys of chunks are short and come
+// in random order, so that each time they are written into pages of the same
+// transaction these are shifted. Tests make them small.
+var (
+	maxPending  = 8192
+	maxHoldings = 1 << 16
+)
 
 // get returns the value of key, which is valid until the transaction ends, or
 // nil if there is none.
