@@ -58,6 +58,24 @@ func (n *node) barrierEntry(b catalog.StoredBarrier, now time.Time) control.Barr
 	return e
 }
 
+// Barriers lists the barriers, each as far as the standby has said that it is.
+func (p *primary) Barriers(ctx context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
+	list, err := p.node.Barriers(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	m := p.standbyProgress()
+	for i := range list.Barriers {
+		switch b := &list.Barriers[i]; {
+		case b.ID.Compare(m.Applied) <= 0:
+			b.State = control.BarrierApplied
+		case b.ID.Compare(m.Received) <= 0:
+			b.State = control.BarrierReceived
+		}
+	}
+	return list, nil
+}
+
 // Barrier cuts a barrier and waits for the standby as asked.
 func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := p.clock.Mono()

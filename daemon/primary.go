@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,10 @@ type primary struct {
 	cuts       []cut         // barriers that the standby has not applied, oldest first
 }
 
+// cutsKept bounds the barriers that are remembered while the standby is away; of
+// more, the second oldest is forgotten, so that the age of the oldest stays right.
+const cutsKept = 10_000
+
 // cut is a barrier and the monotonic time of the oldest change in it.
 type cut struct {
 	id     change.BarrierID
@@ -64,6 +69,9 @@ func runPrimary(ctx context.Context, n *node) error {
 	defer p.watcher.Close()
 	if p.capturer, err = capture.New(p.captureOptions()); err != nil {
 		return explain(err)
+	}
+	if err = p.loadCuts(); err != nil {
+		return err
 	}
 	p.sender = ship.NewSender(ship.SenderOptions{
 		Group: quickGroup, Trees: []ship.Tree{{Name: quickTree, Root: p.root}},
@@ -122,8 +130,27 @@ func (p *primary) readToken() error {
 	return nil
 }
 
+// loadCuts remembers the barriers of former runs: the standby may lack some.
+func (p *primary) loadCuts() error {
+	now, mono := p.clock.Now(), p.clock.Mono()
+	err := p.catalog.View(func(tx *catalog.Tx) error {
+		for b := range tx.Barriers() {
+			if len(p.cuts) == cutsKept {
+				break
+			}
+			p.cuts = append(p.cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
+		}
+		return nil
+	})
+	slices.Reverse(p.cuts)
+	return err
+}
+
 func (p *primary) onBarrier(b change.Barrier, oldest time.Duration) {
 	p.progressMu.Lock()
+	if len(p.cuts) >= cutsKept {
+		p.cuts = slices.Delete(p.cuts, 1, 2)
+	}
 	p.cuts = append(p.cuts, cut{b.ID, oldest})
 	p.progressMu.Unlock()
 	p.sender.Notify()
@@ -186,8 +213,8 @@ func (p captureOf) Heartbeat() wire.Heartbeat {
 	s := p.capturer.State()
 	now := p.clock.Mono()
 	h := wire.Heartbeat{Group: quickGroup, EndOffset: p.log.End().Offset, PendingFiles: uint64(s.Pending)}
-	if s.Pending > 0 {
-		h.OldestPending = max(now-s.Oldest, 1)
+	if oldest, behind := p.oldestUnapplied(s); behind {
+		h.OldestPending = max(now-oldest, 1)
 	}
 	if s.HasBarrier {
 		h.Captured = s.Newest.ID

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"repld/capture"
 	"repld/change"
 	"repld/control"
 	"repld/wire"
@@ -116,15 +117,8 @@ func (p *primary) lag(progress wire.Progress) *control.Lag {
 	if progress.Applied.IsZero() {
 		return nil
 	}
-	p.progressMu.Lock()
-	oldest := state.Oldest
-	if len(p.cuts) > 0 {
-		oldest = p.cuts[0].oldest
-	}
-	behind := len(p.cuts) > 0 || state.Pending > 0
-	p.progressMu.Unlock()
 	var seconds control.Seconds
-	if behind {
+	if oldest, behind := p.oldestUnapplied(state); behind {
 		seconds = control.Seconds(max(p.clock.Mono()-oldest, 0))
 	}
 	bytes := uint64(0)
@@ -133,6 +127,17 @@ func (p *primary) lag(progress wire.Progress) *control.Lag {
 	}
 	files := uint64(state.Pending)
 	return &control.Lag{Seconds: &seconds, Bytes: &bytes, Files: &files}
+}
+
+// oldestUnapplied returns the monotonic time of the oldest change that the standby
+// has not applied as far as this node knows; false if there is none.
+func (p *primary) oldestUnapplied(state capture.State) (time.Duration, bool) {
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	if len(p.cuts) > 0 {
+		return p.cuts[0].oldest, true
+	}
+	return state.Oldest, state.Pending > 0
 }
 
 // sent counts what went over the link since the start.
@@ -237,8 +242,8 @@ func (s *standby) lag(beat wire.Heartbeat, age time.Duration, heard bool, applie
 	case s.link() == nil && beat.Confirmed:
 		seconds = control.Seconds(beat.ConfirmedAge + age)
 	case beat.Captured.Compare(applied) > 0:
-		seconds = control.Seconds(beat.CutAge + age)
-	case beat.OldestPending > 0:
+		seconds = control.Seconds(max(beat.OldestPending, beat.CutAge) + age)
+	case beat.PendingFiles > 0:
 		seconds = control.Seconds(beat.OldestPending + age)
 	}
 	bytes := uint64(0)

@@ -18,7 +18,7 @@ type Heartbeat struct {
 	CutAge        time.Duration    // since Captured was cut
 	Confirmed     bool             // nothing had changed since Captured, as of ConfirmedAge ago
 	ConfirmedAge  time.Duration
-	OldestPending time.Duration // age of the oldest change that no barrier holds; 0: none is pending
+	OldestPending time.Duration // age of the oldest change that the standby has not applied, as far as the sender knows; 0: none
 	PendingBytes  uint64
 	PendingFiles  uint64
 	EndOffset     uint64 // end of the primary's log
