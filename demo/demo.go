@@ -60,7 +60,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer s.end()
 	if err := s.tell(ctx); err != nil {
 		s.screen.clear()
-		s.logs()
+		if ctx.Err() == nil {
+			s.logs()
+		}
 		return err
 	}
 	s.m.total = time.Since(began)
@@ -121,7 +123,7 @@ func vacant(dir string) (string, error) {
 	case err != nil:
 		return "", control.Errorf(control.ExitUsage, "--keep %s: %w", dir, err).WithHint("give an empty directory, or one that is not there yet")
 	case len(entries) > 0:
-		return "", control.Errorf(control.ExitUsage, "--keep %s: found %d entries there, want an empty directory", dir, len(entries)).
+		return "", control.Errorf(control.ExitUsage, "--keep %s: found %q there, want an empty directory", dir, entries[0].Name()).
 			WithHint("give a directory that is empty or not there yet; the demo changes nothing of yours")
 	}
 	return abs, nil
