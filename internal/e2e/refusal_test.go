@@ -223,7 +223,7 @@ func TestRefusesVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = wire.Dial(ctx, pc, token.Address, wire.DialOptions{Identity: id, Join: &token, Hello: later}); err == nil || !strings.Contains(err.Error(), "wire format 2 to 3") {
+	if _, err = wire.Dial(ctx, pc, token.Address, wire.DialOptions{Identity: id, Join: &token, Hello: later}); err == nil || !strings.Contains(err.Error(), "speaks 2 to 3") {
 		t.Errorf("a primary of another version got %v", err)
 	}
 	// The invitation is still good.
