@@ -36,7 +36,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	bin = dir
-	build := exec.Command("go", "build", "-race", "-o", dir, "repld/cmd/repld", "repld/cmd/replctl")
+	args := []string{"build", "-race", "-o", dir, "repld/cmd/repld", "repld/cmd/replctl"}
+	if os.Getenv("REPLD_PROOF") != "" { // as they are shipped
+		args = append(args[:1], args[2:]...)
+	}
+	build := exec.Command("go", args...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
