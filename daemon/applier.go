@@ -7,6 +7,7 @@ import (
 	"repld/apply"
 	"repld/change"
 	"repld/control"
+	"repld/health"
 	"repld/ship"
 	"repld/wire"
 )
@@ -29,15 +30,22 @@ var errAccepted = errors.New("the operator lets the seed go on; it begins anew")
 // Seed imports a base. A seed that is halted keeps the session until the operator
 // accepts what would be set aside.
 func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
+	select {
+	case <-a.accepted: // without a session; the applier knows
+	default:
+	}
 	a.event(control.EventSeedStarted, nil, "seeding begins: %d files, %d bytes", m.Files, m.Bytes)
 	err := a.applier.Seed(ctx, apply.Manifest{Position: m.Position, Files: m.Files, Bytes: m.Bytes, Records: m.Records()})
 	var halted *apply.ErrSeedHalted
 	if !errors.As(err, &halted) {
+		if err == nil {
+			a.halted.Store(false)
+		}
 		return err
 	}
-	a.event(control.EventHalted, nil, "the seed was halted before it changed anything: %v", halted)
+	// It stays so when the link breaks: the next seed would find the same.
 	a.halted.Store(true)
-	defer a.halted.Store(false)
+	a.event(control.EventHalted, nil, "the seed was halted before it changed anything: %v", halted)
 	a.receiver.Notify()
 	select {
 	case <-ctx.Done():
@@ -45,6 +53,17 @@ func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
 	case <-a.accepted:
 		return errAccepted
 	}
+}
+
+// NeedsMore reports whether a barrier lacks chunks that nobody has any more, so
+// that only a later one can be applied.
+func (a applierOf) NeedsMore() bool {
+	for _, c := range a.board.List() {
+		if c.Code == health.ChunkMissing {
+			return true
+		}
+	}
+	return false
 }
 
 // Progress is what the primary is told.

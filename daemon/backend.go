@@ -94,19 +94,22 @@ func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 		m := p.standbyProgress()
 		switch req.Wait {
 		case control.BarrierReceived:
-			return m.Received.Compare(id) >= 0, p.unreachable(ctx)
+			if m.Received.Compare(id) >= 0 {
+				return true, nil
+			}
 		case control.BarrierApplied:
 			if m.Applied.Compare(id) >= 0 {
 				return true, nil
 			}
 			// Only what the standby says after the call counts: it may have been resumed
 			// just before.
-			if phase, fresh := p.standbyPhase(start); fresh {
+			if phase, fresh := p.standbyPhase(start); fresh && p.link() != nil {
 				return false, refuseHalted(phase)
 			}
-			return false, p.unreachable(ctx)
+		default:
+			return true, nil
 		}
-		return true, nil
+		return false, p.unreachable(ctx)
 	})
 	if err != nil {
 		return nil, err
@@ -177,13 +180,21 @@ func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 		return nil, err
 	}
 	err = s.waitFor(ctx, func() (bool, error) {
+		if req.Wait == control.BarrierCaptured || req.Wait == "" {
+			return true, nil
+		}
 		cert, _ := s.applier.Applied()
-		if req.Wait == control.BarrierCaptured || req.Wait == "" || cert.ID.Compare(id) >= 0 {
+		if !s.receiver.Agreed() {
+			cert.ID = change.BarrierID{} // of another history, perhaps
+		}
+		if cert.ID.Compare(id) >= 0 {
 			return true, nil
 		}
 		if req.Wait == control.BarrierReceived {
-			received, ok := s.receiver.Received()
-			return ok && received.ID.Compare(id) >= 0, s.unreachable(ctx)
+			if received, ok := s.receiver.Received(); ok && s.receiver.Agreed() && received.ID.Compare(id) >= 0 {
+				return true, nil
+			}
+			return false, s.unreachable(ctx)
 		}
 		return false, errors.Join(refuseHalted(phaseOf(applierOf{s}.phase())), s.unreachable(ctx))
 	})
@@ -232,7 +243,13 @@ func (s *standby) Pause(context.Context, control.ApplyRequest) error {
 
 // Resume goes on applying.
 func (s *standby) Resume(_ context.Context, req control.ApplyRequest) error {
-	if s.halted.Load() && !req.Accept {
+	halted := s.halted.Load()
+	if req.Accept && !halted {
+		// An agreement in advance would hold for whatever halts next.
+		return control.Errorf(control.ExitRefused, "no seed has halted: there is nothing to accept").
+			WithState(string(phaseOf(applierOf{s}.phase()))).WithHint("replctl resume ends a pause")
+	}
+	if halted && !req.Accept {
 		return control.Errorf(control.ExitRefused, "the seed has halted: too much of what lies in the tree would be set aside").
 			WithState(string(control.PhaseHalted)).WithHint("see replctl status; replctl resume --accept lets it go on")
 	}
@@ -240,6 +257,7 @@ func (s *standby) Resume(_ context.Context, req control.ApplyRequest) error {
 		return err
 	}
 	if req.Accept {
+		s.halted.Store(false)
 		s.event(control.EventAccepted, nil, "an operator lets the halted group go on")
 		select {
 		case s.accepted <- struct{}{}:

@@ -36,6 +36,7 @@ type primary struct {
 	progressMu sync.Mutex
 	progress   wire.Progress // what the standby said last
 	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
+	movedAt    time.Duration // monotonic, of the newest barrier or the last one applied
 	cuts       []cut         // barriers that the standby has not applied, oldest first
 }
 
@@ -110,16 +111,26 @@ func (p *primary) captureOptions() capture.Options {
 	}
 }
 
-// readToken reads the join token, which is needed as long as there is no peer.
+// readToken reads the join token, which is needed as long as there is no peer. That
+// of another standby than the peer replaces the peer: it has lost its state, or
+// another machine takes its place. That of the peer itself was used.
 func (p *primary) readToken() error {
-	if p.paired {
-		return nil
-	}
 	if p.opts.Join == "" {
+		if p.paired {
+			return nil
+		}
 		return control.Errorf(control.ExitUsage, "this primary has no standby yet: --join is needed").
-			WithHint("run repld standby DIR on the other machine and give the token that it prints: repld primary %s --join TOKEN", p.opts.Dir)
+			WithHint("run repld standby DIR on the other machine and give the token that it prints: repld primary %s --join TOKEN; "+
+				"one that was paired with this node before prints none until peer.yaml is removed from its state directory", p.opts.Dir)
 	}
 	token, err := wire.ParseToken(p.opts.Join, p.clock.Now())
+	if p.paired {
+		if err != nil || token.Key == p.peerKey {
+			return nil // it was needed once
+		}
+		p.logger.Info("the token of another standby replaces the peer", "former", p.peer.Name)
+		p.paired = false
+	}
 	switch {
 	case errors.Is(err, wire.ErrTokenExpired):
 		return control.Errorf(control.ExitRefused, "%w", err).WithHint("restart repld standby: it prints a new token as long as it has no peer")
@@ -152,6 +163,7 @@ func (p *primary) onBarrier(b change.Barrier, oldest time.Duration) {
 		p.cuts = slices.Delete(p.cuts, 1, 2)
 	}
 	p.cuts = append(p.cuts, cut{b.ID, oldest})
+	p.movedAt = p.clock.Mono()
 	p.progressMu.Unlock()
 	p.sender.Notify()
 	p.signal()
@@ -159,6 +171,9 @@ func (p *primary) onBarrier(b change.Barrier, oldest time.Duration) {
 
 func (p *primary) onProgress(m wire.Progress) {
 	p.progressMu.Lock()
+	if m.Applied != p.progress.Applied {
+		p.movedAt = p.clock.Mono()
+	}
 	p.progress, p.progressAt = m, p.clock.Mono()
 	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
 		p.cuts = p.cuts[1:]
@@ -178,11 +193,24 @@ func (p *primary) standbyPhase(since time.Duration) (control.Phase, bool) {
 	return phaseOf(p.progress.Phase), p.progressAt > since
 }
 
-// waiting reports whether there are barriers that the standby has not applied.
+// stuckAfter is how long a standby may have all barriers and apply none until it
+// is taken to need a newer one.
+const stuckAfter = 30 * time.Second
+
+// waiting reports whether there are barriers that the standby has not applied, and
+// can apply without a newer one. One that has received all of them and still applies
+// none lacks chunks that nobody has any more: with a full journal neither side would
+// go on.
 func (p *primary) waiting() bool {
+	linked := p.link() != nil
 	p.progressMu.Lock()
 	defer p.progressMu.Unlock()
-	return len(p.cuts) > 0
+	if len(p.cuts) == 0 {
+		return false
+	}
+	m := &p.progress
+	working := linked && p.progressAt != 0 && m.Phase != wire.PhasePaused && m.Phase != wire.PhaseHalted
+	return !working || m.Received.Compare(p.cuts[len(p.cuts)-1].id) < 0 || p.clock.Mono()-p.movedAt < stuckAfter
 }
 
 func (p *primary) standbyProgress() wire.Progress {

@@ -85,7 +85,7 @@ func runStandby(ctx context.Context, n *node) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
-	g.Go(func() error { return s.applyForever(ctx) })
+	g.Go(func() error { return s.applier.Run(ctx) })
 	g.Go(func() error { return s.acceptForever(ctx) })
 	g.Go(func() error { return s.guardRoot(ctx) })
 	g.Go(func() error { return n.follow(ctx) })
@@ -249,29 +249,6 @@ func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan str
 	return s.hangUp(ctx, conn, err)
 }
 
-// applyForever applies barriers; when only a new base can help it ends the link, so
-// that the next session brings one.
-func (s *standby) applyForever(ctx context.Context) error {
-	for {
-		err := s.applier.Run(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !errors.Is(err, apply.ErrNeedsSeed) {
-			return err
-		}
-		s.logger.Warn("a new base is needed", "reason", err)
-		if conn := s.link(); conn != nil {
-			conn.Close(&wire.RefusedError{Code: wire.CodeFailed, Text: "the standby needs a new base"})
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
 func (s *standby) onApplied(c change.Certificate, at change.LogPosition) {
 	if err := s.log.Free(at.Offset); err != nil {
 		s.logger.Error("free the log", "error", err)
@@ -301,7 +278,9 @@ func (s *standby) heartbeat() (h wire.Heartbeat, age time.Duration, ok bool) {
 func (s *standby) guardRoot(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	begun := s.clock.Mono()
 	for {
+		s.missPrimary(begun)
 		err := s.volume.Root().Check()
 		switch was := s.rootGone.Swap(err != nil); {
 		case err != nil:
@@ -320,6 +299,21 @@ func (s *standby) guardRoot(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
+	}
+}
+
+// missAfter is how long after its start a standby waits for its primary's call.
+const missAfter = 10 * time.Second
+
+// missPrimary reports that the primary has not called since this node's start.
+func (s *standby) missPrimary(begun time.Duration) {
+	peer, _, paired := s.peerNow()
+	if _, _, heard := s.heartbeat(); heard || !paired || s.link() != nil || s.clock.Mono()-begun < missAfter {
+		return
+	}
+	s.board.Raise(health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("%s has not connected since this node started", peer.Name)})
+	if s.link() != nil { // it has just come
+		s.board.Resolve(health.LinkDown, "", "")
 	}
 }
 

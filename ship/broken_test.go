@@ -211,3 +211,14 @@ func TestFileThatCantBeReadIsGone(t *testing.T) {
 		t.Errorf("fetched %q", got)
 	}
 }
+
+func TestStandbyAtItsLimitTakesTheBarrierThatAloneCanHelp(t *testing.T) {
+	p := newPair(t, nil, func(_ *SenderOptions, r *ReceiverOptions) { r.JournalLimit = 1 << 20 })
+	rng := rand.New(rand.NewPCG(23, 24))
+	p.session()
+	p.write(rng, 12)
+	p.awaitEqual()
+	p.write(rng, 60)
+	p.applier.stuck.Store(true)
+	p.awaitEqual()
+}

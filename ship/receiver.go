@@ -27,6 +27,9 @@ type Applier interface {
 	Seed(ctx context.Context, m *Manifest) error
 	// Notify says that a barrier is durable in the log.
 	Notify()
+	// NeedsMore reports whether the barriers in the log can't be applied without a
+	// later one.
+	NeedsMore() bool
 	// Progress returns what is to be reported to the primary, but for Durable and
 	// Received.
 	Progress() wire.Progress
@@ -335,7 +338,7 @@ func (s *receiving) append(ctx context.Context, offset uint64, block []byte, inc
 func (s *receiving) room(ctx context.Context) error {
 	for s.opts.Log.Bytes() >= s.opts.JournalLimit {
 		received, ok := s.Received()
-		if !ok || received.ID.Compare(s.opts.Applier.Progress().Applied) <= 0 {
+		if !ok || received.ID.Compare(s.opts.Applier.Progress().Applied) <= 0 || s.opts.Applier.NeedsMore() {
 			return nil
 		}
 		select {

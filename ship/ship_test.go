@@ -50,6 +50,7 @@ type fakeApplier struct {
 	progress wire.Progress
 	seed     func(context.Context, *Manifest) error
 	notified chan struct{}
+	stuck    atomic.Bool
 }
 
 func (f *fakeApplier) Base() (change.LogPosition, bool) {
@@ -59,6 +60,8 @@ func (f *fakeApplier) Base() (change.LogPosition, bool) {
 }
 
 func (f *fakeApplier) Seed(ctx context.Context, m *Manifest) error { return f.seed(ctx, m) }
+
+func (f *fakeApplier) NeedsMore() bool { return f.stuck.Load() }
 
 func (f *fakeApplier) Notify() {
 	select {
