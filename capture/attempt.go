@@ -94,9 +94,6 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	if c.skipDrainCheck {
-		sync.AddedWatches = false
-	}
 	r := c.newRound(tx, sync)
 	for _, rd := range c.readers {
 		rd.Flush()

@@ -31,7 +31,11 @@ func (r *round) saw(g glimpse, dir change.NodeID) {
 
 // endFullBatch ends the batch if it has reached its bounds.
 func (r *round) endFullBatch(ctx context.Context) error {
-	if len(r.batch) < batchObjects && r.batchRead < batchBytes {
+	if r.unsettled {
+		if len(r.batch) < scanBatchObjects && !r.sink.full() {
+			return nil
+		}
+	} else if len(r.batch) < batchObjects && r.batchRead < batchBytes {
 		return nil
 	}
 	return r.endBatch(ctx)
@@ -52,9 +56,7 @@ func (r *round) endBatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !r.skipDrainCheck {
-		r.noteSync(sync)
-	}
+	r.noteSync(sync)
 	r.since.Merge(&fresh)
 	if !r.unsettled && !r.skipDrainCheck {
 		for i := range r.batch {
@@ -166,6 +168,7 @@ func (r *round) forget() {
 	if r.unsettled && len(r.seen) > 2*cutScanLimit {
 		clear(r.seen)
 		clear(r.nodes)
+		clear(r.made)
 	}
 }
 

@@ -21,6 +21,7 @@ type piece struct {
 // cutter splits files into pieces. It is not safe for concurrent use.
 type cutter struct {
 	chunks *chunker.Chunker
+	pieces []*hashing // see cutParallel; nil until a long segment was cut
 }
 
 func newCutter() *cutter { return &cutter{chunks: chunker.New(nil, chunker.Options{})} }
@@ -50,6 +51,9 @@ func (c *cutter) cut(f *tree.File, size uint64, yield func(piece) error) error {
 }
 
 func (c *cutter) cutSegment(f io.ReaderAt, off, length int64, yield func(piece) error) error {
+	if length >= parallelFrom {
+		return c.cutParallel(f, off, length, yield)
+	}
 	c.chunks.Reset(io.NewSectionReader(f, off, length))
 	for length > 0 {
 		data, err := c.chunks.Next()

@@ -18,24 +18,32 @@
 //
 // and captures D in batches, the most recently changed objects first. A batch is
 //
-//	S1 = stat of each object; read it; read its directory's metadata
+//	S1 = stat of each object; read it; read its metadata
+//	wait for the lock of each directory that holds one of them
 //	S2 = stat of each object
-//	E  = drain
+//	E  = all that was drained since t*, up to a drain now
 //
-// An object of the batch stands if S1 = S2 and no event since t* concerns it.
-// An event that comes after its batch doesn't matter: it happened after t* and
-// after the object was read, so what was read is the version of t*. That is why
-// small batches, hottest first, converge where one large window doesn't.
-// Objects outside D had no completed change between their last capture and t*.
-// The cut is accepted if every object of D stands and no drain of the round added
-// a watch; otherwise the next round, with a t* of its own, captures what did not
-// stand and what the drains brought.
+// An object of the batch stands if S1 = S2, no event of E concerns it (by any of
+// its names, nor by a directory above that moved), and its time stamp isn't later
+// than t*: a call that is not over yet has no event, but has changed that. An event
+// that comes after its batch doesn't matter: it happened after t* and after the
+// object was read, so what was read is the version of t*. That is why small batches,
+// hottest first, converge where one large window doesn't. Objects outside D had no
+// completed change between their last capture and t*. The cut is accepted if every
+// object of D stands and no drain of the round added a watch; otherwise the next
+// round, with a t* of its own, captures what did not stand and what the drains
+// brought.
+//
+// The lock is that of the calls that create, remove and rename: they hold it until
+// their events are queued, so that a name whose effect was seen is drained next.
 //
 // The two seconds cover a write that another process saw, and acted upon, before
 // the writer's call returned and its event was queued: its time stamp changes
 // before its data can be seen, so a fresh stat of recently changed objects finds
-// it. An object of D without a new event whose stat is the captured one is not
-// read again.
+// it. A file that was read within two seconds after its time stamp is read again as
+// long as it is recent, whatever its stat: the write of that time stamp may not have
+// been over. Other objects of D without a new event whose stat is the captured one
+// are not read again. Names that are gone are not kept in D, their directories are.
 //
 // After [Options.MaxRounds] rounds an attempt ends without a barrier. What was
 // captured stays in the log and streams on, so that the barrier is cheap once the
@@ -44,7 +52,8 @@
 //
 // Large subtrees (the first scan, a periodic rescan) are not part of a cut: they
 // are captured as they are met, and the round after them takes what changed
-// meanwhile.
+// meanwhile. The first scan ends when every object was captured once: the base is no
+// cut, and the first barrier follows it.
 //
 // # What is written where
 //
@@ -52,7 +61,9 @@
 // commit syncs the log first and the catalog second, so that after a crash the
 // catalog is never ahead of the log; [New] cuts the log back to the catalog. The
 // first scan of a tree writes the catalog only: a standby gets it as a base, and
-// seeding needs no journal of the tree's size. A chunk that the catalog knows
+// seeding needs no journal of the tree's size. A stat is kept for an object only
+// together with its content; where a commit may come between, it is marked as
+// doubtful, so that no crash leaves one as a false proof of the other. A chunk that the catalog knows
 // carries no data. Above the journal's limit chunks carry no data either: the
 // standby asks for them by digest.
 //
@@ -61,8 +72,15 @@
 // [Capturer.Run] is the only writer of the log and the catalog of a primary. The
 // other methods may be called from anywhere.
 //
+// # Memory
+//
+// A batch holds 32 MiB of content at most; a transaction is committed after some
+// 8,000 records or 80,000 references, in the midst of a file if need be; a round
+// remembers what it captured, up to 20,000 objects when it can't become a cut.
+//
 // # What it does not promise
 //
+// While a tree of millions is scanned by a periodic rescan no barrier is cut.
 // Writes through shared writable mappings and by libaio are not seen; such files
 // are found by looking at the processes of this machine and named in the
 // certificate as uncovered. Files declared append-only are taken as a prefix.

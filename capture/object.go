@@ -95,6 +95,9 @@ func (r *round) present(g glimpse, parent change.NodeID) error {
 	fresh := node == 0
 	if fresh {
 		node = r.tx.NewNode()
+		if g.stat.Kind == change.KindDir {
+			r.made[node] = struct{}{}
+		}
 	}
 	g.node = node
 	if taken, ok := r.nodes[node]; !ok || !sameVersion(&taken, &g.stat) {

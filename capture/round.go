@@ -15,6 +15,8 @@ import (
 const (
 	batchObjects = 64
 	batchBytes   = 8 << 20
+	// A round that can't become a cut has nothing to judge, and stalls less.
+	scanBatchObjects = 4096
 )
 
 // recentFor is how long after its last event an object stays in D; see the
@@ -33,8 +35,8 @@ const missedLimit = 10_000
 type round struct {
 	*Capturer
 	tx      *catalog.Tx
-	sync    watch.Sync // t*
-	drained change.Time
+	sync    watch.Sync             // t*
+	drained change.Time            // wall clock right after the drain of t*
 	since   watch.Set              // events drained since t*
 	again   watch.Set              // what must be captured by another round
 	forced  map[change.NodeID]bool // content events: to be read whatever their stat says
@@ -49,6 +51,7 @@ type round struct {
 	scanned   int                           // objects met by scanning subtrees
 	unsettled bool                          // a watch was added, or a large subtree scanned
 	dirs      map[dirKey]change.NodeID      // cache of resolve
+	made      map[change.NodeID]struct{}    // directories that the catalog didn't know before
 	readCost  map[watch.Key]time.Duration   // of long readings
 
 	changed  int         // records that changed the tree
@@ -73,8 +76,9 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 		seen:      map[watch.Key]change.NodeID{},
 		nodes:     map[change.NodeID]change.Stat{},
 		dirs:      map[dirKey]change.NodeID{},
+		made:      map[change.NodeID]struct{}{},
 		readCost:  map[watch.Key]time.Duration{},
-		unsettled: sync.AddedWatches,
+		unsettled: sync.AddedWatches && !c.skipDrainCheck || !c.sink.logging,
 	}
 }
 
@@ -217,11 +221,12 @@ func (r *round) item(ctx context.Context, it workItem) error {
 	return r.directory(key.Tree, key.Dir)
 }
 
-// settled reports whether any watcher's drain of this round failed to promise
-// completeness; the cut is then no consistent one.
+// noteSync takes the flaws of another drain of this round: a cut is as exact as the
+// worst of them, and one that began to watch a directory must be followed by another
+// round.
 func (r *round) noteSync(sync watch.Sync) {
 	r.sync.Exact = r.sync.Exact && sync.Exact
-	r.unsettled = r.unsettled || sync.AddedWatches
+	r.unsettled = r.unsettled || sync.AddedWatches && !r.skipDrainCheck
 }
 
 // note counts a record that changes the tree, made because of what is at key.

@@ -72,6 +72,9 @@ func (r *round) names(ctx context.Context, t int, path string) (below []string, 
 
 // union adds to the entries of a directory the names that only the catalog has.
 func (r *round) union(entries []tree.Entry, parent change.NodeID) []tree.Entry {
+	if _, fresh := r.made[parent]; fresh {
+		return entries
+	}
 	i := 0
 	var gone []tree.Entry
 	for name := range r.tx.Children(parent, "") {

@@ -53,7 +53,7 @@ func (c *Capturer) Verify(ctx context.Context, progress func(files, bytes uint64
 			return v.report, err
 		}
 		again := v.changed
-		v.changed, v.report.Changing = nil, 0
+		v.changed, v.report.Changing = nil, v.report.Changing-uint64(len(again))
 		for _, id := range again {
 			if err := v.again(ctx, id); err != nil {
 				return v.report, err
@@ -183,10 +183,11 @@ func (v *verifier) file(ctx context.Context, f captured) error {
 	return err
 }
 
-// unchanged reports whether a file is the version that was captured.
+// unchanged reports whether a file is the version that was captured. A stat that a
+// change right after it would have left alone proves nothing.
 func (v *verifier) unchanged(f captured) bool {
 	st, err := v.readers[f.tree].Lstat(f.path)
-	return err == nil && st.ID == f.local.ObjectID && st.Ctime == f.local.Ctime && st.Mtime == f.local.Mtime && st.Size == f.local.Size
+	return err == nil && !f.local.Racy && st.ID == f.local.ObjectID && st.Ctime == f.local.Ctime && st.Mtime == f.local.Mtime && st.Size == f.local.Size
 }
 
 func (v *verifier) changing(f captured) {
