@@ -57,7 +57,9 @@ func TestRefusesDirectories(t *testing.T) {
 	mkdirs(t, empty)
 	token := fakeToken(time.Now().Add(time.Hour))
 	for _, role := range []struct{ name, flag, value string }{{"standby", "--listen", "127.0.0.1:0"}, {"primary", "--join", token}} {
-		run := func(dir, state string) []string { return repld(role.name, dir, "--state", state, role.flag, role.value) }
+		run := func(dir, state string) []string {
+			return repld(role.name, dir, "--state", state, role.flag, role.value)
+		}
 		refused(t, 2, []string{"no such file", dir + "/none", "create the directory"}, run(dir+"/none", state)...)
 		refused(t, 2, []string{"not a directory", file}, run(file, state)...)
 		refused(t, 2, []string{"inside the replicated tree", empty, "--state"}, run(empty, filepath.Join(empty, "state"))...)
