@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -13,31 +14,62 @@ import (
 // Every now and then all that must come to rest, and both trees must be equal.
 func TestModel(t *testing.T) {
 	needRoot(t)
-	needProgram(t, "rsync", "rsync")
-	length := 40 * time.Second
-	if soak := os.Getenv("REPLD_SOAK"); soak != "" {
-		var err error
-		if length, err = time.ParseDuration(soak); err != nil {
-			t.Fatalf("REPLD_SOAK: %v", err)
-		}
+	m := newModel(t)
+	m.editor = newEditor(t, m.from, m.seed)
+	m.run(lasting(t, 30*time.Second))
+}
+
+// TestModelInotify is the same with a primary that may not use fanotify. It can't
+// read trusted attributes either.
+func TestModelInotify(t *testing.T) {
+	needRoot(t)
+	m := newModel(t, needProgram(t, "setpriv", "util-linux"), "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--")
+	m.editor = newEditor(t, m.from, m.seed)
+	m.editor.untrusted = true
+	m.run(lasting(t, 15*time.Second))
+	if log := m.primary.tail(10_000); !strings.Contains(log, "watching by inotify") {
+		t.Errorf("the primary did not watch by inotify:\n%s", log)
 	}
+}
+
+// lasting is how long a random test lasts.
+func lasting(t *testing.T, usual time.Duration) time.Duration {
+	t.Helper()
+	soak := os.Getenv("REPLD_SOAK")
+	if soak == "" {
+		return usual
+	}
+	length, err := time.ParseDuration(soak)
+	if err != nil {
+		t.Fatalf("REPLD_SOAK: %v", err)
+	}
+	return length
+}
+
+func newModel(t *testing.T, before ...string) *model {
+	t.Helper()
+	needProgram(t, "rsync", "rsync")
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("repeat with -seed %d", seed)
-	m := &model{pair: newPair(t, seed), rng: rand.New(rand.NewPCG(seed, 2))}
-	m.editor = newEditor(t, m.from, seed)
+	return &model{pair: newPair(t, seed, before...), seed: seed, rng: rand.New(rand.NewPCG(seed, 2))}
+}
+
+func (m *model) run(length time.Duration) {
+	m.t.Helper()
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		m.round()
 	}
-	t.Logf("%d rounds, %d operations, %d kills of the primary, %d of the standby, %d cuts of the link, %d pauses",
+	m.t.Logf("%d rounds, %d operations, %d kills of the primary, %d of the standby, %d cuts of the link, %d pauses",
 		m.rounds, m.operations, m.primaryKills, m.standbyKills, m.cuts, m.pauses)
 }
 
 // model is a run of the random test.
 type model struct {
 	*pair
+	seed   uint64
 	rng    *rand.Rand // of what happens to the daemons
 	editor *editor
 	paused bool

@@ -26,6 +26,7 @@ type editor struct {
 	// concurrent says that others are at work in the tree, too. It makes no FIFOs
 	// then: who opens one that has just taken a file's place waits for ever.
 	concurrent bool
+	untrusted  bool // no trusted attributes, which the primary can't read
 }
 
 func newEditor(t testing.TB, root string, seed uint64) *editor {
@@ -389,6 +390,9 @@ func (e *editor) xattr() error {
 		return err
 	}
 	name := [...]string{"user.a", "user.\xff\xfe", "trusted.t"}[e.rng.IntN(3)]
+	if e.untrusted && name == "trusted.t" {
+		return errNothing
+	}
 	if e.rng.IntN(4) == 0 {
 		return unix.Lremovexattr(path, name)
 	}

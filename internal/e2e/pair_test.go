@@ -19,15 +19,16 @@ type pair struct {
 	primary  *node
 	standby  *node
 	relay    *wiretest.Relay
-	from, to string // the trees
+	from, to string   // the trees
+	before   []string // in front of the primary's command
 }
 
 // newPair starts and pairs two daemons. The primary's tree is made empty unless it
 // is there.
-func newPair(t *testing.T, seed uint64) *pair {
+func newPair(t *testing.T, seed uint64, before ...string) *pair {
 	t.Helper()
 	dir := tempDir(t)
-	p := &pair{t: t, dir: dir, from: filepath.Join(dir, "from", "tree"), to: filepath.Join(dir, "to", "tree")}
+	p := &pair{t: t, dir: dir, before: before, from: filepath.Join(dir, "from", "tree"), to: filepath.Join(dir, "to", "tree")}
 	mkdirs(t, p.from, p.to)
 	p.start(seed)
 	return p
@@ -51,6 +52,7 @@ func (p *pair) start(seed uint64) {
 	}
 	parsed.Address = p.relay.Addr()
 	p.primary = newNode(p.t, "primary", p.from, filepath.Join(p.dir, "primary"), "--name", "slayer")
+	p.primary.user = p.before
 	p.primary.start("--join", parsed.String())
 	p.primary.up()
 	p.linked()

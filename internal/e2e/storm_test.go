@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,13 +14,6 @@ import (
 func TestModelStorm(t *testing.T) {
 	needRoot(t)
 	needProgram(t, "rsync", "rsync")
-	length := 15 * time.Second
-	if soak := os.Getenv("REPLD_SOAK"); soak != "" {
-		var err error
-		if length, err = time.ParseDuration(soak); err != nil {
-			t.Fatalf("REPLD_SOAK: %v", err)
-		}
-	}
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -29,7 +21,7 @@ func TestModelStorm(t *testing.T) {
 	t.Logf("repeat with -seed %d", seed)
 	p := newPair(t, seed)
 	rng := rand.New(rand.NewPCG(seed, 3))
-	for round, end := uint64(0), time.Now().Add(length); time.Now().Before(end); round++ {
+	for round, end := uint64(0), time.Now().Add(lasting(t, 15*time.Second)); time.Now().Before(end); round++ {
 		operations := p.storm(seed+round*16, rng)
 		t.Logf("round %d: %d operations", round, operations)
 		p.linked()
