@@ -22,7 +22,7 @@ TIMEOUT  ?= 14m
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build demo test needs vet bench soak fuzz lint fmt cover generate clean
+.PHONY: build demo test needs vet bench soak proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
@@ -47,6 +47,11 @@ bench: needs build
 # Tests that make up their input go on for SOAK in all, with a new seed each time.
 soak: needs
 	scripts/soak.sh '$(SOAK)' '$(PKG)'
+
+# A Go toolchain, seeded while the compiler works in it, then git and rm -r, both
+# sides killed in between; rsync must find no difference. Some minutes, as root.
+proof: needs
+	REPLD_PROOF=1 $(GO) test -count=1 -timeout 30m -run Proof -v ./internal/e2e
 
 fuzz:
 	scripts/fuzz.sh '$(FUZZTIME)'
