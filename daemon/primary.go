@@ -141,6 +141,24 @@ func (p *primary) readToken() error {
 	return nil
 }
 
+// checkToken refuses a token of another standby than the paired one. The token
+// that paired them, used or expired, may stay in a start script.
+func (p *primary) checkToken() error {
+	if p.opts.Join == "" {
+		return nil
+	}
+	token, err := wire.ParseToken(p.opts.Join, time.Time{})
+	if err != nil {
+		return control.Errorf(control.ExitUsage, "--join: %w", err).WithHint("this primary is paired with %s and needs no token", p.peer.Name)
+	}
+	if token.Key != p.peerKey {
+		return control.Errorf(control.ExitRefused, "this primary is paired with %s (key %v); the join token is of another node (key %v)", p.peer.Name, p.peerKey, token.Key).
+			WithState(string(control.RoleProduction)).
+			WithHint("leave --join out to go on with %s; to pair with the other node, give another --state", p.peer.Name)
+	}
+	return nil
+}
+
 // loadCuts remembers the barriers of former runs: the standby may lack some.
 func (p *primary) loadCuts() error {
 	now, mono := p.clock.Now(), p.clock.Mono()
@@ -349,7 +367,11 @@ func (p *primary) judgeDial(err error) error {
 			WithHint("the token belongs to another standby, or that one's state was lost: use the token that it prints now")
 	}
 	if p.link() == nil {
-		p.board.Raise(health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("no link to the standby: %v", err)})
+		down := health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("no link to the standby: %v", err)}
+		if errors.Is(err, wire.ErrWrongKey) {
+			down.Hint = "if the standby's state was lost, or another node takes its place, restart repld primary with the token that it prints: --join TOKEN"
+		}
+		p.board.Raise(down)
 	}
 	return nil
 }
