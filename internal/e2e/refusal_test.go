@@ -129,7 +129,41 @@ func TestRefusesTokens(t *testing.T) {
 	refused(t, 4, []string{"refused", "token"}, repld("primary", other+"/..", "--state", filepath.Join(p.dir, "../sixth-"+filepath.Base(p.dir)), "--join", token)...)
 	os.RemoveAll(filepath.Join(p.dir, "../sixth-"+filepath.Base(p.dir)))
 	sameTrees(t, p.from, other)
+
+	// The token that paired a primary may stay in its start script; another one is
+	// not ignored.
+	fifth.stop()
+	refused(t, 4, []string{"paired with", "another node", "leave --join out"}, repld("primary", p.from, "--state", fifth.state, "--join", good)...)
+	fifth.start("--join", token)
+	fifth.up()
 	p.equal()
+}
+
+// TestPairedAnew has both state directories lost: the trees are used as they are.
+func TestPairedAnew(t *testing.T) {
+	p := newPair(t, 1)
+	e := newEditor(t, p.from, 1)
+	for range 200 {
+		e.step()
+	}
+	write(t, p.from+"/large", noise(t, 1, 8<<20))
+	p.equal()
+	for _, n := range []*node{p.primary, p.standby} {
+		n.stop()
+		if err := os.RemoveAll(n.state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, p.from+"/new", "new")
+	p.start(1)
+	p.equal()
+	s, err := p.primary.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent := s.Groups[0].Sent.Bytes; sent > 2<<20 {
+		t.Errorf("%d bytes crossed the link for trees that were almost equal", sent)
+	}
 }
 
 func TestRefusesExpiredInvitation(t *testing.T) {
