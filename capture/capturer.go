@@ -93,7 +93,12 @@ func New(o Options) (*Capturer, error) {
 		scanned:   make(chan struct{}),
 	}
 	c.hold.Store(math.MaxUint64)
-	if err := restore(o.Log, o.Catalog); err != nil {
+	err := restore(o.Log, o.Catalog)
+	if errors.Is(err, ErrLogBehind) {
+		o.Logger.Error("the log was lost, or is another one; it begins anew where the catalog stands, and the standby gets a base", "error", err)
+		err = replace(o.Log, o.Catalog)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := c.adoptRoots(); err != nil {

@@ -166,6 +166,22 @@ func restore(log *journal.Log, cat *catalog.Catalog) error {
 	return log.SetIncarnation(change.NewIncarnation())
 }
 
+// replace begins the log anew, empty, where the catalog stands. The catalog alone
+// holds the whole state; nobody's log goes on there but that of who had it all.
+func replace(log *journal.Log, cat *catalog.Catalog) error {
+	var at change.LogPosition
+	if err := cat.View(func(tx *catalog.Tx) (err error) {
+		at, err = Position(tx)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := log.Reset(at); err != nil {
+		return err
+	}
+	return log.SetIncarnation(change.NewIncarnation())
+}
+
 // Position returns the log position at which the catalog of a transaction stands.
 func Position(tx *catalog.Tx) (change.LogPosition, error) {
 	stored := tx.Get(statePosition)

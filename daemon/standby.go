@@ -332,6 +332,9 @@ func explain(err error) error {
 		e := control.Errorf(code, "%w", err).WithHint("%s", treeError.Hint)
 		e.Text = strings.Replace(e.Text, "; "+treeError.Hint, "", 1)
 		return e
+	case errors.Is(err, journal.ErrDamaged):
+		return control.Errorf(control.ExitFailed, "%w", err).
+			WithHint("look after the disk; then move the log's directory away: this node begins a new one, and the standby gets a base")
 	case errors.As(err, &identity):
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("%s", identity.Hint)
 	}
