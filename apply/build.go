@@ -192,8 +192,10 @@ func (r *results) abandon() error {
 	return errors.Join(errs...)
 }
 
+// A batch of results costs a sync of the scratch file; what was staged and not
+// noted at a stop is staged again.
 const (
-	resultsBatch = 1000
+	resultsBatch = 8000
 	examplesKept = 5
 )
 

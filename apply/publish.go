@@ -35,7 +35,12 @@ type localUpdate struct {
 	local catalog.Local
 }
 
-const publishBatch = 1000
+// publishBatch operations are read at a time; localsBatch of what was learned are
+// written at a time, which costs a sync of the catalog.
+const (
+	publishBatch = 1000
+	localsBatch  = 8000
+)
 
 // publish makes the trees what the overlay says, and returns what is to be
 // recorded of the objects that were published last.
@@ -105,7 +110,7 @@ func (p *publisher) batch(bucket, after []byte, fn func(k, v []byte) error) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if len(p.locals) >= publishBatch {
+	if len(p.locals) >= localsBatch {
 		err = p.flush()
 	}
 	return entries[len(entries)-1].key, err

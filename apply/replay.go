@@ -13,7 +13,7 @@ import (
 // Records are replayed in transactions of this many, or this many references of
 // content lists that come or go, whichever comes first. Tests make them small.
 var (
-	replayRecords = 4000
+	replayRecords = 12_000
 	replayRefs    = 50_000
 )
 

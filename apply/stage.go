@@ -184,7 +184,12 @@ func (s *stager) stagedAs(id change.NodeID) (st staged, ok bool, err error) {
 	if err != nil || !there {
 		return st, false, err
 	}
-	want := wanted(&n)
+	return s.stagedNode(id, &n)
+}
+
+// stagedNode is stagedAs for a node that was looked up already.
+func (s *stager) stagedNode(id change.NodeID, n *catalog.Node) (st staged, ok bool, err error) {
+	want := wanted(n)
 	err = s.a.scratch.view(func(t *scratchTx) error {
 		st, ok, err = t.staged(id)
 		ok = ok && st.want == want
@@ -210,7 +215,7 @@ func (s *stager) need(id change.NodeID, how uint8) error {
 		return nil // the root of a tree
 	}
 	b := &building{id: id, node: n, at: at, how: how}
-	was, ok, err := s.stagedAs(id)
+	was, ok, err := s.stagedNode(id, &n)
 	if err != nil {
 		return err
 	}

@@ -69,19 +69,41 @@ const maxDepth = 1 << 20
 // up calls fn for a node's first name, for that of the directory, and so on up to
 // the tree's name in the group. It reports whether it got there.
 func (tx *Tx) up(id change.NodeID, fn func(id, parent change.NodeID, name string)) bool {
-	for range maxDepth {
-		r := tx.load(id)
-		if r == nil || r.links == 0 {
-			return false
+	for depth := range maxDepth {
+		s, ok := tx.above[id]
+		if !ok {
+			r := tx.load(id)
+			if r == nil || r.links == 0 {
+				return false
+			}
+			s = step{r.parent, r.name}
+			if depth > 0 && !tx.writable { // others are in this directory, too
+				tx.keepAbove(id, s)
+			}
 		}
-		parent := r.parent
-		fn(id, parent, r.name)
-		if parent == change.GroupNode {
+		fn(id, s.parent, s.name)
+		if s.parent == change.GroupNode {
 			return true
 		}
-		id = parent
+		id = s.parent
 	}
 	return false
+}
+
+// A step is the way from a node to the directory that has its first name.
+type step struct {
+	parent change.NodeID
+	name   string
+}
+
+func (tx *Tx) keepAbove(id change.NodeID, s step) {
+	if tx.above == nil {
+		tx.above = make(map[change.NodeID]step)
+	}
+	if len(tx.above) >= maxCached {
+		clear(tx.above)
+	}
+	tx.above[id] = s
 }
 
 // Path returns where a node is by its first name: the tree's name and the path

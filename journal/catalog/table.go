@@ -25,6 +25,10 @@ type table struct {
 	pending  map[string][]byte
 	flushes  int   // cursors look again when it has changed
 	err      error // of a write
+
+	// finds are for single keys in base and delta: a cursor that is used again
+	// allocates nothing, unlike Bucket.Get.
+	finds [2]*bbolt.Cursor
 }
 
 // Bounds of the changes that wait, per table; the keys of chunks are short and come
@@ -48,14 +52,25 @@ func (t *table) get(key []byte) []byte {
 
 func (t *table) stored(key []byte) []byte {
 	if t.overlay && t.delta != nil {
-		if v := t.delta.Get(key); v != nil {
+		if v := find(&t.finds[1], t.delta, key); v != nil {
 			return some(v)
 		}
 	}
 	if t.base == nil {
 		return nil
 	}
-	return t.base.Get(key)
+	return find(&t.finds[0], t.base, key)
+}
+
+// find is b.Get(key) with a cursor that is kept.
+func find(c **bbolt.Cursor, b *bbolt.Bucket, key []byte) []byte {
+	if *c == nil {
+		*c = b.Cursor()
+	}
+	if k, v := (*c).Seek(key); bytes.Equal(k, key) {
+		return v
+	}
+	return nil
 }
 
 func some(v []byte) []byte {
@@ -96,7 +111,7 @@ func (t *table) write(key, value []byte) {
 		target = t.delta
 		var below []byte
 		if t.base != nil {
-			below = t.base.Get(key)
+			below = find(&t.finds[0], t.base, key)
 		}
 		tombstone = len(value) == 0 && below != nil
 		if len(value) > 0 && bytes.Equal(below, value) {

@@ -26,6 +26,7 @@ type Tx struct {
 	cache  map[change.NodeID]*record // decoded nodes, of writable transactions
 	edited map[change.NodeID]*record // those of cache that must be written
 	fresh  map[change.Digest]int     // live pending keys of chunks, by digest
+	above  map[change.NodeID]step    // of directories, where nothing changes: see up
 	free   *bool                     // whether the base may change, once known
 	sums   totals
 	summed bool
