@@ -55,9 +55,7 @@ func (b *building) open(fsys tree.FS, r *results) (tree.WriteFile, error) {
 	r.opened(b)
 	if b.table != nil {
 		_, err = f.WriteAt(b.table.encode(), 0)
-	} else if b.node.Size > partBytes || b.holes {
-		// Parts are written in any order; and what XFS allocates behind the end of a
-		// growing file, in the expectation of more, would fill a hole there.
+	} else if b.node.Size > partBytes { // parts are written in any order
 		err = f.Truncate(int64(b.node.Size))
 	}
 	return f, err
