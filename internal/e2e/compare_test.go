@@ -147,6 +147,12 @@ func contentOf(path string, size int64) (string, error) {
 		return "", err
 	}
 	out := fmt.Sprintf(" %x", sum.Sum(nil)[:8])
+	// What XFS has allocated ahead of a file's end counts as data, and may become a
+	// hole again when it is written back, without an event.
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type == unix.XFS_SUPER_MAGIC {
+		return out, err
+	}
 	const worthIt = 64 << 10
 	for at := int64(0); at < size; {
 		hole, err := f.Seek(at, unix.SEEK_HOLE)

@@ -37,8 +37,8 @@ func TestStateLost(t *testing.T) {
 	}
 }
 
-// TestStandbyReplaced has a primary take the token of a standby that lost all of
-// its state.
+// TestStandbyReplaced pairs a primary anew with a standby that lost all of its
+// state.
 func TestStandbyReplaced(t *testing.T) {
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "one")
@@ -54,6 +54,9 @@ func TestStandbyReplaced(t *testing.T) {
 	}
 	p.primary.unwell("link-down", "key")
 	p.primary.stop()
+	if err := os.Remove(filepath.Join(p.primary.state, "peer.yaml")); err != nil {
+		t.Fatal(err)
+	}
 	write(t, p.from+"/b", "two")
 	token.Address = p.relay.Addr()
 	p.primary.start("--join", token.String())
