@@ -111,26 +111,17 @@ func (p *primary) captureOptions() capture.Options {
 	}
 }
 
-// readToken reads the join token, which is needed as long as there is no peer. That
-// of another standby than the peer replaces the peer: it has lost its state, or
-// another machine takes its place. That of the peer itself was used.
+// readToken reads the join token, which is needed as long as there is no peer.
 func (p *primary) readToken() error {
+	if p.paired {
+		return p.checkToken()
+	}
 	if p.opts.Join == "" {
-		if p.paired {
-			return nil
-		}
 		return control.Errorf(control.ExitUsage, "this primary has no standby yet: --join is needed").
 			WithHint("run repld standby DIR on the other machine and give the token that it prints: repld primary %s --join TOKEN; "+
 				"one that was paired with this node before prints none until peer.yaml is removed from its state directory", p.opts.Dir)
 	}
 	token, err := wire.ParseToken(p.opts.Join, p.clock.Now())
-	if p.paired {
-		if err != nil || token.Key == p.peerKey {
-			return nil // it was needed once
-		}
-		p.logger.Info("the token of another standby replaces the peer", "former", p.peer.Name)
-		p.paired = false
-	}
 	switch {
 	case errors.Is(err, wire.ErrTokenExpired):
 		return control.Errorf(control.ExitRefused, "%w", err).WithHint("restart repld standby: it prints a new token as long as it has no peer")
@@ -154,7 +145,8 @@ func (p *primary) checkToken() error {
 	if token.Key != p.peerKey {
 		return control.Errorf(control.ExitRefused, "this primary is paired with %s (key %v); the join token is of another node (key %v)", p.peer.Name, p.peerKey, token.Key).
 			WithState(string(control.RoleProduction)).
-			WithHint("leave --join out to go on with %s; to pair with the other node, give another --state", p.peer.Name)
+			WithHint("leave --join out to go on with %s; if that one lost its state, or the other node takes its place, remove %s first",
+				p.peer.Name, p.state.file("peer.yaml"))
 	}
 	return nil
 }
@@ -369,7 +361,8 @@ func (p *primary) judgeDial(err error) error {
 	if p.link() == nil {
 		down := health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("no link to the standby: %v", err)}
 		if errors.Is(err, wire.ErrWrongKey) {
-			down.Hint = "if the standby's state was lost, or another node takes its place, restart repld primary with the token that it prints: --join TOKEN"
+			down.Hint = fmt.Sprintf("if the standby's state was lost, or another node takes its place, stop this one, remove %s, "+
+				"and start it with --join and the token that repld standby prints", p.state.file("peer.yaml"))
 		}
 		p.board.Raise(down)
 	}

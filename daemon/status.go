@@ -78,8 +78,10 @@ func (p *primary) Status(context.Context) (*control.Status, error) {
 		g.Tree = &control.Tree{Files: state.Newest.Files, Bytes: state.Newest.Bytes, Digest: state.Newest.Tree}
 	}
 	g.Barriers.Received, g.Barriers.Applied = p.barrierOf(progress.Received), p.barrierOf(progress.Applied)
-	if g.Barriers.Applied != nil && g.Barriers.Captured != nil && g.Barriers.Applied.ID == g.Barriers.Captured.ID {
-		g.Barriers.Applied.ConfirmedAt = g.Barriers.Captured.ConfirmedAt
+	for _, b := range []*control.Barrier{g.Barriers.Received, g.Barriers.Applied} {
+		if b != nil && g.Barriers.Captured != nil && b.ID == g.Barriers.Captured.ID {
+			b.ConfirmedAt = g.Barriers.Captured.ConfirmedAt
+		}
 	}
 	g.Lag = p.lag(progress)
 	g.Sent = p.sent()
@@ -197,7 +199,7 @@ func (s *standby) Status(context.Context) (*control.Status, error) {
 		s.addHeartbeat(&g, beat, beatAge)
 	}
 	if !cert.ID.IsZero() {
-		g.Lag = s.lag(beat, beatAge, heard, cert.ID, at)
+		g.Lag = s.lag(beat, beatAge, heard, cert, at)
 	}
 	fetched, _ := s.fetcher.Received()
 	g.Sent = &control.Sent{Bytes: s.linkBytes(), Chunks: fetched}
@@ -231,20 +233,27 @@ func (s *standby) addHeartbeat(g *control.Group, beat wire.Heartbeat, age time.D
 	g.Barriers.Captured = &captured
 }
 
-// lag is the age of the oldest change that is not applied; without a link the
-// time since the newest barrier was confirmed.
-func (s *standby) lag(beat wire.Heartbeat, age time.Duration, heard bool, applied change.BarrierID, at change.LogPosition) *control.Lag {
+// lag is the age of the oldest change that is not applied; without a link at least
+// the time since the newest barrier was confirmed.
+func (s *standby) lag(beat wire.Heartbeat, age time.Duration, heard bool, applied change.Certificate, at change.LogPosition) *control.Lag {
+	linked := s.link() != nil
 	if !heard {
-		return nil
+		if linked {
+			return nil
+		}
+		// Not heard of since this node's start: the barrier was current when it was cut.
+		since := control.Seconds(max(s.clock.Now().Sub(applied.CutAt), 0))
+		return &control.Lag{Seconds: &since}
 	}
 	var seconds control.Seconds
-	switch {
-	case s.link() == nil && beat.Confirmed:
+	if !linked {
 		seconds = control.Seconds(beat.ConfirmedAge + age)
-	case beat.Captured.Compare(applied) > 0:
-		seconds = control.Seconds(max(beat.OldestPending, beat.CutAge) + age)
+	}
+	switch {
+	case beat.Captured.Compare(applied.ID) > 0:
+		seconds = max(seconds, control.Seconds(max(beat.OldestPending, beat.CutAge)+age))
 	case beat.PendingFiles > 0:
-		seconds = control.Seconds(beat.OldestPending + age)
+		seconds = max(seconds, control.Seconds(beat.OldestPending+age))
 	}
 	bytes := uint64(0)
 	if beat.EndOffset > at.Offset {
