@@ -44,6 +44,7 @@ const (
 
 // TestStatusFields holds status --json of both nodes against the contract.
 func TestStatusFields(t *testing.T) {
+	t.Parallel()
 	p := &pair{t: t, dir: tempDir(t)}
 	p.from, p.to = p.dir+"/from", p.dir+"/to"
 	mkdirs(t, p.from+"/d", p.to)
@@ -98,6 +99,7 @@ func at(doc any, path string) any {
 // TestLag is what an operator reads while the standby can't follow: the age of the
 // oldest change, also after either side was started again.
 func TestLag(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "one")
 	p.equal()
@@ -151,6 +153,7 @@ func (n *node) behind(since time.Time) {
 // TestSeedKeepsWhatWasThere seeds a directory that holds other things: a little is
 // set aside; if it is much, an operator must agree first.
 func TestSeedKeepsWhatWasThere(t *testing.T) {
+	t.Parallel()
 	p := &pair{t: t, dir: tempDir(t)}
 	p.from, p.to = p.dir+"/from", p.dir+"/to"
 	mkdirs(t, p.from, p.to+"/old")

@@ -68,6 +68,7 @@ func noise(t *testing.T, seed uint64, size int) string {
 // TestRootReplacedWhileRunning has the tree's place taken by an empty directory, as
 // after an unmount: a mass deletion that must not happen.
 func TestRootReplacedWhileRunning(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "one")
 	mkdirs(t, p.from+"/d")
@@ -140,6 +141,7 @@ func phase(t *testing.T, n *node, want control.Phase) {
 
 // TestRootReplacedAtStart has a file system unmounted while nothing runs.
 func TestRootReplacedAtStart(t *testing.T) {
+	t.Parallel()
 	p := &pair{t: t, dir: tempDir(t)}
 	p.from, p.to = p.dir+"/from", p.dir+"/to"
 	mounted(t, p.from, 64<<20)
@@ -192,6 +194,7 @@ func mountSource(t *testing.T, dir string) string {
 // TestMountInTree has a file system mounted inside a replicated tree: it is named,
 // and the rest goes on.
 func TestMountInTree(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	mkdirs(t, p.from+"/d/m")
 	write(t, p.from+"/d/m/hidden", "below the mount")
@@ -225,8 +228,10 @@ func (n *node) restart(t *testing.T) {
 
 // TestDiskFull fills, one after the other, every file system that a pair writes to.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"standby's tree", "standby's state", "primary's state"} {
 		t.Run(strings.ReplaceAll(where, "'s ", "-"), func(t *testing.T) {
+			t.Parallel()
 			p := &pair{t: t, dir: tempDir(t)}
 			p.from, p.to = p.dir+"/from/tree", p.dir+"/to/tree"
 			var small string
@@ -299,6 +304,7 @@ func TestDiskFull(t *testing.T) {
 // TestDirectoriesChangePlaces writes into directories that change places again and
 // again, so that what happens within them and to them is met in one round.
 func TestDirectoriesChangePlaces(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	x, y := p.from+"/x", p.from+"/y"
 	mkdirs(t, x, y)

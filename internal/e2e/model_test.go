@@ -13,6 +13,7 @@ import (
 // either side is killed and started again, the link is cut and applying is paused.
 // Every now and then all that must come to rest, and both trees must be equal.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	m := newModel(t)
 	m.editor = newEditor(t, m.from, m.seed)
@@ -22,6 +23,7 @@ func TestModel(t *testing.T) {
 // TestModelInotify is the same with a primary that may not use fanotify. It can't
 // read trusted attributes either.
 func TestModelInotify(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	m := newModel(t, needProgram(t, "setpriv", "util-linux"), "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--")
 	m.editor = newEditor(t, m.from, m.seed)

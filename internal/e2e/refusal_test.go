@@ -51,6 +51,7 @@ func fakeToken(expires time.Time) string {
 }
 
 func TestRefusesDirectories(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	file, empty, state := filepath.Join(dir, "file"), filepath.Join(dir, "empty"), filepath.Join(dir, "state")
 	write(t, file, "a file")
@@ -77,6 +78,7 @@ func TestRefusesDirectories(t *testing.T) {
 }
 
 func TestRefusesUnreadable(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	setpriv := needProgram(t, "setpriv", "util-linux")
 	dir := tempDir(t)
@@ -95,6 +97,7 @@ func TestRefusesUnreadable(t *testing.T) {
 }
 
 func TestRefusesTokens(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "a")
 	p.equal()
@@ -141,6 +144,7 @@ func TestRefusesTokens(t *testing.T) {
 
 // TestPairedAnew has both state directories lost: the trees are used as they are.
 func TestPairedAnew(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	e := newEditor(t, p.from, 1)
 	for range 200 {
@@ -167,6 +171,7 @@ func TestPairedAnew(t *testing.T) {
 }
 
 func TestRefusesExpiredInvitation(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
 	mkdirs(t, from, to)
@@ -197,6 +202,7 @@ func TestRefusesExpiredInvitation(t *testing.T) {
 }
 
 func TestRefusesTakenPort(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	mkdirs(t, dir+"/to")
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -209,6 +215,7 @@ func TestRefusesTakenPort(t *testing.T) {
 }
 
 func TestRefusesLockedState(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	refused(t, 4, []string{"in use by another repld", p.standby.state}, repld("standby", p.to, "--state", p.standby.state, "--listen", "127.0.0.1:0")...)
 	refused(t, 4, []string{"in use by another repld", p.primary.state}, repld("primary", p.from, "--state", p.primary.state)...)
@@ -217,6 +224,7 @@ func TestRefusesLockedState(t *testing.T) {
 }
 
 func TestRefusesSwappedCommands(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "a")
 	p.equal()
@@ -237,6 +245,7 @@ func TestRefusesSwappedCommands(t *testing.T) {
 
 // TestRefusesVersions has peers that speak only a later wire format.
 func TestRefusesVersions(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	later := wire.Hello{MinVersion: 2, MaxVersion: 3, Software: "9.0", Node: "later", Role: wire.RoleProduction, Epoch: change.Epoch(1), Designated: wire.DesignatedPrimary}

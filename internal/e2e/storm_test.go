@@ -12,6 +12,7 @@ import (
 // objects change, move and change their kind while they are captured. What each of
 // them does follows from the seed; how they meet does not.
 func TestModelStorm(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needProgram(t, "rsync", "rsync")
 	seed := *seedFlag
