@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"repld/change"
@@ -264,6 +265,18 @@ const (
 	retryMost  = 30 * time.Second
 )
 
+// retryTell is the time between two attempts from which on failing counts as standing
+// trouble: a link that breaks ends an attempt too.
+const retryTell = 4 * retryFirst
+
+// raiseStalled reports an error that recurs and has no condition of its own.
+func (a *Applier) raiseStalled(err error) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrIncomplete) || errors.Is(err, tree.ErrRootReplaced) {
+		return
+	}
+	a.raise(health.BarrierLate, "no barrier can be applied, it is tried again and again: %v", err)
+}
+
 // Run applies barriers as they come, until ctx ends. After an error it tries
 // again, later and later; while a base is needed it waits for [Applier.Seed]. It
 // returns early only for [ErrScratch], which a restart doesn't mend either.
@@ -283,6 +296,7 @@ func (a *Applier) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			wait = retryFirst
+			a.resolve(health.BarrierLate)
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -294,6 +308,9 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		}
 		a.logger.Warn("a barrier could not be applied", "error", err, "retry in", wait)
+		if wait >= retryTell {
+			a.raiseStalled(err)
+		}
 		retry = time.After(wait)
 		wait = min(2*wait, retryMost)
 	}

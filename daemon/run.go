@@ -19,29 +19,30 @@ func Run(ctx context.Context, o Options) error {
 	const first, most = time.Second, 10 * time.Second
 	wait := first
 	var last *control.Status
+	var cause error // of last
 	for {
 		n, err := openNode(o)
 		began := time.Now()
 		if err == nil {
 			o = n.opts
 			if last != nil {
-				n.recovering(ctx, most)
+				n.recovering(ctx, cause, most)
 			}
 			err = n.run(ctx)
 			var full errFull
 			if errors.As(err, &full) {
 				s := n.statusOf(err)
-				last = &s
+				last, cause = &s, err
 			}
 			n.close()
 		}
-		if ctx.Err() != nil || last == nil || !fullDisk(err) {
+		if ctx.Err() != nil || last == nil || !passing(err) {
 			return explain(err)
 		}
 		if time.Since(began) > most {
 			wait = first
 		}
-		o.Logger.Error("the disk of the state directory is full", "error", err, "retry in", wait)
+		o.Logger.Error("the node stops for want of space or descriptors, and begins anew", "error", err, "retry in", wait)
 		if err := waitForSpace(ctx, *last, o.State, err, wait, o); err != nil || ctx.Err() != nil {
 			return err
 		}

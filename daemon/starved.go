@@ -16,7 +16,8 @@ import (
 // A node whose own files can't be written to because their disk is full stops
 // working and waits for space, answering on its control socket meanwhile. Then it
 // opens everything anew, as after a crash: what a failed write leaves of the log
-// or the catalog is only certain after that. The trees are as they were.
+// or the catalog is only certain after that. The trees are as they were. Without
+// file descriptors or memory it does the same.
 
 // errFull carries the reason for which a node that was running stopped.
 type errFull struct{ error }
@@ -28,9 +29,14 @@ func fullDisk(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// stoppedBy marks the end of a running node for want of space.
+// passing reports whether err is a want that can pass.
+func passing(err error) bool {
+	return fullDisk(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// stoppedBy marks the end of a running node for a want that can pass.
 func stoppedBy(err error) error {
-	if fullDisk(err) {
+	if passing(err) {
 		return errFull{err}
 	}
 	return err
@@ -42,8 +48,13 @@ type starved struct {
 	cause error
 }
 
-// fullCondition says on which file system there is no space left.
+// fullCondition says on which file system there is no space left, or what else is
+// wanting.
 func fullCondition(state string, cause error) health.Condition {
+	if !fullDisk(cause) {
+		return health.Condition{Code: health.BarrierLate, Subject: state, Severity: health.Critical,
+			Text: fmt.Sprintf("nothing can be replicated: %v", cause), Hint: "raise the limit (ulimit -n, LimitNOFILE=, MemoryMax=); the daemon goes on by itself"}
+	}
 	return health.Condition{Code: health.DiskLow, Subject: state,
 		Text: fmt.Sprintf("the file system of the state directory %s is full, so nothing can be replicated: %v", state, cause)}
 }
@@ -78,7 +89,7 @@ func waitForSpace(ctx context.Context, last control.Status, state string, cause 
 
 func (s *starved) refuse() error {
 	return control.Errorf(control.ExitRefused, "nothing is replicated: %w", s.cause).WithState(string(control.PhaseHalted)).
-		WithHint("free space on the file system that replctl status names; the daemon goes on by itself")
+		WithHint("replctl status names what is wanting; the daemon goes on by itself")
 }
 
 // Status is the last that the node said, with the reason for its silence.
@@ -120,9 +131,9 @@ func (n *node) statusOf(cause error) control.Status {
 	return *s
 }
 
-// recovering shows that the disk was full until the node has worked for a while.
-func (n *node) recovering(ctx context.Context, while time.Duration) {
-	c := fullCondition(n.opts.State, errors.New("it is tried again"))
+// recovering shows what was wanting until the node has worked for a while.
+func (n *node) recovering(ctx context.Context, cause error, while time.Duration) {
+	c := fullCondition(n.opts.State, cause)
 	n.board.Raise(c)
 	go func() {
 		select {
