@@ -1,20 +1,14 @@
 package capture
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"repld/change"
 	"repld/watch"
 )
-
-// hotLimit bounds how many objects are remembered as hot.
-const hotLimit = 10_000
 
 // attempt drains and, if anything changed, tries to cut a barrier. It reports
 // whether the newest barrier now holds everything that was done before at.
@@ -168,55 +162,6 @@ func (r *round) remember(work *watch.Set) {
 	for _, key := range old {
 		c.recent.Delete(key)
 	}
-}
-
-// deferHot takes out of dirty the files that have kept changing while they were
-// read, until they rest or their time comes again.
-func (c *Capturer) deferHot(asked bool) {
-	now := c.opts.Clock.Mono()
-	for key, h := range c.hot {
-		item, ok := c.dirty.Get(key)
-		switch {
-		case !ok:
-			delete(c.hot, key)
-		case asked, h.fails < 2, now >= h.until, now-item.Last > 2*h.cost:
-		default:
-			c.deferred.AddIno(key, item.What, item.Last, item.Ino)
-			c.dirty.Delete(key)
-		}
-	}
-}
-
-// noteHot counts the objects that did not stand.
-func (c *Capturer) noteHot(r *round) {
-	now := c.opts.Clock.Mono()
-	for key := range r.again.All() {
-		h := c.hot[key]
-		if h == nil {
-			if len(c.hot) >= hotLimit {
-				continue
-			}
-			h = &hot{}
-			c.hot[key] = h
-		}
-		h.fails++
-		h.cost = r.readCost[key]
-		backoff := min(c.opts.LateAfter/2, h.cost<<min(h.fails, 8))
-		h.until = now + max(backoff, 0)
-	}
-}
-
-// hotNames lists what keeps the barrier from being cut, the worst first, as
-// "tree/path".
-func (c *Capturer) hotNames(most int) []string {
-	keys := slices.SortedFunc(maps.Keys(c.hot), func(a, b watch.Key) int {
-		return cmp.Or(c.hot[b].fails-c.hot[a].fails, cmp.Compare(b.Name, a.Name), cmp.Compare(a.Dir, b.Dir))
-	})
-	var names []string
-	for _, key := range keys[:min(most, len(keys))] {
-		names = append(names, c.name(key))
-	}
-	return names
 }
 
 // name returns key for operators: the tree's name and the path in it.

@@ -65,6 +65,9 @@ func (r *round) endBatch(ctx context.Context) error {
 			}
 		}
 	}
+	if err := r.settleCopy(); err != nil {
+		return err
+	}
 	r.batch, r.batchRead = r.batch[:0], 0
 	clear(r.parents)
 	r.forget()

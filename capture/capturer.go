@@ -31,6 +31,7 @@ type Capturer struct {
 	dirty     watch.Set // not in a barrier yet
 	recent    watch.Set // in a barrier, last event younger than recentFor
 	hot       map[watch.Key]*hot
+	copied    contentCopy
 	deferred  watch.Set // hot, and not tried in this attempt
 	lastScan  time.Duration
 	oldest    time.Duration       // when what is dirty was first seen; 0 if nothing is

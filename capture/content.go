@@ -8,7 +8,6 @@ import (
 
 	"repld/change"
 	"repld/chunker"
-	"repld/tree"
 )
 
 // piece is one reference of a file's new content with the chunk's data, which is
@@ -26,9 +25,16 @@ type cutter struct {
 
 func newCutter() *cutter { return &cutter{chunks: chunker.New(nil, chunker.Options{})} }
 
+// content is where a file's bytes are read from: the file itself, or a copy.
+type content interface {
+	io.ReaderAt
+	// Segments calls fn for the data and the holes in order.
+	Segments(fn func(off, length int64, hole bool) error) error
+}
+
 // cut yields the content of the first size bytes of f in order. It returns
 // errChanged if the file turns out shorter.
-func (c *cutter) cut(f *tree.File, size uint64, yield func(piece) error) error {
+func (c *cutter) cut(f content, size uint64, yield func(piece) error) error {
 	var at int64
 	err := f.Segments(func(off, length int64, hole bool) error {
 		if off >= int64(size) {

@@ -211,7 +211,7 @@ func (r *round) object(g glimpse, fresh bool) error {
 	}
 	// A commit in the midst of a long file must not leave a stat that would pass for a
 	// proof of its content.
-	if err := r.captured(&g, g.stat.Size > smallFile); err != nil {
+	if err := r.captured(&g, g.stat.Size > smallFile || r.first[g.key] != nil); err != nil {
 		return err
 	}
 	return r.read(job)

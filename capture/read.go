@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"repld/tree"
 )
@@ -134,6 +133,9 @@ func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
 // at once.
 func (r *round) read(job *reading) error {
 	r.batchRead += job.stat.Size
+	if r.first[job.key] != nil && r.copying == nil && job.stat.Size > 0 && job.stat.Size <= copyMax {
+		return r.copyOut(job)
+	}
 	if job.stat.Size <= smallFile && job.stat.Size > 0 {
 		job.done = make(chan struct{})
 		r.pool.jobs <- job
@@ -169,19 +171,28 @@ func (r *round) settle() error {
 	if job.done == nil {
 		r.readCost[job.key] += r.opts.Clock.Mono() - start
 	}
-	var of *tree.Error
-	if errors.Is(err, errChanged) || errors.As(err, &of) || err != nil && unreadable(err) {
-		// Its stat is in the catalog and its content is not: what reads it next, after
-		// a crash too, must not take the one for a proof of the other.
-		if err := r.captured(&job.glimpse, true); err != nil {
-			return err
-		}
-		return r.failed(&job.glimpse, err)
+	if err != nil {
+		return r.unsettle(job, err)
 	}
-	if err == nil && job.stat.Size > smallFile {
+	if job.stat.Size > smallFile {
 		return r.captured(&job.glimpse, false)
 	}
-	return err
+	return nil
+}
+
+// unsettle deals with a file that could not be read. One that has changed or can't
+// be read doesn't end the round.
+func (r *round) unsettle(job *reading, err error) error {
+	var of *tree.Error
+	if !errors.Is(err, errChanged) && !errors.As(err, &of) && !unreadable(err) {
+		return err
+	}
+	// Its stat is in the catalog and its content is not: what reads it next, after a
+	// crash too, must not take the one for a proof of the other.
+	if err := r.captured(&job.glimpse, true); err != nil {
+		return err
+	}
+	return r.failed(&job.glimpse, err)
 }
 
 // write emits the records of a file's content.
@@ -214,14 +225,11 @@ func (r *round) stream(job *reading, s *splicer) error {
 	if job.stat.Size == 0 {
 		return nil
 	}
-	f, err := r.readers[job.key.Tree].OpenFile(job.path)
+	f, err := r.openSeen(job)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if opened := f.Opened(); !job.holds(&opened) {
-		return errChanged
-	}
 	return r.cutter.cut(f, job.stat.Size, func(p piece) error {
 		if err := s.push(p); err != nil {
 			return err
@@ -230,9 +238,16 @@ func (r *round) stream(job *reading, s *splicer) error {
 	})
 }
 
-// hot is a file that keeps changing while it is read.
-type hot struct {
-	fails int
-	cost  time.Duration // of reading it once
-	until time.Duration // monotonic; not tried before, unless it rests
+// openSeen opens the file that job's stat describes, and returns errChanged if the
+// path leads to another version.
+func (r *round) openSeen(job *reading) (*tree.File, error) {
+	f, err := r.readers[job.key.Tree].OpenFile(job.path)
+	if err != nil {
+		return nil, err
+	}
+	if opened := f.Opened(); !job.holds(&opened) {
+		f.Close()
+		return nil, errChanged
+	}
+	return f, nil
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -45,6 +46,8 @@ type round struct {
 	batchRead uint64
 	parents   map[dirKey]struct{} // directories of the batch's names
 	reads     []*reading          // of the batch, in order
+	first     map[watch.Key]*hot  // see favored
+	copying   *reading            // the file that is in Capturer.copied
 
 	seen      map[watch.Key]change.NodeID   // the directory that each was captured in
 	nodes     map[change.NodeID]change.Stat // what was captured, for objects with several names
@@ -79,6 +82,7 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 		made:      map[change.NodeID]struct{}{},
 		readCost:  map[watch.Key]time.Duration{},
 		unsettled: sync.AddedWatches && !c.skipDrainCheck || !c.sink.logging,
+		first:     c.favored(),
 	}
 }
 
@@ -93,7 +97,11 @@ func (r *round) capture(ctx context.Context, dirty *watch.Set) (bool, error) {
 		if err := r.item(ctx, it); err != nil {
 			return false, err
 		}
-		if err := r.endFullBatch(ctx); err != nil {
+		end := r.endFullBatch
+		if r.first[it.key] != nil {
+			end = r.endBatch
+		}
+		if err := end(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -125,7 +133,17 @@ func (r *round) ordered(dirty *watch.Set) []workItem {
 		if as, bs := a.item.What&watch.Subtree, b.item.What&watch.Subtree; as != bs {
 			return int(as) - int(bs)
 		}
-		return int(b.item.Last - a.item.Last)
+		// What has changed under the reader before comes first, the quickest foremost.
+		ah, bh := r.first[a.key], r.first[b.key]
+		switch {
+		case ah != nil && bh != nil:
+			return cmp.Compare(ah.cost, bh.cost)
+		case ah != nil:
+			return -1
+		case bh != nil:
+			return 1
+		}
+		return cmp.Compare(b.item.Last, a.item.Last)
 	})
 	return items
 }

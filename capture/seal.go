@@ -35,7 +35,7 @@ func (c *Capturer) seal(r *round) error {
 	}
 	c.hold.Store(math.MaxUint64)
 	c.demanded.Store(false)
-	clear(c.hot)
+	c.coolDown()
 	oldest := c.oldest
 	c.mu.Lock()
 	c.state.Newest, c.state.HasBarrier = *barrier, true
