@@ -24,7 +24,11 @@
 //     the primary's catalog holds it: a barrier that the standby has is never lost
 //     on the primary.
 //   - A barrier is reported as received when the standby has it durable.
-//   - The primary frees only what the standby has applied.
+//   - The primary frees only what the standby has applied, as far as its own catalog
+//     holds that barrier with the same position and digest: after the loss of a
+//     node's state the other one speaks of another history.
+//   - A log that can't go on, because it has parted, is damaged on the primary, or
+//     doesn't fit what the standby has, ends the session; the next one brings a base.
 //
 // # Base
 //
