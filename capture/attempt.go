@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"repld/change"
@@ -50,7 +51,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 			return r.sync.At, false, c.endScan()
 		}
 		if stands && c.deferred.Len() == 0 {
-			return sync.At, true, c.seal(r)
+			return r.sync.At, true, c.seal(r)
 		}
 		c.noteHot(r)
 		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > c.opts.LateAfter {
@@ -81,7 +82,7 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 	return sync, nil
 }
 
-// round captures D as of sync. What doesn't stand, and what changed meanwhile, is
+// round captures D as of a drain of its own. What doesn't stand, and what changed meanwhile, is
 // dirty afterwards.
 func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, error) {
 	tx, err := c.sink.begin()
@@ -105,7 +106,18 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 	r.rescan, c.rescanning = c.rescanning, false
 	work := c.takeWork(sync.At)
 	r.known(work)
-	stands, err := r.capture(ctx, work)
+	items := r.ordered(work)
+	// What was looked up so far took time, and t* is to be as close as can be to the
+	// reading of what is hot.
+	last, err := r.start(ctx)
+	if err == nil {
+		work.Merge(last)
+		items = r.favoredFirst(slices.Concat(r.ordered(last), items))
+	}
+	stands := false
+	if err == nil {
+		stands, err = r.capture(ctx, work, items)
+	}
 	if err != nil {
 		c.dirty.Merge(work)
 		return nil, false, err
@@ -125,6 +137,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 func (c *Capturer) takeWork(now time.Duration) *watch.Set {
 	work := c.dirty
 	c.dirty = watch.Set{}
+	c.setAside(&work)
 	for key, item := range c.recent.All() {
 		if now-item.Last >= recentFor {
 			continue

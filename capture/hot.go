@@ -74,6 +74,19 @@ func (c *Capturer) deferHot(asked bool) {
 	}
 }
 
+// setAside takes out of set what is deferred in this attempt.
+func (c *Capturer) setAside(set *watch.Set) {
+	if c.deferred.Len() == 0 {
+		return
+	}
+	for key := range c.deferred.All() {
+		if item, ok := set.Get(key); ok {
+			c.deferred.AddIno(key, item.What, item.Last, item.Ino)
+			set.Delete(key)
+		}
+	}
+}
+
 // noteHot counts the objects that did not stand.
 func (c *Capturer) noteHot(r *round) {
 	now := c.opts.Clock.Mono()

@@ -86,10 +86,25 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 	}
 }
 
-// capture takes everything in dirty and reports whether all of it stands at the
+// start drains once more, and makes that instant the round's t*. It returns what the
+// drain brought.
+func (r *round) start(ctx context.Context) (*watch.Set, error) {
+	var last watch.Set
+	sync, err := r.opts.Watcher.Drain(ctx, &last)
+	if err != nil {
+		return nil, err
+	}
+	sync.Exact = sync.Exact && r.sync.Exact
+	r.sync, r.drained = sync, change.TimeOf(r.opts.Clock.Now())
+	r.noteSync(sync)
+	r.setAside(&last)
+	r.known(&last)
+	return &last, nil
+}
+
+// capture takes everything in dirty, in the order of items, and reports whether all of it stands at the
 // round's t*. What doesn't is left in r.again.
-func (r *round) capture(ctx context.Context, dirty *watch.Set) (bool, error) {
-	items := r.ordered(dirty)
+func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem) (bool, error) {
 	for _, it := range items {
 		if err := r.above(dirty, it.key); err != nil {
 			return false, err
@@ -133,19 +148,32 @@ func (r *round) ordered(dirty *watch.Set) []workItem {
 		if as, bs := a.item.What&watch.Subtree, b.item.What&watch.Subtree; as != bs {
 			return int(as) - int(bs)
 		}
-		// What has changed under the reader before comes first, the quickest foremost.
-		ah, bh := r.first[a.key], r.first[b.key]
-		switch {
-		case ah != nil && bh != nil:
-			return cmp.Compare(ah.cost, bh.cost)
-		case ah != nil:
-			return -1
-		case bh != nil:
-			return 1
-		}
 		return cmp.Compare(b.item.Last, a.item.Last)
 	})
 	return items
+}
+
+// favoredFirst puts what has changed under the reader before to the front, the
+// quickest foremost.
+func (r *round) favoredFirst(items []workItem) []workItem {
+	if len(r.first) == 0 {
+		return items
+	}
+	ordered := make([]workItem, 0, len(items))
+	for _, it := range items {
+		if r.first[it.key] != nil {
+			ordered = append(ordered, it)
+		}
+	}
+	slices.SortStableFunc(ordered, func(a, b workItem) int {
+		return cmp.Compare(r.first[a.key].cost, r.first[b.key].cost)
+	})
+	for _, it := range items {
+		if r.first[it.key] == nil {
+			ordered = append(ordered, it)
+		}
+	}
+	return ordered
 }
 
 // force has the object of a content event read whatever its stat says, by
