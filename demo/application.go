@@ -35,10 +35,9 @@ var writers = [...]string{fileFirst, rowFirst}
 
 const databaseName = "application.db"
 
-// waveEvery is the time from one wave of operations to the next. Work comes in
-// waves, as that of most servers does: a barrier that freezes nobody needs a moment
-// between two writes in which the hot files, here the write-ahead log, can be read.
-const waveEvery = 200 * time.Millisecond
+// waveEvery is the time from one small wave of operations to the next: timers of
+// this machine may be too coarse to space single operations.
+const waveEvery = 20 * time.Millisecond
 
 // Application writes files and rows below dir until ctx ends, rate operations a
 // second in waves, if the machine allows. Each operation that is done is one line on out:

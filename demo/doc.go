@@ -21,8 +21,8 @@
 // Nothing is synced between the two. In a copy of one moment therefore all
 // operations of a writer are there up to some number, complete but for the last
 // one; a copy that mixes moments has a row too many on one side or the other.
-// Operations come in waves with a rest between, because a barrier that freezes
-// nobody has to find a moment in which the write-ahead log can be read.
+// Operations come evenly, a few every 20 ms, so that a barrier, which freezes
+// nobody, has to find the moments in which the write-ahead log can be read.
 //
 // # What is proved
 //
