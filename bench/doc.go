@@ -16,6 +16,9 @@
 // watches nor a warmer disk helps or hurts only one of them; the result is the ratio
 // of the medians.
 //
+//   - The destinations may be on another file system (-to), as on another machine: a
+//     daemon that watches its own by one mark for the file system would else see all
+//     that is written to the copy.
 //   - Seconds run until the destination equals the source *and* syncfs(2) of the
 //     destination has returned, for both. repld makes everything durable before it says
 //     that a barrier is applied, rsync nothing.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -19,7 +20,8 @@ import (
 // options are the flags.
 type options struct {
 	bin     string // directory of repld
-	work    string // directory to make a working directory in
+	work    string // directory to make a working directory in, with the sources
+	to      string // the same for the destinations
 	files   string // a directory whose copies are the small files
 	copies  int
 	big     int64 // bytes
@@ -63,7 +65,8 @@ func parse(args []string) (options, error) {
 	var quick bool
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.bin, "bin", "bin", "`directory` of the program repld")
-	f.StringVar(&o.work, "work", os.TempDir(), "`directory` on the file system to measure; needs four times the size of the input")
+	f.StringVar(&o.work, "work", os.TempDir(), "`directory` on the file system of the sources, with room for four times the input in each round")
+	f.StringVar(&o.to, "to", "", "`directory` on the file system of the destinations (default that of -work), with as much room")
 	f.StringVar(&o.files, "files", filepath.Join(goroot(), "src"), "`directory` whose copies are the small files")
 	f.IntVar(&o.copies, "copies", 4, "`number` of copies of them, at least two")
 	f.Int64Var(&o.big, "big", 2<<30, "`bytes` of the large file")
@@ -80,6 +83,9 @@ func parse(args []string) (options, error) {
 	}
 	if quick {
 		o.files, o.big, o.changes = filepath.Join(goroot(), "src", "encoding"), 16<<20, 3
+	}
+	if o.to == "" {
+		o.to = o.work
 	}
 	if o.copies < 2 || o.rounds < 1 || o.changes < 1 || o.big < 1<<20 {
 		err := errors.New("want at least -copies 2, -rounds 1, -changes 1 and -big 1048576")
@@ -98,19 +104,30 @@ func run(ctx context.Context, o options, out, notes io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	to, err := os.MkdirTemp(o.to, "repld-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(to)) }()
 	r := &results{started: time.Now(), options: o}
 	for round := range o.rounds {
 		for _, seq := range sequences {
 			if o.only != "" && o.only != seq.name {
 				continue
 			}
-			for _, kind := range sides {
+			// Who is first changes: the disk is not the same after the other.
+			order := slices.Clone(sides)
+			if round%2 == 1 {
+				slices.Reverse(order)
+			}
+			for _, kind := range order {
 				if o.sides != "" && o.sides != kind.name {
 					continue
 				}
-				dir := filepath.Join(work, fmt.Sprintf("%s-%s-%d", seq.name, kind.name, round))
+				name := fmt.Sprintf("%s-%s-%d", seq.name, kind.name, round)
+				at := places{filepath.Join(work, name, "tree"), filepath.Join(to, name, "tree"), filepath.Join(work, name+"-state"), filepath.Join(to, name+"-state")}
 				fmt.Fprintf(notes, "round %d of %d: %s with %s\n", round+1, o.rounds, seq.name, kind.name)
-				if err := runSequence(ctx, o, seq, kind, dir, r, notes); err != nil {
+				if err := runSequence(ctx, o, seq, kind, at, r, notes); err != nil {
 					return fmt.Errorf("%s with %s: %w", seq.name, kind.name, err)
 				}
 			}

@@ -17,21 +17,22 @@ import (
 // repld is a pair of daemons.
 type repld struct {
 	program          string
-	dir, src, token  string
-	profile          string // "" = none
+	src, token       string
+	states           [2]string // the state directories
+	profile          string    // "" = none
 	primary, standby *process
 	sender           atomic.Int64 // process of the primary, 0: none
 	clients          [2]*control.Client
 	logs             []*os.File
 }
 
-// The places of clients.
+// The places of clients and states.
 const (
 	atPrimary = 0
 	atStandby = 1
 )
 
-func startRepld(ctx context.Context, o options, sequence, dir, src, dst string) (side, error) {
+func startRepld(ctx context.Context, o options, sequence string, at places) (side, error) {
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -42,30 +43,29 @@ func startRepld(ctx context.Context, o options, sequence, dir, src, dst string) 
 	if err != nil {
 		return nil, err
 	}
-	s := &repld{program: program, dir: dir, src: src}
+	s := &repld{program: program, src: at.src, states: [2]string{at.srcState, at.dstState}}
 	if o.profile != "" {
 		if s.profile, err = filepath.Abs(filepath.Join(o.profile, sequence)); err != nil {
 			return nil, err
 		}
 	}
-	for i, role := range []string{"primary", "standby"} {
-		s.clients[i] = control.NewClient(filepath.Join(dir, role, "control.sock"), control.ClientOptions{})
+	for i := range s.clients {
+		s.clients[i] = control.NewClient(filepath.Join(s.states[i], "control.sock"), control.ClientOptions{})
 	}
-	out := filepath.Join(dir, "standby.out")
-	if s.standby, err = s.daemon("standby", out, dst, "--listen", address); err != nil {
+	if s.standby, err = s.daemon(atStandby, at.dst, "--listen", address); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	err = poll(ctx, 10*time.Millisecond, func() error {
-		b, err := os.ReadFile(out)
+		b, err := os.ReadFile(at.dstState + ".out")
 		if err != nil {
 			return err
 		}
 		token, complete := strings.CutSuffix(string(b), "\n")
 		s.token = strings.TrimPrefix(token, "join token: ")
 		if !complete {
-			return fmt.Errorf("the standby prints no join token:\n%s", s.tail("standby"))
+			return fmt.Errorf("the standby prints no join token:\n%s", s.tail(atStandby))
 		}
 		return nil
 	})
@@ -76,18 +76,19 @@ func startRepld(ctx context.Context, o options, sequence, dir, src, dst string) 
 }
 
 // daemon starts one of the two.
-func (s *repld) daemon(role, stdout, dir string, more ...string) (*process, error) {
-	out, err := os.Create(stdout)
+func (s *repld) daemon(place int, dir string, more ...string) (*process, error) {
+	role := [...]string{atPrimary: "primary", atStandby: "standby"}[place]
+	out, err := os.Create(s.states[place] + ".out")
 	if err != nil {
 		return nil, err
 	}
 	s.logs = append(s.logs, out)
-	log, err := os.Create(filepath.Join(s.dir, role+".log"))
+	log, err := os.Create(s.states[place] + ".log")
 	if err != nil {
 		return nil, err
 	}
 	s.logs = append(s.logs, log)
-	args := append([]string{role, dir, "--state", filepath.Join(s.dir, role)}, more...)
+	args := append([]string{role, dir, "--state", s.states[place]}, more...)
 	if s.profile != "" {
 		args = append(args, "--profile", filepath.Join(s.profile, role))
 	}
@@ -98,14 +99,14 @@ func (s *repld) daemon(role, stdout, dir string, more ...string) (*process, erro
 func (s *repld) bring(ctx context.Context) error {
 	if s.primary == nil {
 		var err error
-		if s.primary, err = s.daemon("primary", filepath.Join(s.dir, "primary.out"), s.src, "--join", s.token); err != nil {
+		if s.primary, err = s.daemon(atPrimary, s.src, "--join", s.token); err != nil {
 			return err
 		}
 		s.sender.Store(int64(s.primary.pid()))
 		err = poll(ctx, 5*time.Millisecond, func() error {
 			st, err := s.clients[atPrimary].Status(ctx)
 			if err != nil {
-				return fmt.Errorf("%w\n%s", err, s.tail("primary"))
+				return fmt.Errorf("%w\n%s", err, s.tail(atPrimary))
 			}
 			if st.Peer == nil || st.Peer.Link != control.LinkUp {
 				return errors.New("the primary has no link")
@@ -118,7 +119,7 @@ func (s *repld) bring(ctx context.Context) error {
 	}
 	_, err := s.clients[atPrimary].Barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied})
 	if err != nil {
-		return fmt.Errorf("%w\n%s\n%s", err, s.tail("primary"), s.tail("standby"))
+		return fmt.Errorf("%w\n%s\n%s", err, s.tail(atPrimary), s.tail(atStandby))
 	}
 	return nil
 }
@@ -144,8 +145,8 @@ func (s *repld) journals(ctx context.Context) (uint64, error) {
 }
 
 // tail returns the end of a daemon's log.
-func (s *repld) tail(role string) string {
-	b, err := os.ReadFile(filepath.Join(s.dir, role+".log"))
+func (s *repld) tail(place int) string {
+	b, err := os.ReadFile(s.states[place] + ".log")
 	if err != nil {
 		return err.Error()
 	}

@@ -22,7 +22,7 @@ type rsync struct {
 	spent   time.Duration // by clients that have ended
 }
 
-func startRsync(ctx context.Context, _ options, _, dir, src, dst string) (side, error) {
+func startRsync(ctx context.Context, _ options, _ string, at places) (side, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -33,16 +33,16 @@ func startRsync(ctx context.Context, _ options, _, dir, src, dst string) (side, 
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(dir, "rsyncd.conf")
+	config := filepath.Join(at.dstState, "rsyncd.conf")
 	text := fmt.Sprintf("use chroot = no\naddress = 127.0.0.1\nport = %s\n", port)
 	if os.Getuid() == 0 {
 		text += "uid = root\ngid = root\n"
 	}
-	text += fmt.Sprintf("[tree]\npath = %s\nread only = no\nnumeric ids = yes\n", dst)
+	text += fmt.Sprintf("[tree]\npath = %s\nread only = no\nnumeric ids = yes\n", at.dst)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	s := &rsync{address: address, src: src}
+	s := &rsync{address: address, src: at.src}
 	if s.daemon, err = startProcess(os.Stderr, os.Stderr, "rsync", "--daemon", "--no-detach", "--config="+config); err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,21 +41,25 @@ var sequences = []sequence{
 	}},
 }
 
-// runSequence takes one program through a sequence in dir, which it makes and
-// removes.
-func runSequence(ctx context.Context, o options, seq sequence, kind sideKind, dir string, r *results, notes io.Writer) (err error) {
-	src, dst := filepath.Join(dir, "from", "tree"), filepath.Join(dir, "to", "tree")
-	for _, d := range []string{src, dst} {
+// places are where a sequence is run; nothing is there yet. State is for
+// configuration and state of the programs, on either side.
+type places struct{ src, dst, srcState, dstState string }
+
+// runSequence takes one program through a sequence. The trees
+// stay until all is measured: ext4 searches long for inodes when many were deleted
+// within the last minute, and so whoever comes next would pay for it.
+func runSequence(ctx context.Context, o options, seq sequence, kind sideKind, at places, r *results, notes io.Writer) (err error) {
+	src, dst := at.src, at.dst
+	for _, d := range []string{src, dst, at.srcState, at.dstState} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	what, err := seq.make(o, src)
 	if err != nil {
 		return err
 	}
-	s, err := kind.start(ctx, o, seq.name, dir, src, dst)
+	s, err := kind.start(ctx, o, seq.name, at)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type side interface {
 // sideKind makes a side. What it starts ends with its stop.
 type sideKind struct {
 	name  string
-	start func(ctx context.Context, o options, sequence, dir, src, dst string) (side, error)
+	start func(ctx context.Context, o options, sequence string, at places) (side, error)
 }
 
 var sides = []sideKind{{"rsync", startRsync}, {"repld", startRepld}}
