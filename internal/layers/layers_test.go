@@ -19,7 +19,7 @@ const module = "repld"
 // lower layers only; packages in one layer don't know each other. A package
 // stands for those below its folder too, unless they are listed themselves.
 var layers = [][]string{
-	{"change", "durable"},
+	{"change", "durable", "internal/testfs"},
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire"},
 	{"capture", "apply"},
@@ -47,6 +47,7 @@ var confined = map[string]struct {
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
 	"go.uber.org/goleak":                    {nil, "it is for tests"},
 	"pgregory.net/rapid":                    {nil, "it is for tests"},
+	module + "/internal/testfs":             {nil, "it is for tests"},
 }
 
 // badNames name no purpose, so everything ends up in them.
