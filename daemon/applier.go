@@ -40,6 +40,7 @@ func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
 	if !errors.As(err, &halted) {
 		if err == nil {
 			a.halted.Store(false)
+			a.seeding.Store(true)
 		}
 		return err
 	}

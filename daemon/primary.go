@@ -184,6 +184,7 @@ func (p *primary) onProgress(m wire.Progress) {
 	if m.Applied != p.progress.Applied {
 		p.movedAt = p.clock.Mono()
 	}
+	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
 	p.progress, p.progressAt = m, p.clock.Mono()
 	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
 		p.cuts = p.cuts[1:]
@@ -192,6 +193,9 @@ func (p *primary) onProgress(m wire.Progress) {
 	p.mu.Lock()
 	p.lastSeen = p.clock.Now()
 	p.mu.Unlock()
+	if seeded {
+		p.event(control.EventSeedFinished, map[string]string{"barrier": m.Applied.String()}, "the standby is seeded, at barrier %s", m.Applied)
+	}
 	p.signal()
 }
 

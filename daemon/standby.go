@@ -37,6 +37,7 @@ type standby struct {
 	listener *wire.Listener
 	invites  *wire.Invites
 
+	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
 	rootGone atomic.Bool   // another directory stands where the tree was
 	accepted chan struct{} // capacity 1: the operator lets it go on
@@ -121,6 +122,7 @@ func (s *standby) openTree() error {
 		s.volume.Close()
 		return explain(err)
 	}
+	s.seeding.Store(s.applier.Seeding())
 	return nil
 }
 
@@ -252,6 +254,10 @@ func (s *standby) session(ctx context.Context, conn *wire.Conn, ended <-chan str
 func (s *standby) onApplied(c change.Certificate, at change.LogPosition) {
 	if err := s.log.Free(at.Offset); err != nil {
 		s.logger.Error("free the log", "error", err)
+	}
+	if s.seeding.Swap(false) {
+		s.event(control.EventSeedFinished, map[string]string{"barrier": c.ID.String()},
+			"the seed is published at barrier %s: %d files, %d bytes", c.ID, c.Files, c.Bytes)
 	}
 	s.receiver.Notify()
 	s.signal()
