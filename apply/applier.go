@@ -33,6 +33,10 @@ type Applier struct {
 
 	progress progress
 
+	// ahead: all that the overlay needs is staged, by this process. It belongs to
+	// whoever has the turn.
+	ahead bool
+
 	mu         sync.Mutex
 	applied    point
 	cert       change.Certificate

@@ -172,6 +172,9 @@ func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (end 
 			return 0, fmt.Errorf("read the log for barrier %s: %w", target.id, err)
 		}
 		last = change.BarrierID{}
+		if !isBarrier(rec) {
+			a.ahead = false
+		}
 		switch rec := rec.(type) {
 		case *change.Chunk:
 			continue
@@ -197,6 +200,8 @@ func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (end 
 	return r.Offset(), a.stopReplay(tx, point{id: last}, r.Offset())
 }
 
+func isBarrier(rec change.Record) bool { _, ok := rec.(*change.Barrier); return ok }
+
 // stopReplay notes that a transaction ends in the middle of the log.
 func (a *Applier) stopReplay(tx *catalog.Tx, p point, offset uint64) (err error) {
 	if p.end, err = a.log.PositionAt(offset); err != nil {
@@ -207,6 +212,7 @@ func (a *Applier) stopReplay(tx *catalog.Tx, p point, offset uint64) (err error)
 
 // reject drops an overlay that can't be right.
 func (a *Applier) reject(cause error) error {
+	a.ahead = false
 	if err := a.catalog.DropNext(); err != nil {
 		return errors.Join(cause, err)
 	}

@@ -132,6 +132,7 @@ func (a *Applier) seedFrom(ctx context.Context, m *Manifest) error {
 // forget drops the overlay and everything in the base, and what the scratch file
 // knows of the log. What is staged stays.
 func (a *Applier) forget(ctx context.Context) error {
+	a.ahead = false
 	if err := a.catalog.DropNext(); err != nil {
 		return err
 	}
@@ -234,6 +235,7 @@ func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) err
 func (a *Applier) stageAhead(ctx context.Context) error {
 	a.beginSeedProgress()
 	err := a.stage(ctx, nil)
+	a.ahead = err == nil
 	if errors.Is(err, ErrIncomplete) {
 		a.logger.Info("some files changed on the peer while they were fetched; the next barrier brings them", "error", err)
 		return nil

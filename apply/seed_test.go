@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"repld/change"
+	"repld/tree"
 	"repld/health"
 )
 
@@ -78,6 +79,45 @@ func TestSeedResumes(t *testing.T) {
 	}
 	if s.Seeding() {
 		t.Error("still seeding")
+	}
+}
+
+// TestSeedAhead: what was staged before the first barrier came is not looked at
+// again if that brings nothing new, and is if it does.
+func TestSeedAhead(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		p := newPrimary(t)
+		p.files("many", 50)
+		p.barrier()
+		s := newStandby(t, p)
+		looks := 0
+		s.hook = func(op tree.Op) error {
+			if op.Name == "lstat" && op.Place.Area == tree.AreaOwn {
+				looks++
+			}
+			return nil
+		}
+		staged := -1
+		s.point = func(point string) error {
+			if point == PointStaged {
+				staged = looks
+			}
+			return nil
+		}
+		must(t, s.start())
+		must(t, s.Seed(t.Context(), p.manifest()))
+		must(t, s.Step(t.Context()))
+		if changed {
+			p.write("many/1/f1", "something else")
+		}
+		p.barrier()
+		s.receive(p)
+		looks = 0
+		must(t, s.Step(t.Context()))
+		same(t, p, s)
+		if again := staged >= 50; again != changed {
+			t.Errorf("changed %v: %d staged objects were looked at again", changed, staged)
+		}
 	}
 }
 

@@ -76,10 +76,13 @@ func (a *Applier) finishPending(ctx context.Context) error {
 
 // apply stages, commits and publishes the overlay.
 func (a *Applier) apply(ctx context.Context, c *commit) error {
-	a.beginSeedProgress()
-	if err := a.stage(ctx, nil); err != nil {
-		return err
+	if !a.ahead {
+		a.beginSeedProgress()
+		if err := a.stage(ctx, nil); err != nil {
+			return err
+		}
 	}
+	a.ahead = false // what is staged is about to be moved away
 	if err := a.at(PointStaged); err != nil {
 		return err
 	}
