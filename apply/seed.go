@@ -189,6 +189,10 @@ func (a *Applier) treesEmpty() (bool, error) {
 	return true, nil
 }
 
+// importBatch is how many records of a manifest go into one transaction. Their keys
+// come in no order, so that each commit writes much of the catalog anew.
+const importBatch = 24_000
+
 // importRecords applies records in bounded transactions, and seals.
 func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) error, records iter.Seq2[change.Record, error]) error {
 	next, stop := iter.Pull2(records)
@@ -199,7 +203,7 @@ func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) err
 		}
 		err := update(func(tx *catalog.Tx) error {
 			refs := 0
-			for n := 0; n < replayRecords && refs < replayRefs; n++ {
+			for n := 0; n < importBatch && refs < replayRefs; n++ {
 				rec, err, ok := next()
 				if !ok {
 					done = true

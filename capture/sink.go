@@ -13,6 +13,9 @@ import (
 const (
 	commitEvery   = 8192
 	refsPerRecord = 10
+	// scanCommits is how many times as many there are in the first scan, where
+	// nobody waits for what was captured and each commit writes half the catalog anew.
+	scanCommits = 3
 )
 
 // Keys of the catalog's clear-text state that belong to capture.
@@ -96,7 +99,12 @@ func (s *sink) chunk(digest change.Digest, data []byte) error {
 }
 
 // full reports whether it is time to commit.
-func (s *sink) full() bool { return s.pending >= commitEvery }
+func (s *sink) full() bool {
+	if !s.logging {
+		return s.pending >= scanCommits*commitEvery
+	}
+	return s.pending >= commitEvery
+}
 
 // commit makes what was emitted durable, the log first. After an error only
 // abandon may follow.
