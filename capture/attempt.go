@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"time"
 
 	"repld/change"
@@ -94,26 +93,14 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, er
 		rd.Flush()
 	}
 	r.addInvisible()
-	for key, item := range c.dirty.All() {
-		if item.What&watch.Subtree != 0 {
-			r.blind = true
-			r.doubt = r.doubt || key.Dir == "" && key.Name == ""
-		}
-	}
+	r.judgeScans(&c.dirty)
 	if r.doubt {
 		r.forgetUnreadable()
 	}
 	r.rescan, c.rescanning = c.rescanning, false
 	work := c.takeWork(sync.At)
 	r.known(work)
-	items := r.ordered(work)
-	// What was looked up so far took time, and t* is to be as close as can be to the
-	// reading of what is hot.
-	last, err := r.start(ctx)
-	if err == nil {
-		work.Merge(last)
-		items = r.favoredFirst(slices.Concat(r.ordered(last), items))
-	}
+	items, err := r.start(ctx, work)
 	stands := false
 	if err == nil {
 		stands, err = r.capture(ctx, work, items)

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"time"
 
 	"repld/change"
 	"repld/tree"
@@ -119,7 +120,8 @@ func sameVersion(a, b *change.Stat) bool {
 func (r *round) disturbed(g *glimpse) bool {
 	// A call that began after t* and isn't over has changed the time stamp before
 	// anything else. One from the future says only that the clock was set back.
-	if g.stat.Ctime.Compare(r.drained) > 0 && g.stat.Ctime.Compare(g.before) <= 0 && !g.appendOnly {
+	future := change.TimeOf(g.before.Time().Add(time.Second))
+	if g.stat.Ctime.Compare(r.earliest(g)) > 0 && g.stat.Ctime.Compare(future) <= 0 && !g.appendOnly {
 		return true
 	}
 	if r.since.Len() == 0 {
@@ -145,6 +147,15 @@ func (r *round) disturbed(g *glimpse) bool {
 		}
 	}
 	return false
+}
+
+// earliest returns the earliest time stamp that a call which began after t* can
+// have given g: where it isn't sure that it got one of its own, a tick before t*.
+func (r *round) earliest(g *glimpse) change.Time {
+	if _, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
+		return r.drained
+	}
+	return change.TimeOf(r.drained.Time().Add(-change.Tick))
 }
 
 // movedAbove reports whether a directory on the way to key changed its name since

@@ -30,6 +30,7 @@ type Capturer struct {
 
 	dirty     watch.Set // not in a barrier yet
 	recent    watch.Set // in a barrier, last event younger than recentFor
+	fineTimes []bool    // of each tree, see tree.Root.FineTimes
 	hot       map[watch.Key]*hot
 	copied    contentCopy
 	deferred  watch.Set // hot, and not tried in this attempt
@@ -211,6 +212,7 @@ func (c *Capturer) Run(ctx context.Context) error {
 func (c *Capturer) open() {
 	for i := range c.opts.Trees {
 		c.readers = append(c.readers, c.opts.Trees[i].Root.NewReader())
+		c.fineTimes = append(c.fineTimes, c.opts.Trees[i].Root.FineTimes())
 	}
 	c.pool = newReaderPool(c.opts.Trees, runtime.GOMAXPROCS(0))
 	c.lastScan = c.opts.Clock.Mono()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/internal/testfs"
 	"repld/journal"
 	"repld/journal/catalog"
 	"repld/watch"
@@ -47,7 +48,7 @@ func TestCutStress(t *testing.T) {
 			name = "default"
 		}
 		t.Run(name, func(t *testing.T) {
-			base := fileSystem(t, kind)
+			base := testfs.Dir(t, kind)
 			both(t, func(t *testing.T, b watch.Backend) {
 				s := newStress(t, b, filepath.Join(base, string(b)))
 				cuts, err := s.run(length)

@@ -16,6 +16,7 @@
 //	    ∪ all whose last event is younger than two seconds
 //	    ∪ drain to the kernel's EAGAIN            (that instant is t*)
 //
+// takes a stat of each object of D right before that drain (S0),
 // and captures D in batches, the most recently changed objects first. A batch is
 //
 //	S1 = stat of each object; read it; read its metadata
@@ -25,7 +26,10 @@
 //
 // An object of the batch stands if S1 = S2, no event of E concerns it (by any of
 // its names, nor by a directory above that moved), and its time stamp isn't later
-// than t*: a call that is not over yet has no event, but has changed that. An event
+// than t*: a call that is not over yet has no event, but has changed that. S0 makes
+// sure that it shows: the first change after a stat gets a time stamp of its own
+// (multigrain time stamps, Linux 6.13); where that isn't so, an object must not have
+// changed for a tick before t*. An event
 // that comes after its batch doesn't matter: it happened after t* and after the
 // object was read, so what was read is the version of t*. That is why small batches,
 // hottest first, converge where one large window doesn't. Objects outside D had no

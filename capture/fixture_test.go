@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"repld/change"
 	"repld/health"
+	"repld/internal/testfs"
 	"repld/journal"
 	"repld/journal/catalog"
 	"repld/tree"
@@ -30,48 +30,6 @@ func TestMain(m *testing.M) {
 
 // deadline bounds every wait of a test on something that should happen at once.
 const deadline = 30 * time.Second
-
-// missing skips a test that lacks something, or fails it where all must be there.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// fileSystem returns a directory on a file system of the given type; "" is
-// whatever temporary directories lie on.
-func fileSystem(t *testing.T, kind string) string {
-	t.Helper()
-	if kind == "" {
-		return t.TempDir()
-	}
-	if os.Getuid() != 0 {
-		missing(t, "needs root to mount "+kind)
-	}
-	mkfs, err := exec.LookPath("mkfs." + kind)
-	if err != nil {
-		missing(t, "needs mkfs."+kind+": install xfsprogs, btrfs-progs, e2fsprogs")
-	}
-	dir := t.TempDir()
-	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 400<<20))
-	must(t, os.Mkdir(point, 0o755))
-	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", mkfs, err, out)
-	}
-	if out, err := exec.Command("mount", "-o", "loop", image, point).CombinedOutput(); err != nil {
-		missing(t, "needs loop devices: "+string(out))
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", point).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	return point
-}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -121,7 +79,7 @@ func (r *rig) up() *rig {
 		Trees: []watch.Tree{{Name: "tree", Path: r.dir, Skip: tree.IsOwn}}, Backend: r.backend, Logger: quiet(),
 	})
 	if err != nil && r.backend == watch.Fanotify && os.Getuid() != 0 {
-		missing(r.t, "fanotify needs root: "+err.Error())
+		testfs.Missing(r.t, "fanotify needs root: "+err.Error())
 	}
 	must(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

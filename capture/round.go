@@ -37,7 +37,8 @@ type round struct {
 	*Capturer
 	tx      *catalog.Tx
 	sync    watch.Sync             // t*
-	drained change.Time            // wall clock right after the drain of t*
+	drained change.Time            // wall clock right before the drain of t*
+	looked  map[watch.Key]struct{} // objects of which a stat was taken before that
 	since   watch.Set              // events drained since t*
 	again   watch.Set              // what must be captured by another round
 	forced  map[change.NodeID]bool // content events: to be read whatever their stat says
@@ -73,7 +74,8 @@ type dirKey struct {
 // newRound starts a round that is a cut at sync if it stands.
 func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 	return &round{
-		Capturer: c, tx: tx, sync: sync, drained: change.TimeOf(c.opts.Clock.Now()),
+		Capturer: c, tx: tx, sync: sync,
+		looked:    map[watch.Key]struct{}{},
 		forced:    map[change.NodeID]bool{},
 		parents:   map[dirKey]struct{}{},
 		seen:      map[watch.Key]change.NodeID{},
@@ -86,20 +88,63 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 	}
 }
 
-// start drains once more, and makes that instant the round's t*. It returns what the
-// drain brought.
-func (r *round) start(ctx context.Context) (*watch.Set, error) {
-	var last watch.Set
-	sync, err := r.opts.Watcher.Drain(ctx, &last)
-	if err != nil {
-		return nil, err
+// startTries bounds how often a round looks at what a drain has brought and drains
+// again.
+const startTries = 4
+
+// start makes an instant the round's t* and returns D in the order in which it is
+// captured; work becomes D. Every object of D is looked at before t*: the kernel then
+// gives whatever changes it next a time stamp of its own, so that a call which began
+// after t* shows as one even while it has no event, because it isn't over. All else
+// that takes time comes before, too: t* is to be as close as can be to the reading of
+// what is hot.
+func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) {
+	fresh := r.ordered(work)
+	items := fresh
+	for try := 1; ; try++ {
+		r.look(fresh)
+		before := change.TimeOf(r.opts.Clock.Now())
+		var last watch.Set
+		sync, err := r.opts.Watcher.Drain(ctx, &last)
+		if err != nil {
+			return nil, err
+		}
+		sync.Exact = sync.Exact && r.sync.Exact
+		r.sync, r.drained = sync, before
+		r.noteSync(sync)
+		r.setAside(&last)
+		r.known(&last)
+		r.judgeScans(&last)
+		work.Merge(&last)
+		fresh = r.ordered(&last)
+		items = append(fresh[:len(fresh):len(fresh)], items...)
+		if len(fresh) > 0 && try < startTries {
+			continue
+		}
+		for _, it := range fresh { // never quiet: these have changed since they were looked at
+			delete(r.looked, it.key)
+		}
+		return r.favoredFirst(items), nil
 	}
-	sync.Exact = sync.Exact && r.sync.Exact
-	r.sync, r.drained = sync, change.TimeOf(r.opts.Clock.Now())
-	r.noteSync(sync)
-	r.setAside(&last)
-	r.known(&last)
-	return &last, nil
+}
+
+// look takes a stat of each object, for what start says.
+func (r *round) look(items []workItem) {
+	for _, it := range items {
+		// What can't be looked at can't be captured either.
+		_, _ = r.readers[it.key.Tree].Lstat(it.key.Path())
+		r.looked[it.key] = struct{}{}
+	}
+}
+
+// judgeScans notes whether scans are among what is dirty.
+func (r *round) judgeScans(dirty *watch.Set) {
+	for key, item := range dirty.All() {
+		if item.What&watch.Subtree != 0 {
+			r.blind = true
+			r.doubt = r.doubt || key.Dir == "" && key.Name == ""
+		}
+	}
 }
 
 // capture takes everything in dirty, in the order of items, and reports whether all of it stands at the

@@ -15,6 +15,7 @@ import (
 
 	"repld/change"
 	"repld/health"
+	"repld/internal/testfs"
 	"repld/journal/catalog"
 	"repld/tree"
 	"repld/watch"
@@ -257,9 +258,7 @@ func TestBootIDChanged(t *testing.T) {
 
 // TestUnreadable: what can't be read is named, and read as soon as it can be.
 func TestUnreadable(t *testing.T) {
-	if os.Getuid() != 0 {
-		missing(t, "needs root to mount over a directory")
-	}
+	testfs.NeedRoot(t)
 	r, p := pair(t, watch.Auto, prepare)
 	must(t, unix.Mount("none", r.path("a/deep"), "tmpfs", 0, ""))
 	mounted := true
