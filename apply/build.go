@@ -24,6 +24,10 @@ type building struct {
 	parts  atomic.Int64 // queued and not finished, and one for the last
 	failed atomic.Bool  // data is nowhere to be had
 
+	// writing is held during a write: the kernel lets one at a time into a file, and
+	// has the others spin.
+	writing sync.Mutex
+
 	mu   sync.Mutex
 	file tree.WriteFile
 }

@@ -183,6 +183,8 @@ func (w *worker) write(b *building, at uint64, data []byte) error {
 	if err != nil {
 		return err
 	}
+	b.writing.Lock()
+	defer b.writing.Unlock()
 	_, err = f.WriteAt(data, int64(at))
 	return err
 }
