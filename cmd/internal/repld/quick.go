@@ -121,6 +121,7 @@ func (a *app) serve(ctx context.Context, o daemon.Options) (err error) {
 	if o.Dir == "" {
 		return control.Errorf(control.ExitUsage, "DIR is empty: want the directory of the tree")
 	}
+	tuneMemory()
 	if a.profileTo != "" {
 		stop, failed := profile(a.profileTo)
 		if failed != nil {
