@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
 // everyWrite calls every operation of fs that changes something at path.
@@ -200,7 +201,7 @@ func TestSwappedDirectory(t *testing.T) {
 }
 
 func TestMountsAreRefused(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	dir, v, check := fenced(t)
 	rd := v.Root().NewReader()
 	defer rd.Close()

@@ -4,33 +4,17 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	needRoot(t)
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		missing(t, "the right to mount a tmpfs: "+err.Error())
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount: %v", err)
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
-		}
-	})
-	return dir
-}
-
 func TestDiskFull(t *testing.T) {
-	v := openVolume(t, tmpfs(t, "1m"), VolumeOptions{})
+	v := openVolume(t, testfs.Tmpfs(t, "size=1m"), VolumeOptions{})
 	f, err := v.Create(InOwn("f"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,21 +32,12 @@ func TestDiskFull(t *testing.T) {
 
 // TestSyncTellsWriteBackErrors: the write itself succeeds, the disk fails later.
 func TestSyncTellsWriteBackErrors(t *testing.T) {
-	needRoot(t)
-	needTool(t, "mkfs.ext4", "e2fsprogs")
+	testfs.NeedRoot(t)
 	// A thin disk: the image promises more than its file system can hold.
-	backing := tmpfs(t, "64m")
+	backing := testfs.Tmpfs(t, "size=64m")
 	image, mount := filepath.Join(backing, "image"), t.TempDir()
-	run(t, "truncate", "-s", "256M", image)
-	run(t, "mkfs.ext4", "-q", image)
-	if out, err := exec.Command("mount", "-o", "loop", image, mount).CombinedOutput(); err != nil {
-		missing(t, "loop mounts: "+string(out))
-	}
-	defer func() {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	testfs.Image(t, "ext4", image, 256<<20)
+	testfs.Mount(t, image, mount)
 	v, err := OpenVolume(mount, VolumeOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +71,7 @@ func TestSyncTellsWriteBackErrors(t *testing.T) {
 // TestForeignObjects: what another user owns in an unprivileged standby's tree is
 // named and left.
 func TestForeignObjects(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	dir := filepath.Join(sharedDir(t), "tree")
 	mkdir(t, dir)
 	if err := os.Chown(dir, 65534, 65534); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
 // nasty fills dir with everything that a tree can hold. As an unprivileged user
@@ -64,7 +65,7 @@ func nasty(t testing.TB, dir string, root bool) {
 	must(unix.Setxattr(at("plain"), "user.empty", nil, 0))
 	must(unix.Setxattr(at("sticky"), "user.dir", []byte("d"), 0))
 	must(unix.Setxattr(at("no-bits"), "user.hidden", []byte("h"), 0))
-	needTool(t, "setfacl", "acl")
+	testfs.NeedProgram(t, "setfacl", "acl")
 	run(t, "setfacl", "-m", "u:1234:rw,g:4321:r,m::rw", at("empty"))
 	run(t, "setfacl", "-m", "u:1234:rwx", "-m", "d:u:77:rwx,d:g:88:rx", at("sticky/sub"))
 	if root {
@@ -106,13 +107,13 @@ func nastyRoot(t testing.TB, at func(string) string) {
 	must(unix.Lsetxattr(at("char"), "trusted.on-char", []byte("c"), 0))
 	write(t, at("capable"), "x")
 	must(os.Lchown(at("capable"), 5, 6))
-	needTool(t, "setcap", "libcap2-bin")
+	testfs.NeedProgram(t, "setcap", "libcap2-bin")
 	run(t, "setcap", "cap_net_raw,cap_net_bind_service+ep", at("capable"))
 }
 
 func TestFidelity(t *testing.T) {
-	needRoot(t)
-	onEachFS(t, func(t *testing.T, dir string) {
+	testfs.NeedRoot(t)
+	testfs.Each(t, func(t *testing.T, dir string) {
 		src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
 		mkdir(t, src)
 		mkdir(t, dst)
@@ -143,7 +144,7 @@ func TestFidelity(t *testing.T) {
 
 // TestFidelityOldKernel takes the ways around the system calls that old kernels lack.
 func TestFidelityOldKernel(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	x, f := kernel.xattrAt.Load(), kernel.fchmodat2.Load()
 	kernel.xattrAt.Store(false)
 	kernel.fchmodat2.Store(false)
@@ -260,8 +261,8 @@ func crosswise(t *testing.T, src, dst string, v *Volume) {
 // TestInheritance: what a directory gives its new files (group, default ACL) is
 // not what they end up with.
 func TestInheritance(t *testing.T) {
-	needRoot(t)
-	needTool(t, "setfacl", "acl")
+	testfs.NeedRoot(t)
+	testfs.NeedProgram(t, "setfacl", "acl")
 	dst := t.TempDir()
 	v := openVolume(t, dst, VolumeOptions{})
 	if err := v.Mkdir(InOwn("d")); err != nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
 // replace is the smallest publish: stage, sync, rename over, metadata, sync.
@@ -66,7 +67,7 @@ sync
 `
 
 func TestTrace(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	var trace Trace
 	v := WithHook(openVolume(t, t.TempDir(), VolumeOptions{}), trace.Record)
 	if err := replace(v); err != nil {
@@ -92,7 +93,7 @@ func TestTrace(t *testing.T) {
 // TestEveryStepCanFail makes each operation of a publish fail in turn, by what it
 // is: the error comes out, and nothing after that step is done.
 func TestEveryStepCanFail(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	steps := strings.Split(strings.TrimSpace(golden), "\n")
 	for i, step := range steps {
 		var trace Trace

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"repld/internal/testfs"
 )
 
 // wantError checks the type, the cause, and that the text helps an operator.
@@ -124,9 +126,7 @@ func TestCheckFindsAnotherRoot(t *testing.T) {
 }
 
 func TestCheckFindsMounts(t *testing.T) {
-	needRoot(t)
-	needTool(t, "mkfs.xfs", "xfsprogs")
-	mount := loopMount(t, "xfs")
+	mount := testfs.Dir(t, "xfs")
 	r, err := Open(mount, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestOwnDirectory(t *testing.T) {
 }
 
 func TestOwnDirectoryOfOthers(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	base := t.TempDir()
 	dir := filepath.Join(base, "tree")
 	mkdir(t, dir)
@@ -222,13 +222,11 @@ func TestOwnDirectoryOfOthers(t *testing.T) {
 }
 
 func TestOwnDirectoryAtMountPoint(t *testing.T) {
-	needRoot(t)
-	needTool(t, "mkfs.btrfs", "btrfs-progs")
-	mount := loopMount(t, "btrfs")
+	mount := testfs.Dir(t, "btrfs")
 	if v := openVolume(t, mount, VolumeOptions{}); v.OwnPath() != filepath.Join(mount, OwnName) {
 		t.Error(v.OwnPath())
 	}
-	needTool(t, "btrfs", "btrfs-progs")
+	testfs.NeedProgram(t, "btrfs", "btrfs-progs")
 	sub := filepath.Join(mount, "subvolume")
 	run(t, "btrfs", "subvolume", "create", sub)
 	v := openVolume(t, sub, VolumeOptions{})
@@ -290,9 +288,7 @@ func TestSkipShm(t *testing.T) {
 }
 
 func TestXFSID(t *testing.T) {
-	needRoot(t)
-	needTool(t, "mkfs.xfs", "xfsprogs")
-	dir := loopMount(t, "xfs")
+	dir := testfs.Dir(t, "xfs")
 	r, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -8,36 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
-
-// missing ends a test that needs what this machine doesn't have: a failure in CI.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this is missing: %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "root")
-	}
-}
-
-func needTool(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		missing(t, fmt.Sprintf("%s (apt-get install %s)", tool, pkg))
-	}
-}
 
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -48,45 +25,11 @@ func run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// onEachFS runs f with an empty directory on the file system of the temporary
-// directory and, as root, on loop-mounted ones.
-func onEachFS(t *testing.T, f func(t *testing.T, dir string)) {
-	t.Run("tmp", func(t *testing.T) { f(t, t.TempDir()) })
-	for fs, pkg := range map[string]string{"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"} {
-		t.Run(fs, func(t *testing.T) {
-			needRoot(t)
-			needTool(t, "mkfs."+fs, pkg)
-			f(t, loopMount(t, fs))
-		})
-	}
-}
-
-func loopMount(t testing.TB, fs string) string {
-	t.Helper()
-	dir := t.TempDir()
-	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	run(t, "truncate", "-s", "512M", image)
-	run(t, "mkfs."+fs, "-q", image)
-	if err := os.Mkdir(mount, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mount", "-o", "loop", image, mount).CombinedOutput(); err != nil {
-		missing(t, fmt.Sprintf("loop mounts of %s (%s)", fs, strings.TrimSpace(string(out))))
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Errorf("unmount: %v (a descriptor leaked?)", err)
-			_ = unix.Unmount(mount, unix.MNT_DETACH)
-		}
-	})
-	return mount
-}
-
 // sharedDir returns a temporary directory that belongs to user 65534 and that
 // others can reach.
 func sharedDir(t testing.TB) string {
 	t.Helper()
-	needRoot(t)
+	testfs.NeedRoot(t)
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
 		if err := os.Chmod(d, 0o755); err != nil {
@@ -103,7 +46,7 @@ func sharedDir(t testing.TB) string {
 // 65534, without capabilities, until the test ends; the thread dies with the test.
 func withoutPrivileges(t *testing.T) {
 	t.Helper()
-	needRoot(t)
+	testfs.NeedRoot(t)
 	runtime.LockOSThread()
 	const nobody = 65534
 	for _, call := range [][4]uintptr{{unix.SYS_SETGROUPS}, {unix.SYS_SETRESGID, nobody, nobody, nobody},
@@ -274,7 +217,7 @@ func copyTree(t testing.TB, from string, v FS) *copier {
 // rsyncDiff returns what an independent judge says about two trees.
 func rsyncDiff(t testing.TB, a, b string) string {
 	t.Helper()
-	needTool(t, "rsync", "rsync")
+	testfs.NeedProgram(t, "rsync", "rsync")
 	return run(t, "rsync", "-aHAXSn", "--numeric-ids", "--checksum", "--modify-window=-1", "--delete", "-i", a+"/", b+"/")
 }
 

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
 // TestUnprivilegedStandby copies everything that there is as a user without
 // privileges: what can't be kept is named, all else is equal.
 func TestUnprivilegedStandby(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	src, base := t.TempDir(), sharedDir(t)
 	nasty(t, src, true)
 	want := describe(t, openReader(t, src), true)
@@ -173,7 +174,7 @@ func (m memory) restore(t *testing.T, v *Volume) (notPermitted []string) {
 // TestUnprivilegedWriting: directories and files of our own without permission
 // bits stand in nobody's way.
 func TestUnprivilegedWriting(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	base := sharedDir(t)
 	t.Run("nobody", func(t *testing.T) {
 		withoutPrivileges(t)
@@ -246,7 +247,7 @@ func closing(f interface{ Close() error }, err error) error {
 
 // TestUnprivilegedReader reads what others may read, though O_NOATIME is the owner's.
 func TestUnprivilegedReader(t *testing.T) {
-	needRoot(t)
+	testfs.NeedRoot(t)
 	dir := sharedDir(t)
 	mkdir(t, filepath.Join(dir, "sub"))
 	write(t, filepath.Join(dir, "sub/file"), "data")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/internal/testfs"
 )
 
 func TestCreateAndPatch(t *testing.T) {
@@ -81,7 +82,7 @@ func TestCreateAndPatch(t *testing.T) {
 }
 
 func TestHolesAndClones(t *testing.T) {
-	onEachFS(t, func(t *testing.T, base string) {
+	testfs.Each(t, func(t *testing.T, base string) {
 		dir := filepath.Join(base, "tree")
 		mkdir(t, dir)
 		v := openVolume(t, dir, VolumeOptions{})
@@ -203,9 +204,7 @@ func TestAccessTimeStays(t *testing.T) {
 // TestXattrTooLarge: what the file system has no room for by design is named, not
 // an error that halts a standby.
 func TestXattrTooLarge(t *testing.T) {
-	needRoot(t)
-	needTool(t, "mkfs.ext4", "e2fsprogs")
-	dir := loopMount(t, "ext4")
+	dir := testfs.Dir(t, "ext4")
 	v := openVolume(t, dir, VolumeOptions{})
 	f, err := v.Create(InTree("f"))
 	if err != nil {

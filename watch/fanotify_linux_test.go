@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"repld/internal/testfs"
 )
 
 // captured returns what the kernel delivers for some changes.
@@ -70,7 +72,7 @@ func FuzzNextEvent(f *testing.F) {
 func TestParserTakesWhatTheKernelSays(t *testing.T) {
 	b := captured(t)
 	if b == nil {
-		missing(t, "needs fanotify (root)")
+		testfs.Missing(t, "needs fanotify (root)")
 	}
 	events := 0
 	for len(b) > 0 {

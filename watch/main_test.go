@@ -3,12 +3,12 @@ package watch
 import (
 	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"repld/internal/testfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -16,63 +16,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // deadline bounds every wait of a test on something that should happen at once.
 const deadline = 30 * time.Second
 
-// missing skips a test that lacks something, or fails it where all must be there.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// fileSystem returns a directory on a file system of the given type; "" is
-// whatever temporary directories lie on.
-func fileSystem(t *testing.T, kind string) string {
-	t.Helper()
-	if kind == "" {
-		return t.TempDir()
-	}
-	if os.Getuid() != 0 {
-		missing(t, "needs root to mount "+kind)
-	}
-	mkfs, err := exec.LookPath("mkfs." + kind)
-	if err != nil {
-		missing(t, "needs mkfs."+kind+": install xfsprogs, btrfs-progs, e2fsprogs")
-	}
-	dir := t.TempDir()
-	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	f, err := os.Create(image)
-	if err == nil {
-		err = f.Truncate(400 << 20)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = f.Close()
-	if err := os.Mkdir(point, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", mkfs, err, out)
-	}
-	if out, err := exec.Command("mount", "-o", "loop", image, point).CombinedOutput(); err != nil {
-		missing(t, "needs loop devices: "+string(out))
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", point).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	return point
-}
-
 // start makes a watcher and runs it until the test ends.
 func start(t *testing.T, o Options) Watcher {
 	t.Helper()
 	w, err := New(o)
 	if err != nil {
 		if o.Backend == Fanotify && os.Getuid() != 0 {
-			missing(t, "fanotify needs root: "+err.Error())
+			testfs.Missing(t, "fanotify needs root: "+err.Error())
 		}
 		t.Fatal(err)
 	}

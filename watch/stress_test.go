@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"repld/internal/testfs"
 )
 
 // TestStress lets many writers work while somebody drains and looks at what is
@@ -20,7 +22,7 @@ func TestStress(t *testing.T) {
 			name = "default"
 		}
 		t.Run(name, func(t *testing.T) {
-			base := fileSystem(t, kind)
+			base := testfs.Dir(t, kind)
 			both(t, func(t *testing.T, o Options) {
 				seed := uint64(time.Now().UnixNano())
 				t.Logf("seed %d", seed)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"repld/health"
+	"repld/internal/testfs"
 )
 
 func run(name string, args ...string) error {
@@ -43,7 +44,7 @@ func flood(t *testing.T, root string) {
 		limit = max(limit, n)
 	}
 	if limit > 1<<17 {
-		missing(t, fmt.Sprintf("max_queued_events is %d: too many to overflow in a short test", limit))
+		testfs.Missing(t, fmt.Sprintf("max_queued_events is %d: too many to overflow in a short test", limit))
 	}
 	for i := range limit + eventBuffer + 1000 {
 		must(t, syscall.Mknod(fmt.Sprintf("%s/d/%d", root, i), syscall.S_IFREG|0o644, 0))
@@ -214,7 +215,7 @@ func TestWatchLimitOfAll(t *testing.T) {
 }
 
 func TestSubvolume(t *testing.T) {
-	top := fileSystem(t, "btrfs")
+	top := testfs.Dir(t, "btrfs")
 	must(t, run("btrfs", "subvolume", "create", top+"/sub"))
 	// With the top level mounted its mark is used, through another mount too.
 	point := t.TempDir()
