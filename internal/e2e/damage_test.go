@@ -11,33 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/control"
+	"repld/internal/testfs"
 )
 
 // mounted makes a file system of its own at dir, in a file of that many bytes.
 func mounted(t *testing.T, dir string, size int64) {
 	t.Helper()
-	needRoot(t)
-	mkfs := needProgram(t, "mkfs.ext4", "e2fsprogs")
 	image := tempDir(t) + "/image"
-	f, err := os.Create(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	mkdirs(t, dir)
-	if r := command(t, mkfs, "-q", "-m", "0", image); r.code != 0 {
-		t.Fatalf("mkfs.ext4: %s", r.stderr)
-	}
-	if r := command(t, needProgram(t, "mount", "mount"), "-o", "loop", image, dir); r.code != 0 {
-		need(t, false, "loop mounts are needed: "+r.stderr)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	if err := os.Remove(dir + "/lost+found"); err != nil {
-		t.Fatal(err)
-	}
+	testfs.Image(t, "ext4", image, size)
+	testfs.Mount(t, image, dir)
 }
 
 // ballast fills a file system but for some bytes. It returns the file to remove.
@@ -152,6 +134,11 @@ func TestRootReplacedAtStart(t *testing.T) {
 	for _, n := range []*node{p.primary, p.standby} {
 		n.stop()
 		device := mountSource(t, n.dir)
+		held, err := os.Open(device) // else the loop device goes with its mount
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
 		if err := unix.Unmount(n.dir, unix.MNT_DETACH); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +147,7 @@ func TestRootReplacedAtStart(t *testing.T) {
 			t.Errorf("%s holds %v, %v", n.dir, entries, err)
 		}
 		if err := unix.Mount(device, n.dir, "ext4", 0, ""); err != nil {
-			t.Skipf("mount again: %v", err) // the loop device went with its mount
+			t.Fatalf("mount again: %v", err)
 		}
 		n.start()
 		n.up()
@@ -201,7 +188,7 @@ func TestMountInTree(t *testing.T) {
 	write(t, p.from+"/a", "one")
 	p.equal()
 	if err := unix.Mount("none", p.from+"/d/m", "tmpfs", 0, ""); err != nil {
-		need(t, false, "run as root: "+err.Error())
+		testfs.Missing(t, "run as root: "+err.Error())
 	}
 	defer unix.Unmount(p.from+"/d/m", unix.MNT_DETACH)
 	write(t, p.from+"/d/m/inside", "inside the mount")

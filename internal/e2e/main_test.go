@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -46,36 +45,4 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-// need skips a test where a program or privilege is missing; in CI that is a
-// failure.
-func need(t *testing.T, ok bool, what string) {
-	t.Helper()
-	switch {
-	case ok:
-	case os.Getenv("CI") == "true":
-		t.Fatal(what)
-	default:
-		t.Skip(what)
-	}
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	need(t, os.Geteuid() == 0, "run as root: owners, devices and trusted attributes need it")
-}
-
-func needProgram(t *testing.T, name, debian string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		for _, dir := range []string{"/usr/sbin", "/sbin"} {
-			if _, statErr := os.Stat(filepath.Join(dir, name)); statErr == nil {
-				return filepath.Join(dir, name)
-			}
-		}
-	}
-	need(t, err == nil, "install "+name+" (Debian: "+debian+")")
-	return path
 }

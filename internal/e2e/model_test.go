@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"repld/internal/testfs"
 )
 
 // TestModel does random things to a primary's tree, while barriers are asked for,
@@ -14,7 +16,7 @@ import (
 // Every now and then all that must come to rest, and both trees must be equal.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	testfs.NeedRoot(t)
 	m := newModel(t)
 	m.editor = newEditor(t, m.from, m.seed)
 	m.run(lasting(t, 30*time.Second))
@@ -24,8 +26,8 @@ func TestModel(t *testing.T) {
 // read trusted attributes either.
 func TestModelInotify(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
-	m := newModel(t, needProgram(t, "setpriv", "util-linux"), "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--")
+	testfs.NeedRoot(t)
+	m := newModel(t, testfs.NeedProgram(t, "setpriv", "util-linux"), "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--")
 	m.editor = newEditor(t, m.from, m.seed)
 	m.editor.untrusted = true
 	m.run(lasting(t, 15*time.Second))
@@ -50,7 +52,7 @@ func lasting(t *testing.T, usual time.Duration) time.Duration {
 
 func newModel(t *testing.T, before ...string) *model {
 	t.Helper()
-	needProgram(t, "rsync", "rsync")
+	testfs.NeedProgram(t, "rsync", "rsync")
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()

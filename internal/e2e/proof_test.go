@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"repld/internal/testfs"
 )
 
 // TestProof follows a Go toolchain in which the compiler works while it is seeded,
@@ -19,9 +21,9 @@ func TestProof(t *testing.T) {
 	if os.Getenv("REPLD_PROOF") == "" {
 		t.Skip("set REPLD_PROOF, or call make proof")
 	}
-	needRoot(t)
-	needProgram(t, "git", "git")
-	needProgram(t, "rsync", "rsync")
+	testfs.NeedRoot(t)
+	testfs.NeedProgram(t, "git", "git")
+	testfs.NeedProgram(t, "rsync", "rsync")
 	p := &pair{t: t, dir: tempDir(t)}
 	p.from, p.to = p.dir+"/from", p.dir+"/to"
 	mkdirs(t, p.to)

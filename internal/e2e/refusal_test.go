@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/internal/testfs"
 	"repld/wire"
 )
 
@@ -79,8 +80,8 @@ func TestRefusesDirectories(t *testing.T) {
 
 func TestRefusesUnreadable(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
-	setpriv := needProgram(t, "setpriv", "util-linux")
+	testfs.NeedRoot(t)
+	setpriv := testfs.NeedProgram(t, "setpriv", "util-linux")
 	dir := tempDir(t)
 	secret, home := filepath.Join(dir, "secret"), filepath.Join(dir, "home")
 	mkdirs(t, secret, home)
@@ -115,7 +116,7 @@ func TestRefusesTokens(t *testing.T) {
 	// A directory that was refused is free for the other role.
 	third := newNode(t, "standby", other, filepath.Join(p.dir, "third"), "--listen", freePort(t))
 	third.start()
-	token := third.token()
+	third.token()
 	third.stop()
 	if entries, err := os.ReadDir(other); err != nil || len(entries) > 0 {
 		t.Errorf("%s holds %v, %v", other, entries, err)
@@ -124,7 +125,7 @@ func TestRefusesTokens(t *testing.T) {
 	// An invitation works once: the standby of the pair has used its own.
 	used := newNode(t, "standby", other, filepath.Join(p.dir, "fourth"), "--listen", freePort(t))
 	used.start()
-	token = used.token()
+	token := used.token()
 	fifth := newNode(t, "primary", p.from, filepath.Join(p.dir, "fifth"), "--join", token)
 	fifth.start()
 	fifth.up()

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"repld/internal/testfs"
 )
 
 // TestModelStorm has several editors at work in one tree without a pause, so that
@@ -13,8 +15,8 @@ import (
 // them does follows from the seed; how they meet does not.
 func TestModelStorm(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
-	needProgram(t, "rsync", "rsync")
+	testfs.NeedRoot(t)
+	testfs.NeedProgram(t, "rsync", "rsync")
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
