@@ -83,10 +83,6 @@ func (t *scratchTx) staged(id change.NodeID) (s staged, ok bool, err error) {
 	return s, err == nil, err
 }
 
-func (t *scratchTx) setStaged(id change.NodeID, s *staged) error {
-	return t.b(bucketStaged).Put(nodeKey(id), s.encode())
-}
-
 // eachFrom calls fn for the entries of a bucket in order, from the first key
 // that is greater than after (nil: from the first).
 func eachFrom(b *bbolt.Bucket, after []byte, fn func(k, v []byte) (more bool, err error)) error {

@@ -222,7 +222,7 @@ func TestAppendOnly(t *testing.T) {
 		for err == nil {
 			select {
 			case <-stop:
-				err = f.Close()
+				f.Close()
 				return
 			default:
 				_, err = f.WriteString("line\n")

@@ -61,27 +61,6 @@ func (p *readerPool) close() {
 	p.wg.Wait()
 }
 
-// open opens the file that g saw. The directories that rd remembers may have been
-// others since, so the file itself is asked who it is.
-func open(rd *tree.Reader, g *glimpse) (*tree.File, error) {
-	for again := false; ; again = true {
-		f, err := rd.OpenFile(g.path)
-		if err == nil {
-			if f.Opened().ID == g.stat.ID {
-				return f, nil
-			}
-			f.Close()
-		}
-		if again {
-			if err == nil {
-				err = errChanged
-			}
-			return nil, err
-		}
-		rd.Flush()
-	}
-}
-
 // smallReader reads files of at most smallFile bytes.
 type smallReader struct {
 	cutter *cutter

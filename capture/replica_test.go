@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/zeebo/blake3"
-
 	"repld/change"
 	"repld/journal"
 	"repld/journal/catalog"
@@ -114,24 +112,6 @@ func (p *replica) apply(tx *catalog.Tx, rec change.Record) error {
 		}
 	}
 	return tx.Apply(rec)
-}
-
-// content returns the bytes of a file as the replica has it, from chunks of the log.
-func (p *replica) content(tx *catalog.Tx, id change.NodeID) ([]byte, error) {
-	var all []byte
-	for ref := range tx.Refs(id, 0) {
-		data, ok := p.chunks[ref.Digest]
-		switch {
-		case ref.Hole():
-			data = make([]byte, ref.Length)
-		case !ok:
-			return nil, fmt.Errorf("no data of the chunk %v", ref.Digest)
-		case change.Digest(blake3.Sum256(data)) != ref.Digest:
-			return nil, fmt.Errorf("other data in the chunk %v", ref.Digest)
-		}
-		all = append(all, data...)
-	}
-	return all, nil
 }
 
 // equals fails unless the barrier is what a fresh scan of the tree finds.

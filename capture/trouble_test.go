@@ -129,13 +129,13 @@ func TestHotFile(t *testing.T) {
 		t.Errorf("beside the hot file %q was captured", had)
 	}
 	stop()
-	cut := r.barrier()
+	r.barrier()
 	for end := time.Now().Add(deadline); r.condition(health.BarrierLate) != ""; r.step() {
 		if time.Now().After(end) {
 			t.Fatalf("still late: %s", r.condition(health.BarrierLate))
 		}
 	}
-	cut = r.barrier()
+	cut := r.barrier()
 	p.follow(r.log)
 	r.equals(cut)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -345,9 +344,4 @@ func explain(err error) error {
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("%s", identity.Hint)
 	}
 	return err
-}
-
-// stateOf is where a group's files lie, for messages.
-func (n *node) stateOf(name string) string {
-	return filepath.Join(n.state.path, "groups", quickGroup, name)
 }
