@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,12 +8,12 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"repld/internal/testfs"
 	"repld/tree"
 )
 
@@ -295,24 +294,14 @@ func TestOrderOfWrites(t *testing.T) {
 // TestPowerLoss copies the image of a file system while a barrier is published,
 // and recovers from the copy, as after a loss of power at that moment.
 func TestPowerLoss(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for loop devices")
-	}
-	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("mkfs.ext4 is missing: install e2fsprogs")
-		}
-		t.Skip("mkfs.ext4 is missing: install e2fsprogs")
-	}
+	testfs.NeedRoot(t)
 	sc := newScenario(t)
 	dir := t.TempDir()
 	image, copied := dir+"/image", dir+"/copy"
-	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 96<<20))
-	run(t, "mkfs.ext4", "-q", "-F", image)
+	testfs.Image(t, "ext4", image, 96<<20)
 	for _, stop := range []string{PointStaged, PointSynced, PointCommitted, PointDetached, PointAttached, PointPatched, PointSwept, PointDressed, PointMerged} {
 		func() {
-			unmount := mount(t, image, dir+"/mnt")
+			unmount := testfs.Mount(t, image, dir+"/mnt")
 			defer unmount()
 			for _, old := range []string{"state", "standby", ".repld-standby"} {
 				must(t, os.RemoveAll(dir+"/mnt/"+old))
@@ -333,7 +322,7 @@ func TestPowerLoss(t *testing.T) {
 			s.stop()
 		}()
 		func() {
-			unmount := mount(t, copied, dir+"/mnt2")
+			unmount := testfs.Mount(t, copied, dir+"/mnt2")
 			defer unmount()
 			s := &standby{t: t, base: dir + "/mnt2/state", dir: dir + "/mnt2/standby", fetch: sc.p, redo: 1 << 20}
 			must(t, s.start())
@@ -355,19 +344,6 @@ func (sc *scenario) standbyIn(t testing.TB, base string) *standby {
 	must(t, s.Step(t.Context()))
 	s.receive(sc.p)
 	return s
-}
-
-func mount(t testing.TB, image, at string) (unmount func()) {
-	t.Helper()
-	must(t, os.MkdirAll(at, 0o700))
-	if out, err := exec.Command("mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
-		t.Skipf("loop devices can't be mounted here: %s", bytes.TrimSpace(out))
-	}
-	return func() {
-		if err := syscall.Unmount(at, 0); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	}
 }
 
 func run(t testing.TB, name string, args ...string) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"repld/change"
-	"repld/tree"
 	"repld/health"
+	"repld/tree"
 )
 
 // counting counts what is fetched, and fails on demand.
