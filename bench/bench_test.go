@@ -8,17 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"repld/internal/testfs"
 )
 
 // TestQuick runs everything with small inputs, so that the harness keeps up with the
 // programs. It looks at what a measurement says only where it can't be otherwise.
 func TestQuick(t *testing.T) {
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("rsync is missing: install the package rsync")
-		}
-		t.Skip("rsync is missing: install the package rsync")
-	}
+	testfs.NeedProgram(t, "rsync", "rsync")
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin, "repld/cmd/repld")
 	if out, err := build.CombinedOutput(); err != nil {
