@@ -50,7 +50,7 @@ type adoption struct {
 	local  catalog.Local
 }
 
-func newAdopter(a *Applier, ctx context.Context, want *catalog.Tx, state *seedState) *adopter {
+func newAdopter(ctx context.Context, a *Applier, want *catalog.Tx, state *seedState) *adopter {
 	return &adopter{
 		a: a, ctx: ctx, want: want, state: state, nextID: localNodes,
 		chunk: chunker.New(nil, chunker.Options{}), buf: make([]byte, change.ChunkMax),

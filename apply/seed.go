@@ -277,7 +277,7 @@ func (a *Applier) seedOver(ctx context.Context, m *Manifest, state *seedState) e
 		return err
 	}
 	return manifest.View(func(want *catalog.Tx) error {
-		ad := newAdopter(a, ctx, want, state)
+		ad := newAdopter(ctx, a, want, state)
 		if err := ad.trees(); err != nil {
 			return fmt.Errorf("look at what is there: %w", err)
 		}

@@ -72,7 +72,7 @@ func (a *Applier) stagePass(ctx context.Context, pass int, forced map[change.Nod
 		return a.catalog.ViewNext(s.walk)
 	})
 	for range a.o.Workers {
-		group.Go(func() error { return newWorker(a, ctx, res).run(s.queue) })
+		group.Go(func() error { return newWorker(ctx, a, res).run(s.queue) })
 	}
 	err := group.Wait()
 	return s.deferred, errors.Join(err, res.abandon())

@@ -25,7 +25,7 @@ type worker struct {
 
 const sourceFiles = 16
 
-func newWorker(a *Applier, ctx context.Context, r *results) *worker {
+func newWorker(ctx context.Context, a *Applier, r *results) *worker {
 	return &worker{
 		a: a, ctx: ctx, results: r, buf: make([]byte, change.ChunkMax), files: make(map[tree.Place]*tree.File),
 	}

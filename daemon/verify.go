@@ -48,7 +48,7 @@ func (p *primary) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 	every := newPacer(p.clock)
 	found, err := p.capturer.Verify(ctx, func(files, bytes uint64) {
 		if every.due() {
-			report(wire.VerifyReport{Files: files, Bytes: bytes}) // a broken link ends the call elsewhere
+			_ = report(wire.VerifyReport{Files: files, Bytes: bytes}) // a broken link ends the call elsewhere
 		}
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *standby) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 	every := newPacer(s.clock)
 	found, err := s.applier.Verify(ctx, apply.VerifyOptions{Repair: req.Repair, OnProgress: func(files, bytes uint64) {
 		if every.due() {
-			report(wire.VerifyReport{Files: files, Bytes: bytes})
+			_ = report(wire.VerifyReport{Files: files, Bytes: bytes})
 		}
 	}})
 	if err != nil {

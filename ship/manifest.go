@@ -62,7 +62,7 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 		return err
 	}
 	// What was written must arrive before the stream is given up.
-	stream.Receive()
+	_, _ = stream.Receive()
 	return nil
 }
 

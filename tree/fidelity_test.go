@@ -269,7 +269,7 @@ func TestInheritance(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := change.Meta{Mode: 0o640, UID: 3, GID: 4, Mtime: change.Time{Sec: 5}}
-	make := func(name string) {
+	attempt := func(name string) {
 		t.Helper()
 		f, err := v.Create(InOwn("d/" + name))
 		if err != nil {
@@ -288,14 +288,14 @@ func TestInheritance(t *testing.T) {
 			t.Fatalf("%s: %+v %v %v", name, st, xattrs, err)
 		}
 	}
-	make("plain")
-	make("plain-again")
+	attempt("plain")
+	attempt("plain-again")
 	dir := change.Meta{Mode: 0o2700, GID: 9}
 	if _, err := v.SetMeta(InOwn("d"), change.KindDir, &dir); err != nil {
 		t.Fatal(err)
 	}
-	make("setgid")
-	make("setgid-again")
+	attempt("setgid")
+	attempt("setgid-again")
 	run(t, "setfacl", "-m", "d:u:77:rwx", v.Path(InOwn("d")))
 	st, err := v.Lstat(InOwn("d"))
 	if err != nil {
@@ -308,8 +308,8 @@ func TestInheritance(t *testing.T) {
 	if _, err := v.SetMeta(InOwn("d"), change.KindDir, &dir); err != nil {
 		t.Fatal(err)
 	}
-	make("acl")
-	make("acl-again")
+	attempt("acl")
+	attempt("acl-again")
 }
 
 func TestSocketIsListedWithoutKind(t *testing.T) {

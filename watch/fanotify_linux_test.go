@@ -41,12 +41,12 @@ func captured(t testing.TB) []byte {
 
 // FuzzNextEvent lets no bytes crash the parser or lead it out of its buffer.
 func FuzzNextEvent(f *testing.F) {
-	real := captured(f)
-	f.Add(real)
+	said := captured(f)
+	f.Add(said)
 	f.Add([]byte{})
 	f.Add(make([]byte, eventHeader))
-	if len(real) > 40 {
-		f.Add(real[:40])
+	if len(said) > 40 {
+		f.Add(said[:40])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {

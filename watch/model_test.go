@@ -108,23 +108,23 @@ func (m *model) scan(dir string, deep bool) {
 
 // differences compares the model with the tree.
 func (m *model) differences() []string {
-	real := newModel(m.root)
-	real.look("")
-	real.scan("", true)
+	now := newModel(m.root)
+	now.look("")
+	now.scan("", true)
 	var all []string
-	for path, ino := range real.names {
+	for path, ino := range now.names {
 		known, ok := m.names[path]
 		switch {
 		case !ok:
-			all = append(all, fmt.Sprintf("missed: %q (%v)", path, real.nodes[ino].mode))
+			all = append(all, fmt.Sprintf("missed: %q (%v)", path, now.nodes[ino].mode))
 		case known != ino:
 			all = append(all, fmt.Sprintf("another object: %q: have inode %d, is %d", path, known, ino))
-		case m.nodes[ino] != real.nodes[ino]:
-			all = append(all, fmt.Sprintf("stale: %q: have %+v, is %+v", path, m.nodes[ino], real.nodes[ino]))
+		case m.nodes[ino] != now.nodes[ino]:
+			all = append(all, fmt.Sprintf("stale: %q: have %+v, is %+v", path, m.nodes[ino], now.nodes[ino]))
 		}
 	}
 	for path := range m.names {
-		if _, ok := real.names[path]; !ok {
+		if _, ok := now.names[path]; !ok {
 			all = append(all, fmt.Sprintf("gone: %q", path))
 		}
 	}

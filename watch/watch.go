@@ -66,7 +66,7 @@ type Tree struct {
 	Skip func(path string) bool
 }
 
-// Kind of back end.
+// Backend is a kind of back end.
 type Backend string
 
 // The back ends. Auto takes fanotify where the kernel, the privileges and every

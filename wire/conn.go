@@ -160,13 +160,13 @@ func (c *Conn) AcceptStream(ctx context.Context) (Message, *Stream, error) {
 			return nil, nil, translate(err)
 		}
 		s := &Stream{quic: q}
-		q.SetReadDeadline(time.Now().Add(headerTimeout))
+		_ = q.SetReadDeadline(time.Now().Add(headerTimeout))
 		header, err := s.Receive()
 		if err != nil {
 			s.Cancel()
 			continue
 		}
-		q.SetReadDeadline(time.Time{})
+		_ = q.SetReadDeadline(time.Time{})
 		return header, s, nil
 	}
 }

@@ -104,7 +104,7 @@ func newTransport(pc net.PacketConn, id *Identity) *quic.Transport {
 
 // quietBuffers keeps quic-go from writing to the standard logger when it can't
 // raise a socket's buffers as far as it likes: that costs speed, nothing else.
-var quietBuffers = sync.OnceFunc(func() { os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") })
+var quietBuffers = sync.OnceFunc(func() { _ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") })
 
 // aLongTimeAgo is a deadline that has passed.
 var aLongTimeAgo = time.Unix(1, 0)
@@ -121,12 +121,12 @@ func withContext(ctx context.Context, setDeadline func(time.Time) error, f func(
 	set := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(set)
-		setDeadline(aLongTimeAgo)
+		_ = setDeadline(aLongTimeAgo)
 	})
 	err := f()
 	if !stop() {
 		<-set
-		setDeadline(time.Time{})
+		_ = setDeadline(time.Time{})
 		if err != nil && os.IsTimeout(err) {
 			err = ctx.Err()
 		}

@@ -141,7 +141,7 @@ func (c *Catalog) Close() error {
 	// What bbolt holds after a panic isn't known, its locks included. The mapping
 	// stays until the process ends, and would keep the lock on the file.
 	if c.file != nil {
-		syscall.Flock(int(c.file.Fd()), syscall.LOCK_UN)
+		_ = syscall.Flock(int(c.file.Fd()), syscall.LOCK_UN) // closing does it too
 		c.file.Close()
 	}
 	return nil

@@ -95,7 +95,7 @@ func (r *Relay) serve() {
 		data := append([]byte(nil), buf[:n]...)
 		r.up.put(n, func() {
 			if !r.cut.Load() {
-				back.WriteToUDPAddrPort(data, *r.target.Load())
+				_, _ = back.WriteToUDPAddrPort(data, *r.target.Load())
 			}
 		})
 	}
@@ -128,7 +128,7 @@ func (r *Relay) flow(client netip.AddrPort) *net.UDPConn {
 			data := append([]byte(nil), buf[:n]...)
 			r.down.put(n, func() {
 				if !r.cut.Load() {
-					r.front.WriteToUDPAddrPort(data, client)
+					_, _ = r.front.WriteToUDPAddrPort(data, client)
 				}
 			})
 		}
