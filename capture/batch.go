@@ -118,10 +118,7 @@ func sameVersion(a, b *change.Stat) bool {
 // disturbed reports whether g, which was captured before the newest drain, may be
 // a later version than that of t*.
 func (r *round) disturbed(g *glimpse) bool {
-	// A call that began after t* and isn't over has changed the time stamp before
-	// anything else. One from the future says only that the clock was set back.
-	future := change.TimeOf(g.before.Time().Add(time.Second))
-	if g.stat.Ctime.Compare(r.earliest(g)) > 0 && g.stat.Ctime.Compare(future) <= 0 && !g.appendOnly {
+	if !g.appendOnly && r.changedSince(g) {
 		return true
 	}
 	if r.since.Len() == 0 {
@@ -149,13 +146,17 @@ func (r *round) disturbed(g *glimpse) bool {
 	return false
 }
 
-// earliest returns the earliest time stamp that a call which began after t* can
-// have given g: where it isn't sure that it got one of its own, a tick before t*.
-func (r *round) earliest(g *glimpse) change.Time {
-	if _, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
-		return r.drained
+// changedSince reports whether a call may have changed g that was not over at t* and
+// has no event yet: it has changed the time stamp before anything else. Where that
+// shows in any case, g was looked at before t* and must still look the same; else its
+// time stamp must be older than t* by a tick. One from the future says only that the
+// clock was set back.
+func (r *round) changedSince(g *glimpse) bool {
+	if ctime, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
+		return g.stat.Ctime != ctime
 	}
-	return change.TimeOf(r.drained.Time().Add(-change.Tick))
+	future := change.TimeOf(g.before.Time().Add(time.Second))
+	return g.stat.Ctime.Compare(change.TimeOf(r.drained.Time().Add(-change.Tick))) > 0 && g.stat.Ctime.Compare(future) <= 0
 }
 
 // movedAbove reports whether a directory on the way to key changed its name since

@@ -27,9 +27,10 @@
 // An object of the batch stands if S1 = S2, no event of E concerns it (by any of
 // its names, nor by a directory above that moved), and its time stamp isn't later
 // than t*: a call that is not over yet has no event, but has changed that. S0 makes
-// sure that it shows: the first change after a stat gets a time stamp of its own
-// (multigrain time stamps, Linux 6.13); where that isn't so, an object must not have
-// changed for a tick before t*. An event
+// sure that it shows: the first change after a stat gets another time stamp
+// (multigrain time stamps, Linux 6.13), so S1 must be S0, and what had an event between
+// S0 and t* is looked at again before a new t*. Where time stamps are coarse, an object
+// must not have changed for a tick before t*. An event
 // that comes after its batch doesn't matter: it happened after t* and after the
 // object was read, so what was read is the version of t*. That is why small batches,
 // hottest first, converge where one large window doesn't. Objects outside D had no

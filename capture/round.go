@@ -36,12 +36,12 @@ const missedLimit = 10_000
 type round struct {
 	*Capturer
 	tx      *catalog.Tx
-	sync    watch.Sync             // t*
-	drained change.Time            // wall clock right before the drain of t*
-	looked  map[watch.Key]struct{} // objects of which a stat was taken before that
-	since   watch.Set              // events drained since t*
-	again   watch.Set              // what must be captured by another round
-	forced  map[change.NodeID]bool // content events: to be read whatever their stat says
+	sync    watch.Sync                // t*
+	drained change.Time               // wall clock right before the drain of t*
+	looked  map[watch.Key]change.Time // ctime of objects, by a stat taken before that; zero: nothing was there
+	since   watch.Set                 // events drained since t*
+	again   watch.Set                 // what must be captured by another round
+	forced  map[change.NodeID]bool    // content events: to be read whatever their stat says
 
 	batch     []glimpse
 	batchRead uint64
@@ -75,7 +75,7 @@ type dirKey struct {
 func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 	return &round{
 		Capturer: c, tx: tx, sync: sync,
-		looked:    map[watch.Key]struct{}{},
+		looked:    map[watch.Key]change.Time{},
 		forced:    map[change.NodeID]bool{},
 		parents:   map[dirKey]struct{}{},
 		seen:      map[watch.Key]change.NodeID{},
@@ -94,8 +94,9 @@ const startTries = 4
 
 // start makes an instant the round's t* and returns D in the order in which it is
 // captured; work becomes D. Every object of D is looked at before t*: the kernel then
-// gives whatever changes it next a time stamp of its own, so that a call which began
-// after t* shows as one even while it has no event, because it isn't over. All else
+// gives whatever changes it next another time stamp, so that a call which began after
+// that shows even while it has no event, because it isn't over; what was over before
+// t* has one, and is looked at again. All else
 // that takes time comes before, too: t* is to be as close as can be to the reading of
 // what is hot.
 func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) {
@@ -132,8 +133,8 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 func (r *round) look(items []workItem) {
 	for _, it := range items {
 		// What can't be looked at can't be captured either.
-		_, _ = r.readers[it.key.Tree].Lstat(it.key.Path())
-		r.looked[it.key] = struct{}{}
+		st, _ := r.readers[it.key.Tree].Lstat(it.key.Path())
+		r.looked[it.key] = st.Ctime
 	}
 }
 

