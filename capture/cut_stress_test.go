@@ -67,7 +67,7 @@ func TestCutStressFindsViolations(t *testing.T) {
 	both(t, func(t *testing.T, b watch.Backend) {
 		s := newStress(t, b, t.TempDir())
 		s.rig.c.skipDrainCheck = true
-		s.limit = time.Millisecond
+		s.limit = 5 * time.Millisecond
 		cuts, err := s.run(deadline)
 		if t.Failed() {
 			return

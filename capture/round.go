@@ -132,8 +132,12 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 // look takes a stat of each object, for what start says.
 func (r *round) look(items []workItem) {
 	for _, it := range items {
-		// What can't be looked at can't be captured either.
-		st, _ := r.readers[it.key.Tree].Lstat(it.key.Path())
+		// What can't be looked at, or isn't replicated, is nothing to the round either.
+		path := it.key.Path()
+		st, err := r.readers[it.key.Tree].Lstat(path)
+		if err != nil || it.key.Name != "" && !r.replicated(it.key.Tree, path, &st) {
+			st = change.Stat{}
+		}
 		r.looked[it.key] = st.Ctime
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 	"time"
 
 	"repld/control"
@@ -36,7 +37,9 @@ func Run(ctx context.Context, o Options) error {
 			}
 			n.close()
 		}
-		if ctx.Err() != nil || last == nil || !passing(err) {
+		// Somebody else may have taken the port while it was not needed.
+		taken := errors.Is(err, syscall.EADDRINUSE)
+		if ctx.Err() != nil || last == nil || !passing(err) && !taken {
 			return explain(err)
 		}
 		if time.Since(began) > most {
