@@ -15,6 +15,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 while [ "$(date +%s)" -lt "$end" ]; do
 	round=$((round + 1))
+	# The length of the tests that know one; five minutes at most, so that seeds change.
+	left=$((end - $(date +%s)))
+	export REPLD_SOAK="$((left < 300 ? left : 300))s"
 	echo "== round $round, $(date -u +%FT%TZ), $((end - $(date +%s))) s left"
 	# shellcheck disable=SC2086
 	go test -race -count=1 -p 1 -timeout 1h -run 'Model|Stress|Random|Crash|Kill|Soak' ${2:-./...} >"$log" 2>&1 ||
