@@ -33,6 +33,9 @@ type File interface {
 	Sync() error
 }
 
+// Directory returns the directory of that path as a Disk.
+func Directory(path string) Disk { return dirDisk(path) }
+
 // dirDisk is a directory of the operating system.
 type dirDisk string
 
