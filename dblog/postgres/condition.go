@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"repld/dblog"
+	"repld/dblog/spool"
+	"repld/health"
+)
+
+// setupError is a setting that must be changed.
+type setupError struct{ text string }
+
+func (e setupError) Error() string { return e.text }
+
+// unsuitable says what keeps a server from being a primary, nil if nothing does.
+func unsuitable(v *server) error {
+	switch {
+	case v.version < minVersion || v.version > maxVersion:
+		return setupError{fmt.Sprintf("the server is PostgreSQL %d, want 15 to 18", v.version/10000)}
+	case v.recovery:
+		return setupError{"the server is in recovery itself (a standby), want a primary"}
+	case v.walLevel != "replica" && v.walLevel != "logical":
+		return setupError{fmt.Sprintf("wal_level is %q, want replica or logical (set it and restart the server)", v.walLevel)}
+	case v.senders < 2:
+		return setupError{fmt.Sprintf("max_wal_senders is %d, want 2 at least: one for the stream, one for a base backup", v.senders)}
+	case v.fsync != "on":
+		return setupError{"fsync is off, want on: a crash could take back what the standby already has"}
+	}
+	return nil
+}
+
+// codeOf returns the condition that an error amounts to.
+func codeOf(err error) (health.Code, string) {
+	var setup setupError
+	switch {
+	case errors.As(err, &setup):
+		return health.DatabaseSetup, setup.text
+	case errors.Is(err, dblog.ErrNeedsSeed), errors.Is(err, spool.ErrParted), errors.Is(err, spool.ErrDamaged):
+		return health.DatabaseNeedsSeed, err.Error()
+	case errors.Is(err, dblog.ErrAhead):
+		return health.DatabaseAhead, err.Error()
+	case errors.Is(err, dblog.ErrBypass):
+		return health.DatabaseBypass, err.Error()
+	case errors.Is(err, spool.ErrFailed):
+		return health.SpoolFull, err.Error()
+	}
+	return trouble(err)
+}
+
+// noted keeps the condition of an error for Health, and of a nil one forgets what
+// shows in the same way. It returns err.
+func (s *Source) noted(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.trouble, health.DatabaseDown)
+		delete(s.trouble, health.DatabaseSetup)
+		return nil
+	}
+	code, text := codeOf(err)
+	s.trouble[code] = text
+	return err
+}
+
+// conditions lists trouble as conditions of a database.
+func conditions(trouble map[health.Code]string, name string) []health.Condition {
+	var list []health.Condition
+	for code, text := range trouble {
+		severity, hint := health.Describe(code)
+		list = append(list, health.Condition{
+			Code: code, Severity: severity, Subject: name, Text: "database " + name + ": " + text, Hint: hint,
+		})
+	}
+	slices.SortFunc(list, func(a, b health.Condition) int { return b.Severity.Rank() - a.Severity.Rank() })
+	return list
+}
