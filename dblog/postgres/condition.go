@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,6 +60,9 @@ func (s *Source) noted(err error) error {
 		delete(s.trouble, health.DatabaseDown)
 		delete(s.trouble, health.DatabaseSetup)
 		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
 	}
 	code, text := codeOf(err)
 	s.trouble[code] = text

@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire"},
 	{"dblog", "dblog/spool"},
-	{"capture", "apply", "dblog/postgres"},
+	{"capture", "apply", "dblog/postgres", "dblog/postgres/postgrestest"},
 	{"ship", "control"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
@@ -43,13 +43,13 @@ var confined = map[string]struct {
 	"github.com/spf13/cobra":                {[]string{"cmd"}, "command lines are the programs' business"},
 	"github.com/fsnotify/fsnotify":          {[]string{"watch"}, "the other packages get dirty sets, not events"},
 	"github.com/klauspost/compress":         {[]string{"journal", "dblog/spool"}, "chunks and frames travel as they stand on disk"},
-	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres"}, "the other packages know positions and bytes, not engines"},
+	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest"}, "the other packages know positions and bytes, not engines"},
 	"modernc.org/sqlite":                    {[]string{"demo"}, "files are all that is replicated; the demo's application has a database in its files"},
 	"github.com/PlakarKorp/go-cdc-chunkers": {nil, "it is the peer that benchmarks compare with"},
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
 	"go.uber.org/goleak":                    {nil, "it is for tests"},
 	"pgregory.net/rapid":                    {nil, "it is for tests"},
-	module + "/internal/testfs":             {nil, "it is for tests"},
+	module + "/internal/testfs":             {[]string{"dblog/postgres/postgrestest"}, "it is for tests"},
 }
 
 // badNames name no purpose, so everything ends up in them.

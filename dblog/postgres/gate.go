@@ -1,0 +1,377 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/dblog"
+	"repld/dblog/spool"
+	"repld/health"
+)
+
+// GateOptions are the settings of a Gate.
+type GateOptions struct {
+	Name  string // of the database in the configuration, for messages
+	Dir   string // an existing directory for the gate's state
+	Spool *spool.Spool
+	// SocketDir is the directory of the Unix socket that the replica connects to.
+	// The server's user must be able to enter it. Empty: there is no socket.
+	SocketDir string
+	// Port is in the name of the socket. 0 means 5432.
+	Port int
+	// Users are the user ids that may connect by the socket, besides root and our own.
+	Users []uint32
+	// Listen is a loopback address to listen on instead. Password must be set then.
+	Listen   string
+	Password string
+	// ReplicaDSN is a connection string for the replica, of a superuser or a member of
+	// pg_monitor that may call pg_promote. Empty: nothing is checked there, and it
+	// can't be promoted from here.
+	ReplicaDSN string
+	Logger     *slog.Logger
+}
+
+// Gate is the primary that the replica on the standby sees. It implements
+// [dblog.Replica].
+type Gate struct {
+	opts  GateOptions
+	admin *link
+	file  *gateFile
+
+	releasing sync.Mutex // held while the gate moves; before mu
+
+	mu       sync.Mutex
+	state    gateState
+	line     lineage // of state.gate's timeline
+	about    info
+	failed   error
+	session  *session // that streams; nil while none does
+	applied  change.StreamPosition
+	changed  chan struct{} // closed when any of these change
+	trouble  map[health.Code]string
+	listener net.Addr
+}
+
+var _ dblog.Replica = (*Gate)(nil)
+
+// OpenGate opens the gate where it stood.
+func OpenGate(o GateOptions) (*Gate, error) {
+	if o.Port == 0 {
+		o.Port = 5432
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Listen != "" && o.Password == "" {
+		return nil, errors.New("a gate that listens on an address needs a password")
+	}
+	g := &Gate{opts: o, changed: make(chan struct{}), trouble: make(map[health.Code]string)}
+	if o.ReplicaDSN != "" {
+		config, err := parseDSN(o.ReplicaDSN, "repld")
+		if err != nil {
+			return nil, err
+		}
+		g.admin = &link{config: config}
+	}
+	var err error
+	if g.file, g.state, err = openGateFile(o.Dir); err != nil {
+		return nil, err
+	}
+	if g.state.gate.IsZero() {
+		return g, nil
+	}
+	if end := o.Spool.Durable(); end.Before(g.state.gate) {
+		g.trouble[health.DatabaseNeedsSeed] = fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(end), show(g.state.gate))
+		return g, nil
+	}
+	if g.line, g.about, err = g.lineage(g.state.gate); err != nil {
+		g.file.close()
+		return nil, err
+	}
+	o.Spool.SetFloor(g.state.gate)
+	return g, nil
+}
+
+// Close closes the gate's file and its connection to the replica.
+func (g *Gate) Close() error {
+	if g.admin != nil {
+		g.admin.close()
+	}
+	return g.file.close()
+}
+
+func show(p change.StreamPosition) string {
+	return fmt.Sprintf("%v on timeline %d", LSN(p.Offset), p.Chapter)
+}
+
+// lineage returns what the spool knows of the timeline of a position that it holds.
+func (g *Gate) lineage(at change.StreamPosition) (lineage, info, error) {
+	for _, c := range g.opts.Spool.Chapters() {
+		if c.Number != at.Chapter {
+			continue
+		}
+		about, err := parseInfo(c.Info)
+		if err != nil {
+			return lineage{}, about, err
+		}
+		line := lineage{timeline: c.Number}
+		line.forks, err = parseHistory(about.History)
+		return line, about, err
+	}
+	return lineage{}, info{}, fmt.Errorf("%w: %s, of a timeline that isn't in the spool", spool.ErrBeyond, show(at))
+}
+
+// Seeded says that the replica is being made anew from a backup: the gate closes, and
+// opens with the first point at or behind the backup's end.
+func (g *Gate) Seeded(b Backup) error {
+	g.releasing.Lock()
+	defer g.releasing.Unlock()
+	st := gateState{floor: b.End, retain: b.Start}
+	if err := g.file.save(st); err != nil {
+		return g.fail(err)
+	}
+	g.mu.Lock()
+	g.state, g.line, g.about, g.applied = st, lineage{}, info{}, change.StreamPosition{}
+	delete(g.trouble, health.DatabaseNeedsSeed)
+	delete(g.trouble, health.DatabaseAhead)
+	old := g.session
+	g.announce()
+	g.mu.Unlock()
+	g.opts.Spool.SetFloor(change.StreamPosition{})
+	if old != nil {
+		old.close()
+	}
+	return nil
+}
+
+// Position returns where the gate stands; zero while it hasn't opened.
+func (g *Gate) Position() change.StreamPosition {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state.gate
+}
+
+// Release lets the replica go on to p, which the spool must hold durably, and returns
+// at once. The gate never goes back: a point before it is [dblog.ErrNotReached].
+func (g *Gate) Release(p dblog.Point) error {
+	g.releasing.Lock()
+	defer g.releasing.Unlock()
+	g.mu.Lock()
+	st, failed := g.state, g.failed
+	g.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	if end := g.opts.Spool.Durable(); end.Before(p.Position) {
+		return fmt.Errorf("%w: the gate to %s, the spool is durable up to %s", spool.ErrBeyond, show(p.Position), show(end))
+	}
+	if p.Position.Before(st.floor) {
+		return fmt.Errorf("%w: %s, the backup needs WAL up to %s", dblog.ErrNotReached, show(p.Position), show(st.floor))
+	}
+	if p.Position.Before(st.gate) {
+		return fmt.Errorf("%w: %s, the gate is at %s", dblog.ErrNotReached, show(p.Position), show(st.gate))
+	}
+	line, about, err := g.lineage(p.Position)
+	if err != nil {
+		return err
+	}
+	p.Position.Offset = uint64(recordEnd(LSN(p.Position.Offset), about.SegmentSize))
+	if end, _, historic, known := line.end(st.gate.Chapter); !st.gate.IsZero() && (!known || historic && uint64(end) < st.gate.Offset) {
+		return fmt.Errorf("%w: the replica is at %s, of which %s does not come", dblog.ErrNeedsSeed, show(st.gate), show(p.Position))
+	}
+	st.gate = p.Position
+	if !p.Retain.IsZero() {
+		st.retain = p.Retain
+	}
+	st.flushed = g.flushed()
+	if err := g.file.save(st); err != nil {
+		return g.fail(err)
+	}
+	g.opts.Spool.SetFloor(st.gate)
+	g.mu.Lock()
+	g.state, g.line, g.about = st, line, about
+	g.announce()
+	g.mu.Unlock()
+	return g.free(st, about)
+}
+
+// flushed returns up to where the replica has the stream.
+func (g *Gate) flushed() change.StreamPosition {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.session != nil && !g.session.flushed.IsZero() {
+		return g.session.flushed
+	}
+	return g.state.flushed
+}
+
+// free lets go of what neither the replica nor a rewind can ask for. The replica asks
+// from the beginning of a segment.
+func (g *Gate) free(st gateState, about info) error {
+	if st.retain.IsZero() || st.flushed.IsZero() {
+		return nil
+	}
+	keep := min(st.retain.Offset, uint64(segmentStart(LSN(st.flushed.Offset), about.SegmentSize)))
+	return g.opts.Spool.Free(change.StreamPosition{Chapter: st.gate.Chapter, Offset: keep})
+}
+
+// Advance implements [dblog.Replica].
+func (g *Gate) Advance(ctx context.Context, p dblog.Point) error {
+	if err := g.Release(p); err != nil {
+		return err
+	}
+	for {
+		g.mu.Lock()
+		target, applied, changed, failed := g.state.gate, g.applied, g.changed, g.failed
+		g.mu.Unlock()
+		switch {
+		case failed != nil:
+			return failed
+		case !applied.Before(p.Position), !applied.Before(target):
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the replica is at %s, the gate at %s: %w", show(applied), show(target), ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// Replayed implements [dblog.Replica].
+func (g *Gate) Replayed() (change.StreamPosition, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.applied, g.session != nil && !g.applied.IsZero()
+}
+
+// announce wakes who waits; with g.mu held.
+func (g *Gate) announce() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+func (g *Gate) fail(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil {
+		g.failed = fmt.Errorf("the gate's state can't be written, it stays where it is: %w", err)
+		g.announce()
+	}
+	return g.failed
+}
+
+// Hold implements [dblog.Replica].
+func (g *Gate) Hold(ctx context.Context) error {
+	l, err := g.listen()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	group.Go(func() error {
+		for {
+			conn, err := l.Accept()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return err
+			}
+			group.Go(func() error {
+				g.serve(ctx, conn)
+				return nil
+			})
+		}
+	})
+	return group.Wait()
+}
+
+func (g *Gate) listen() (net.Listener, error) {
+	if g.opts.Listen != "" {
+		l, err := net.Listen("tcp", g.opts.Listen)
+		if err != nil {
+			return nil, err
+		}
+		if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+			l.Close()
+			return nil, fmt.Errorf("the gate's address is %v, want one on loopback", l.Addr())
+		}
+		g.mu.Lock()
+		g.listener = l.Addr()
+		g.mu.Unlock()
+		return l, nil
+	}
+	path := g.socket()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// Who may connect is decided by the peer's user id.
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (g *Gate) socket() string {
+	return filepath.Join(g.opts.SocketDir, ".s.PGSQL."+strconv.Itoa(g.opts.Port))
+}
+
+// Addr returns the address that the gate listens on, nil for a socket or before Hold.
+func (g *Gate) Addr() net.Addr {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.listener
+}
+
+// Health implements [dblog.Replica].
+func (g *Gate) Health() []health.Condition {
+	g.mu.Lock()
+	trouble := make(map[health.Code]string, len(g.trouble)+1)
+	for code, text := range g.trouble {
+		trouble[code] = text
+	}
+	g.mu.Unlock()
+	sp := g.opts.Spool
+	if bytes := sp.Bytes(); bytes >= sp.Limit() {
+		trouble[health.SpoolFull] = fmt.Sprintf("the spool takes %d bytes of %d, and nothing can be freed before the replica goes on", bytes, sp.Limit())
+	}
+	return conditions(trouble, g.opts.Name)
+}
+
+// noted keeps the condition of an error for Health and returns it.
+func (g *Gate) noted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	code, text := codeOf(err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trouble[code] = text
+	return err
+}
+
+// resolved forgets conditions.
+func (g *Gate) resolved(codes ...health.Code) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range codes {
+		delete(g.trouble, c)
+	}
+}

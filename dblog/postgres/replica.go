@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"repld/change"
+	"repld/dblog"
+	"repld/health"
+)
+
+// replicaState is what the replica says of itself.
+type replicaState struct {
+	recovery           bool
+	restoreCommand     string
+	replayed, received LSN
+	streams            bool   // from whomever
+	host, port         string // its walreceiver's primary; empty if we may not see it
+}
+
+const replicaSQL = `SELECT pg_is_in_recovery()::text, current_setting('restore_command'),
+	coalesce(pg_last_wal_replay_lsn(), '0/0'), coalesce(pg_last_wal_receive_lsn(), '0/0'),
+	coalesce(r.pid::text, ''), coalesce(r.sender_host, ''), coalesce(r.sender_port::text, '')
+	FROM (SELECT 1) one LEFT JOIN pg_stat_wal_receiver r ON true`
+
+func lookAtReplica(ctx context.Context, c *pgconn.PgConn) (replicaState, error) {
+	var st replicaState
+	rows, err := query(ctx, c, replicaSQL)
+	if err != nil {
+		return st, err
+	}
+	row, err := one(rows, 7)
+	if err != nil {
+		return st, err
+	}
+	st = replicaState{recovery: row[0] == "true", restoreCommand: row[1], streams: row[4] != "", host: row[5], port: row[6]}
+	var err2 error
+	st.replayed, err = ParseLSN(row[2])
+	st.received, err2 = ParseLSN(row[3])
+	return st, errors.Join(err, err2)
+}
+
+// judge says what is wrong with a replica, nil if nothing is.
+func (g *Gate) judge(st replicaState) error {
+	gate := g.Position()
+	host, port := g.opts.SocketDir, strconv.Itoa(g.opts.Port)
+	if a, ok := g.Addr().(*net.TCPAddr); ok {
+		host, port = a.IP.String(), strconv.Itoa(a.Port)
+	}
+	switch {
+	case !st.recovery:
+		return fmt.Errorf("%w: it was promoted and goes its own way", dblog.ErrAhead)
+	case st.restoreCommand != "":
+		return fmt.Errorf("%w: restore_command is %q, want none", dblog.ErrBypass, st.restoreCommand)
+	case st.streams && st.host != "" && (st.host != host || st.port != port):
+		return fmt.Errorf("%w: it streams from %s port %s, want %s port %s", dblog.ErrBypass, st.host, st.port, host, port)
+	case max(st.replayed, st.received) > LSN(gate.Offset) && !gate.IsZero():
+		return fmt.Errorf("%w: it has WAL up to %v, the gate is at %s", dblog.ErrAhead, max(st.replayed, st.received), show(gate))
+	}
+	return nil
+}
+
+// Check asks the replica whether it is what it should be. It returns what it found
+// wrong, and Health has it.
+func (g *Gate) Check(ctx context.Context) error {
+	if g.admin == nil {
+		return nil
+	}
+	err := g.admin.with(ctx, func(c *pgconn.PgConn, v *server) error {
+		st, err := lookAtReplica(ctx, c)
+		if err != nil {
+			return err
+		}
+		return g.judge(st)
+	})
+	if err != nil {
+		return g.noted(err)
+	}
+	g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass)
+	return nil
+}
+
+// Watch checks the replica every so often until ctx ends.
+func (g *Gate) Watch(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if err := g.Check(ctx); err != nil && ctx.Err() == nil {
+			g.opts.Logger.Warn("the replica was checked", "database", g.opts.Name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Promote implements [dblog.Replica]. It promotes a replica that has replayed
+// everything up to the gate, has nothing beyond it and no other source, and proves by
+// the new timeline's history that it forks exactly there.
+func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
+	var p dblog.Promotion
+	if g.admin == nil {
+		return p, errors.New("there is no connection string for the replica: promote it by hand (pg_ctl promote)")
+	}
+	gate := g.Position()
+	if gate.IsZero() {
+		return p, fmt.Errorf("%w: the gate was never opened", dblog.ErrNotReached)
+	}
+	err := g.admin.with(ctx, func(c *pgconn.PgConn, _ *server) error {
+		st, err := lookAtReplica(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := g.judge(st); err != nil {
+			return g.noted(err)
+		}
+		if st.replayed != LSN(gate.Offset) {
+			return fmt.Errorf("%w: the replica has replayed up to %v, the gate is at %s", dblog.ErrNotReached, st.replayed, show(gate))
+		}
+		rows, err := query(ctx, c, "SELECT pg_promote(true, 60)::text")
+		if err != nil {
+			return err
+		}
+		if row, err := one(rows, 1); err != nil || row[0] != "true" {
+			return errors.Join(errors.New("the replica wasn't promoted within 60 s"), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return p, err
+	}
+	return g.promoted(ctx, gate)
+}
+
+// promoted reads where the new timeline forks.
+func (g *Gate) promoted(ctx context.Context, gate change.StreamPosition) (dblog.Promotion, error) {
+	var p dblog.Promotion
+	config := g.admin.config.Copy()
+	config.RuntimeParams["replication"] = "true"
+	c, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return p, fmt.Errorf("the replica was promoted, but not asked where: %w", err)
+	}
+	defer closeConn(c)
+	line, _, err := identifySystem(ctx, c)
+	if err != nil {
+		return p, fmt.Errorf("the replica was promoted, but not asked where: %w", err)
+	}
+	p = dblog.Promotion{At: change.StreamPosition{Chapter: gate.Chapter, Offset: uint64(line.begin(line.timeline))}, Chapter: line.timeline}
+	if p.At != gate {
+		return p, fmt.Errorf("%w: it was promoted at %s, want %s", dblog.ErrAhead, show(p.At), show(gate))
+	}
+	return p, nil
+}
