@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -339,7 +338,7 @@ func (l *load) write(dsn string, w int) error {
 	for n := l.acked[w].Load() + 1; !l.stopping.Load(); n++ {
 		l.pause.RLock()
 		l.begun[w].Store(n)
-		_, err := c.Exec(ctx, `WITH x AS (INSERT INTO a VALUES ($1, $2, pg_current_xact_id(), repeat('x', ($2 % 700)::int))),
+		_, err := c.Exec(ctx, `WITH x AS (INSERT INTO a VALUES ($1, $2, pg_current_xact_id(), repeat('x', ($2::bigint % 700)::int))),
 			y AS (INSERT INTO b VALUES ($1, $2)) INSERT INTO last VALUES ($1, $2) ON CONFLICT (w) DO UPDATE SET n = $2`, w, n)
 		if err == nil {
 			l.acked[w].Store(n)
@@ -355,6 +354,18 @@ func (l *load) write(dsn string, w int) error {
 func (l *load) stop() {
 	l.stopping.Store(true)
 	l.writers.Wait()
+}
+
+// total returns how many transactions were committed, none of them failed.
+func (l *load) total(t testing.TB) (n int64) {
+	t.Helper()
+	if err := l.failed.Load(); err != nil {
+		t.Fatalf("the load failed: %v", *err)
+	}
+	for _, v := range values(l.acked) {
+		n += v
+	}
+	return n
 }
 
 func values(list []atomic.Int64) []int64 {
@@ -435,5 +446,3 @@ func percentile(list []time.Duration, q float64) time.Duration {
 	slices.Sort(list)
 	return list[min(len(list)-1, int(q*float64(len(list))))].Round(100 * time.Microsecond)
 }
-
-var _ = syscall.SIGQUIT
