@@ -81,22 +81,36 @@ func redacted(err error) error {
 }
 
 // with calls do with the open connection and what is known of its server. An error
-// that isn't the server's own answer closes the connection.
+// that isn't the server's own answer closes the connection. One that broke since it was
+// used last is replaced, and do is called once more.
 func (l *link) with(ctx context.Context, do func(c *pgconn.PgConn, s *server) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == nil || l.conn.IsClosed() {
-		l.drop()
-		if err := l.connect(ctx); err != nil {
+	if l.conn != nil && !l.conn.IsClosed() {
+		broken, err := l.try(do)
+		if !broken || ctx.Err() != nil {
 			return err
 		}
 	}
-	err := do(l.conn, &l.server)
-	var answer *pgconn.PgError
-	if err != nil && (!errors.As(err, &answer) || l.conn.IsClosed()) {
-		l.drop()
+	l.drop()
+	if err := l.connect(ctx); err != nil {
+		return err
 	}
+	_, err := l.try(do)
 	return err
+}
+
+// try calls do and drops the connection if that breaks it.
+func (l *link) try(do func(c *pgconn.PgConn, s *server) error) (broken bool, err error) {
+	if err = do(l.conn, &l.server); err == nil {
+		return false, nil
+	}
+	var network *net.OpError
+	if l.conn.IsClosed() || errors.As(err, &network) {
+		l.drop()
+		return true, err
+	}
+	return false, err
 }
 
 func (l *link) connect(ctx context.Context) error {

@@ -189,6 +189,9 @@ func (g *Gate) Release(p dblog.Point) error {
 	if end, _, historic, known := line.end(st.gate.Chapter); !st.gate.IsZero() && (!known || historic && uint64(end) < st.gate.Offset) {
 		return fmt.Errorf("%w: the replica is at %s, of which %s does not come", dblog.ErrNeedsSeed, show(st.gate), show(p.Position))
 	}
+	if p.Position == st.gate && (p.Retain.IsZero() || p.Retain == st.retain) {
+		return nil
+	}
 	st.gate = p.Position
 	if !p.Retain.IsZero() {
 		st.retain = p.Retain

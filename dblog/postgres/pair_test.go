@@ -239,8 +239,18 @@ func own(t testing.TB, dir string) {
 	must(t, os.Chown(dir, uid, gid))
 }
 
-// cut reads a position and confirms it.
+// cut reads a position and confirms it, anew after a restart.
 func (p *pair) cut() (dblog.Point, error) {
+	point, err := p.cutOnce()
+	for range 3 {
+		if errors.Is(err, dblog.ErrRestarted) {
+			point, err = p.cutOnce()
+		}
+	}
+	return point, err
+}
+
+func (p *pair) cutOnce() (dblog.Point, error) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
 	defer cancel()
 	r, err := p.source.Position(ctx)
@@ -384,6 +394,16 @@ type noted struct {
 
 // note cuts under load; exactly only while the writers stand still.
 func (p *pair) note(l *load, exactly bool) (noted, error) {
+	n, err := p.noteOnce(l, exactly)
+	for range 3 {
+		if errors.Is(err, dblog.ErrRestarted) {
+			n, err = p.noteOnce(l, exactly)
+		}
+	}
+	return n, err
+}
+
+func (p *pair) noteOnce(l *load, exactly bool) (noted, error) {
 	var n noted
 	n.least = values(l.acked)
 	if exactly {
