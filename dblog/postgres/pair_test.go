@@ -38,6 +38,7 @@ type pair struct {
 	holding *task
 	linking *task
 	seq     uint64
+	broke   atomic.Pointer[error] // why the link broke last
 }
 
 type gateChange func(*GateOptions)
@@ -139,6 +140,7 @@ func (p *pair) link() {
 			if ctx.Err() != nil {
 				return nil
 			}
+			p.broke.Store(&err)
 			if errors.Is(err, dblog.ErrNeedsSeed) || errors.Is(err, spool.ErrParted) {
 				return err
 			}
@@ -196,13 +198,13 @@ func (p *pair) copyBlocks(ctx context.Context, from change.StreamPosition) error
 		replayed, _ := p.gate.Replayed()
 		p.source.Acknowledge(p.spool.Durable(), replayed)
 		p.window.Free(p.spool.Durable())
-		// Ship brings the window to from, if it isn't there.
-		wait, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 		if errors.Is(err, io.EOF) {
-			wait, cancel = context.WithCancel(ctx)
+			p.window.WaitFor(ctx, from)
+		} else { // Ship brings the window to from
+			wait, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			p.window.WaitFor(wait, later(from, p.window.End()))
+			cancel()
 		}
-		p.window.WaitFor(wait, later(from, p.window.End()))
-		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -278,10 +280,14 @@ func (p *pair) barrier() dblog.Point {
 
 func (p *pair) advance(point dblog.Point) time.Duration {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 15*time.Second)
 	defer cancel()
 	if err := p.spool.WaitDurable(ctx, point.Position); err != nil {
-		p.t.Fatalf("the spool never got to %s, it is durable up to %s: %v", show(point.Position), show(p.spool.Durable()), err)
+		broke := p.broke.Load()
+		if broke == nil {
+			broke = new(error)
+		}
+		p.t.Fatalf("the spool never got to %s, it is durable up to %s: %v; the link broke last with: %v", show(point.Position), show(p.spool.Durable()), err, *broke)
 	}
 	begin := time.Now()
 	must(p.t, p.gate.Advance(ctx, point))

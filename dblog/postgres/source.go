@@ -150,14 +150,14 @@ const ownCommit = 64
 func (s *Source) Confirm(ctx context.Context, r dblog.Reading, id change.BarrierID) (dblog.Point, error) {
 	p := dblog.Point{Position: r.Position}
 	err := s.work.with(ctx, func(c *pgconn.PgConn, v *server) error {
+		state, err := s.state(ctx, c) // first, so that a dead connection is noticed
+		if err != nil {
+			return err
+		}
 		if now := v.start + " " + strconv.FormatUint(s.work.generation.Load(), 10); now != r.Server || v.timeline != r.Position.Chapter {
 			return dblog.ErrRestarted
 		}
 		want := LSN(r.Position.Offset)
-		state, err := s.state(ctx, c)
-		if err != nil {
-			return err
-		}
 		if r.Moved || state.flushed < want {
 			rows, err := query(ctx, c, "SELECT pg_logical_emit_message(true, 'repld', $1)", id.String())
 			if err != nil {

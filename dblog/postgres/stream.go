@@ -236,9 +236,12 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	if err := front.Flush(); err != nil {
 		return 0, at, err
 	}
-	ahead, err := s.awaitCopy(ctx, conn)
-	if err != nil || ahead {
+	next, err := s.awaitCopy(ctx, conn)
+	switch {
+	case err != nil:
 		return 0, at, s.startFailed(err)
+	case !next.IsZero():
+		return next.Chapter, next, nil
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	c := &streaming{source: s, net: conn.Conn(), timeline: at.Chapter, ask: make(chan struct{}, 1)}
@@ -260,31 +263,49 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	return s.nextTimeline(ctx, conn)
 }
 
-// awaitCopy waits for the beginning of the stream. Without one, a timeline of
-// which there is nothing to stream has ended at once.
-func (s *Source) awaitCopy(ctx context.Context, conn *pgconn.PgConn) (ended bool, err error) {
+// awaitCopy waits for the beginning of the stream. Of a timeline that ended where the
+// stream would begin it returns the next one.
+func (s *Source) awaitCopy(ctx context.Context, conn *pgconn.PgConn) (next change.StreamPosition, err error) {
 	for {
 		msg, err := conn.ReceiveMessage(ctx)
 		if err != nil {
-			return false, err
+			return next, err
 		}
 		switch m := msg.(type) {
 		case *pgproto3.CopyBothResponse:
-			return false, nil
+			return next, nil
+		case *pgproto3.DataRow:
+			if next, err = parseNext(m); err != nil {
+				return next, err
+			}
 		case *pgproto3.ErrorResponse:
-			return false, pgconn.ErrorResponseToPgError(m)
+			return next, pgconn.ErrorResponseToPgError(m)
 		case *pgproto3.ReadyForQuery:
-			return true, nil
+			if next.IsZero() {
+				return next, errors.New("the server began no stream")
+			}
+			return next, nil
 		}
 	}
+}
+
+// parseNext reads which timeline follows, and where it begins.
+func parseNext(m *pgproto3.DataRow) (at change.StreamPosition, err error) {
+	if len(m.Values) < 2 {
+		return at, errors.New("the server named no next timeline")
+	}
+	timeline, err := strconv.ParseUint(string(m.Values[0]), 10, 32)
+	if err != nil {
+		return at, err
+	}
+	lsn, err := ParseLSN(string(m.Values[1]))
+	return change.StreamPosition{Chapter: uint32(timeline), Offset: uint64(lsn)}, err
 }
 
 // startFailed explains why a stream didn't begin.
 func (s *Source) startFailed(err error) error {
 	var answer *pgconn.PgError
 	switch {
-	case err == nil:
-		return fmt.Errorf("%w: the timeline ended before what the standby has", dblog.ErrNeedsSeed)
 	case errors.As(err, &answer) && answer.Code == "58P01":
 		return fmt.Errorf("%w: %s", dblog.ErrNeedsSeed, answer.Message)
 	case errors.As(err, &answer) && answer.Code == "42704":
@@ -310,18 +331,9 @@ func (s *Source) nextTimeline(ctx context.Context, conn *pgconn.PgConn) (uint32,
 		}
 		switch m := msg.(type) {
 		case *pgproto3.DataRow:
-			if len(m.Values) < 2 {
-				return 0, at, errors.New("the server named no next timeline")
-			}
-			timeline, err := strconv.ParseUint(string(m.Values[0]), 10, 32)
-			if err != nil {
+			if at, err = parseNext(m); err != nil {
 				return 0, at, err
 			}
-			lsn, err := ParseLSN(string(m.Values[1]))
-			if err != nil {
-				return 0, at, err
-			}
-			at = change.StreamPosition{Chapter: uint32(timeline), Offset: uint64(lsn)}
 		case *pgproto3.ErrorResponse:
 			return 0, at, pgconn.ErrorResponseToPgError(m)
 		case *pgproto3.ReadyForQuery:
