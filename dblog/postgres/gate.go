@@ -219,12 +219,15 @@ func (g *Gate) flushed() change.StreamPosition {
 }
 
 // free lets go of what neither the replica nor a rewind can ask for. The replica asks
-// from the beginning of a segment.
+// from the beginning of a segment. At the limit the rewind comes second.
 func (g *Gate) free(st gateState, about info) error {
 	if st.retain.IsZero() || st.flushed.IsZero() {
 		return nil
 	}
-	keep := min(st.retain.Offset, uint64(segmentStart(LSN(st.flushed.Offset), about.SegmentSize)))
+	keep := uint64(segmentStart(LSN(st.flushed.Offset), about.SegmentSize))
+	if g.opts.Spool.Bytes() < g.opts.Spool.Limit()/2 {
+		keep = min(keep, st.retain.Offset)
+	}
 	return g.opts.Spool.Free(change.StreamPosition{Chapter: st.gate.Chapter, Offset: keep})
 }
 

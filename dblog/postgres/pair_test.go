@@ -186,6 +186,12 @@ func (p *pair) copyBlocks(ctx context.Context, from change.StreamPosition) error
 			if err = p.spool.AppendRaw(buf[:n]); err != nil {
 				return err
 			}
+			if p.spool.Bytes() >= p.spool.Limit() {
+				must(p.t, p.spool.Sync())
+			}
+			if err = p.spool.WaitRoom(ctx); err != nil {
+				return err
+			}
 			from = next
 			continue
 		}

@@ -82,7 +82,12 @@ func Restore(r io.Reader, o RestoreOptions) error {
 			return err
 		}
 	}
-	d, err := root.Open(".")
+	return x.sync()
+}
+
+// sync makes durable what was written.
+func (x *extraction) sync() error {
+	d, err := x.root.Open(".")
 	if err != nil {
 		return err
 	}

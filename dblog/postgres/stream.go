@@ -63,8 +63,9 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	if err != nil {
 		return err
 	}
-	if from.IsZero() {
-		from = change.StreamPosition{Chapter: line.at(slot), Offset: uint64(slot)}
+	if from.IsZero() { // a replica asks for whole segments
+		first := segmentStart(slot, about.SegmentSize)
+		from = change.StreamPosition{Chapter: line.at(first), Offset: uint64(first)}
 	}
 	if err := s.sameSystem(about); err != nil {
 		return err
