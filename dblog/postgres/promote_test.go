@@ -161,8 +161,8 @@ func TestSwitchover(t *testing.T) {
 		p.link()
 		p.replica = old
 		old.Start()
-		now.Exec("INSERT INTO a VALUES (2)")
-		now.Exec("DELETE FROM a WHERE n = 2")
+		now.Exec("INSERT INTO a VALUES (-2)")
+		now.Exec("DELETE FROM a WHERE n = -2")
 		p.barrier()
 		wantCount(t, old, 5001*(round+1))
 		old, now = now, old
