@@ -325,18 +325,31 @@ func (s *session) status(timeline uint32, b []byte) error {
 	if most := max(written, flushed, applied); most > limit {
 		return g.noted(fmt.Errorf("%w: it has WAL up to %v, the gate lets it go to %v on timeline %d", dblog.ErrAhead, most, limit, timeline))
 	}
+	return s.noteStatus(timeline, limit, flushed, applied)
+}
+
+func (s *session) noteStatus(timeline uint32, limit, flushed, applied LSN) error {
+	g := s.gate
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.session != s {
+		g.mu.Unlock()
 		return errors.New("the replica has another connection")
 	}
+	size := g.about.SegmentSize
+	frees := segmentStart(flushed, size) != segmentStart(LSN(s.flushed.Offset), size)
 	s.flushed = change.StreamPosition{Chapter: timeline, Offset: uint64(flushed)}
 	g.applied = change.StreamPosition{Chapter: timeline, Offset: uint64(applied)}
 	if limit == LSN(g.state.gate.Offset) {
 		delete(g.trouble, health.DatabaseAhead)
 		delete(g.trouble, health.DatabaseNeedsSeed)
 	}
+	st, about := g.state, g.about
+	st.flushed = s.flushed
 	g.announce()
+	g.mu.Unlock()
+	if frees {
+		return g.free(st, about)
+	}
 	return nil
 }
 
