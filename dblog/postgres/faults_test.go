@@ -38,7 +38,7 @@ func TestExactThroughFaults(t *testing.T) {
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
 	p.barrier()
-	for i := range 25 {
+	for i := range 15 {
 		what := p.fault(rng)
 		n, err := p.note(l, rng.IntN(4) == 0)
 		if err != nil {

@@ -32,6 +32,7 @@ type pair struct {
 	window  *spool.Spool // on the primary
 	spool   *spool.Spool // on the standby
 	gate    *Gate
+	current atomic.Pointer[Gate] // the same, for the link
 	replica *postgrestest.Server
 
 	options gateChange
@@ -114,6 +115,7 @@ func (p *pair) openGate() {
 	var err error
 	p.gate, err = OpenGate(o)
 	must(p.t, err)
+	p.current.Store(p.gate)
 	p.holding = start(p.gate.Hold)
 	if o.Listen != "" {
 		eventually(p.t, "the gate listens", func() bool { return p.gate.Addr() != nil })
@@ -201,7 +203,7 @@ func (p *pair) copyBlocks(ctx context.Context, from change.StreamPosition) error
 		if err := p.spool.Sync(); err != nil {
 			return err
 		}
-		replayed, _ := p.gate.Replayed()
+		replayed, _ := p.current.Load().Replayed()
 		p.source.Acknowledge(p.spool.Durable(), replayed)
 		p.window.Free(p.spool.Durable())
 		if errors.Is(err, io.EOF) {

@@ -412,15 +412,23 @@ func (w *walWriter) patience(limit LSN) time.Duration {
 	return w.asked
 }
 
-// send sends the next piece, never more than the limit.
+// send sends the next piece, never more than the limit. A piece ends with a record or
+// with a page: walreceivers rely on it (walsender.c, XLogSendPhysical), and what reads
+// the rest of a record from a page that it has half of takes it for damaged.
 func (w *walWriter) send(limit LSN) error {
-	n := min(uint64(limit-w.sent), maxSend)
+	n := uint64(limit - w.sent)
+	if n > maxSend {
+		n = uint64((w.sent+maxSend)&^(pageSize-1) - w.sent)
+	}
 	if w.buf == nil {
 		w.buf = make([]byte, 25+maxSend)
 	}
 	k, err := w.reader.ReadAt(w.buf[25:25+n], w.timeline, uint64(w.sent))
 	if err != nil {
 		return err
+	}
+	if uint64(k) < n {
+		return fmt.Errorf("the spool has %d bytes from %v on, want %d", k, w.sent, n)
 	}
 	w.buf[0] = 'w'
 	binary.BigEndian.PutUint64(w.buf[1:], uint64(w.sent))

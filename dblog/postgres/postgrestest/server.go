@@ -58,6 +58,13 @@ func Program(t testing.TB, name string) string {
 	return testfs.NeedProgram(t, name, "postgresql")
 }
 
+// Has reports whether a program comes with the servers: some packages of them lack the
+// tools.
+func Has(t testing.TB, name string) bool {
+	t.Helper()
+	return isProgram(filepath.Join(filepath.Dir(Program(t, "postgres")), name))
+}
+
 func isProgram(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
@@ -192,6 +199,20 @@ func (s *Server) Start() {
 	s.WaitReady()
 }
 
+// orphaned is what a server says at its end while children of a postmaster that was
+// killed are still there.
+const orphaned = "is still in use"
+
+// relaunched starts the server again if that is why it ended.
+func (s *Server) relaunched() bool {
+	log, _ := os.ReadFile(s.logFile())
+	if !strings.Contains(string(log[max(0, len(log)-400):]), orphaned) {
+		return false
+	}
+	s.Launch()
+	return true
+}
+
 // Launch starts the server without waiting for it.
 func (s *Server) Launch() {
 	s.t.Helper()
@@ -258,6 +279,9 @@ func (s *Server) WaitReady() {
 		}
 		select {
 		case <-s.done:
+			if s.relaunched() {
+				continue
+			}
 			log, _ := os.ReadFile(s.logFile())
 			s.t.Fatalf("the server at %s ended:\n%s", s.Data, log[max(0, len(log)-3000):])
 		case <-ctx.Done():
