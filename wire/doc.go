@@ -33,6 +33,10 @@
 //	[Join ───────────────────────────▶
 //	      ◀─────────────────────────── JoinReply]
 //
+// Two nodes have one connection for the pair itself, on which they tell each other
+// what they are (NodeState), and one for each consistency group, so that a group
+// that can't go on holds up no other; Hello says which it is.
+//
 // After that both sides send and receive on the control stream as they like, and
 // either opens further streams, each of which begins with a message that says what
 // it is for.

@@ -24,6 +24,7 @@ const (
 	TypeJoin      Type = 2
 	TypeJoinReply Type = 3
 	TypeRefusal   Type = 4
+	TypeNodeState Type = 5
 
 	TypeResume         Type = 16
 	TypeResumeReply    Type = 17
@@ -79,6 +80,7 @@ var kinds = map[Type]kind{
 	TypeJoin:            {"Join", smallLimit, func() Message { return new(Join) }},
 	TypeJoinReply:       {"JoinReply", smallLimit, func() Message { return new(JoinReply) }},
 	TypeRefusal:         {"Refusal", smallLimit, func() Message { return new(Refusal) }},
+	TypeNodeState:       {"NodeState", smallLimit, func() Message { return new(NodeState) }},
 	TypeResume:          {"Resume", smallLimit, func() Message { return new(Resume) }},
 	TypeResumeReply:     {"ResumeReply", smallLimit, func() Message { return new(ResumeReply) }},
 	TypeIncarnation:     {"Incarnation", smallLimit, func() Message { return new(Incarnation) }},

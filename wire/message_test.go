@@ -34,11 +34,12 @@ func samples() []Message {
 	}
 	return []Message{
 		&Hello{MinVersion: 1, MaxVersion: 2, Software: "0.1.0", Node: "slayer", Role: RoleProduction, Epoch: 3,
-			Designated: DesignatedPrimary, Clock: time.Unix(1795248000, 123456789).UTC(), Joining: true},
+			Designated: DesignatedPrimary, Clock: time.Unix(1795248000, 123456789).UTC(), Joining: true, Group: "sounz"},
 		&Join{Secret: [SecretSize]byte{1, 2}, Address: "[2001:db8::1]:7440"},
 		&Join{},
 		&JoinReply{}, &JoinReply{Known: true},
 		testRefusal,
+		&NodeState{Role: RoleStandby, Status: "standby", Epoch: 3, Clock: time.Unix(1795248000, 1).UTC()},
 		&Resume{Group: "tree", Position: testPosition, Applied: testBarrier, HasBase: true},
 		&Resume{Group: "t"},
 		&ResumeReply{Group: "tree", Action: ResumeStream, Position: testPosition, Incarnation: testIncarnation},
@@ -176,6 +177,8 @@ func TestLimits(t *testing.T) {
 		hello(func(h *Hello) { h.Node = long }),
 		hello(func(h *Hello) { h.Software = "\xff" }),
 		hello(func(h *Hello) { h.Role = 0 }),
+		hello(func(h *Hello) { h.Group = long }),
+		&NodeState{}, &NodeState{Role: RoleStandby, Status: long},
 		&Join{Address: long},
 		&Refusal{Text: "no code"},
 		&Refusal{Code: 1, Text: strings.Repeat("x", MaxRefusalText+1)},

@@ -70,6 +70,8 @@ type Hello struct {
 	Designated             Designation
 	Clock                  time.Time // the sender's wall clock at sending, UTC
 	Joining                bool      // a Join follows; set by Dial
+	// Group is the consistency group that the connection is for; "": the pair itself.
+	Group string
 }
 
 // Type implements [Message].
@@ -78,7 +80,7 @@ func (*Hello) Type() Type { return TypeHello }
 func (m *Hello) toProto() proto.Message {
 	return &wirepb.Hello{MinVersion: m.MinVersion, MaxVersion: m.MaxVersion, Software: m.Software, Node: m.Node,
 		Role: uint32(m.Role), Epoch: uint64(m.Epoch), Designated: uint32(m.Designated), WallNanos: m.Clock.UnixNano(),
-		Joining: m.Joining}
+		Joining: m.Joining, Group: m.Group}
 }
 
 func (m *Hello) fromProto(body []byte) error {
@@ -90,7 +92,7 @@ func (m *Hello) fromProto(body []byte) error {
 	*m = Hello{MinVersion: p.MinVersion, MaxVersion: p.MaxVersion, Software: p.Software, Node: p.Node,
 		Role: Role(f.byteNumber("role", p.Role)), Epoch: change.Epoch(p.Epoch),
 		Designated: Designation(f.byteNumber("designation", p.Designated)), Clock: time.Unix(0, p.WallNanos).UTC(),
-		Joining: p.Joining}
+		Joining: p.Joining, Group: p.Group}
 	return f.err
 }
 
@@ -104,6 +106,9 @@ func (m *Hello) validate() error {
 		return errors.New("role or designation is missing")
 	}
 	if err := checkName("node name", m.Node); err != nil {
+		return err
+	}
+	if err := checkText("group", m.Group, MaxName); err != nil {
 		return err
 	}
 	return checkText("software version", m.Software, MaxName)
