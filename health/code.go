@@ -32,6 +32,7 @@ const (
 	Fenced            Code = "fenced"
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
+	GroupFailed       Code = "group-failed" // a group of this node does not work at all
 )
 
 // Severity says how much a condition matters.
@@ -75,7 +76,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed,
+		Held, Fenced, SplitBrain, HookFailed, GroupFailed,
 	}
 }
 
@@ -112,4 +113,5 @@ var described = map[Code]description{
 	Fenced:            {Critical, "the peer has taken over with a higher epoch: replctl rejoin makes this node its standby"},
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
+	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
 }
