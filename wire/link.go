@@ -99,7 +99,7 @@ func newTransport(pc net.PacketConn, id *Identity) *quic.Transport {
 	// With a key that survives restarts the peer of a killed node learns at once
 	// that its connection is gone (RFC 9000 section 10.3).
 	reset := quic.StatelessResetKey(id.derive("stateless reset"))
-	return &quic.Transport{Conn: pc, ConnectionIDLength: 8, StatelessResetKey: &reset}
+	return &quic.Transport{Conn: coalesce(pc), ConnectionIDLength: 8, StatelessResetKey: &reset}
 }
 
 // quietBuffers keeps quic-go from writing to the standard logger when it can't
