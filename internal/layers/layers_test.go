@@ -19,7 +19,7 @@ const module = "repld"
 // lower layers only; packages in one layer don't know each other. A package
 // stands for those below its folder too, unless they are listed themselves.
 var layers = [][]string{
-	{"change", "durable", "internal/testfs"},
+	{"change", "durable", "notify", "internal/testfs"},
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire"},
 	{"capture", "apply"},
@@ -41,8 +41,10 @@ var confined = map[string]struct {
 	"github.com/quic-go/quic-go":            {[]string{"wire"}, "the transport can be replaced only while nobody else knows it"},
 	"github.com/spf13/cobra":                {[]string{"cmd"}, "command lines are the programs' business"},
 	"github.com/fsnotify/fsnotify":          {[]string{"watch"}, "the other packages get dirty sets, not events"},
+	"github.com/coreos/go-systemd/v22":      {[]string{"notify"}, "the service manager is spoken to in one place"},
 	"github.com/klauspost/compress":         {[]string{"journal"}, "chunks travel as they stand in the log"},
 	"modernc.org/sqlite":                    {[]string{"demo"}, "files are all that is replicated; the demo's application has a database in its files"},
+	"github.com/prometheus/client_golang":   {[]string{"control"}, "the other packages say what they know in their own words; only the endpoint speaks Prometheus'"},
 	"github.com/PlakarKorp/go-cdc-chunkers": {nil, "it is the peer that benchmarks compare with"},
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
 	"go.uber.org/goleak":                    {nil, "it is for tests"},
