@@ -21,8 +21,8 @@ const module = "repld"
 var layers = [][]string{
 	{"change", "durable", "notify", "internal/testfs"},
 	{"health"},
-	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire"},
-	{"capture", "apply"},
+	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
+	{"capture", "apply", "alert"},
 	{"ship", "control"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
