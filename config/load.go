@@ -15,11 +15,14 @@ import (
 )
 
 // MaxSize is the largest file that is read, in bytes.
-const MaxSize = 1 << 20
+const MaxSize = 256 << 10
 
 // maxDepth bounds how deep lists and mappings nest, because the parser calls
 // itself for each. The deepest value that means something is at 6.
 const maxDepth = 32
+
+// maxErrors bounds what is told about a file that is no configuration at all.
+const maxErrors = 100
 
 // Load reads the file at path. Its errors are [Errors]; if the file can't be read,
 // they wrap why.
@@ -49,11 +52,14 @@ func unreadable(path string, err error) Errors {
 func Parse(name string, data []byte) (*Config, error) {
 	r := &reader{file: name}
 	c := r.config(r.document(data))
-	if len(r.errs) > 0 {
-		r.errs.sort()
-		return nil, r.errs
+	if len(r.errs) == 0 {
+		return c, nil
 	}
-	return c, nil
+	r.errs.sort()
+	if more := len(r.errs) - maxErrors; more > 0 {
+		r.errs = append(r.errs[:maxErrors], &Error{File: name, Text: fmt.Sprintf("there are %d more errors", more)})
+	}
+	return nil, r.errs
 }
 
 // document returns the root of the only document, or nil after an error.
@@ -129,5 +135,5 @@ func (r *reader) syntax(err error) {
 }
 
 func oneLine(s string) string {
-	return strings.Join(strings.Fields(strings.ReplaceAll(s, "'\t'", "a tab")), " ")
+	return strings.Join(strings.Fields(strings.ReplaceAll(s, "character '\t' that cannot start any token", "a tab, which YAML doesn't take for indentation")), " ")
 }

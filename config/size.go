@@ -48,7 +48,7 @@ func ParseSize(s string) (Size, error) {
 	if n, ok := multiply(number, scale); ok {
 		return Size(n), nil
 	}
-	return 0, &valueError{found: s, want: wantSize, hint: unitHint(number, unit)}
+	return 0, &valueError{found: s, want: wantSize, hint: unitHint(number, unit, "")}
 }
 
 // ParseRate reads a rate: a size "/s", bits as "kbit/s", "Mbit/s", "Gbit/s", or
@@ -72,12 +72,13 @@ func ParseRate(s string) (Rate, error) {
 		}
 	}
 	hint := ""
-	if _, err := ParseSize(s); err == nil && !perSecond {
+	switch _, err := ParseSize(s); {
+	case err == nil:
 		hint = "a rate ends in /s"
-	} else if perSecond {
-		if hint = unitHint(cutNumber(size)); hint != "" {
-			hint = strings.NewReplacer("?", "/s?", " (", "/s (").Replace(hint)
-		}
+	case unit == "/s" && number != "":
+		hint = fmt.Sprintf("did you mean %sB/s?", number)
+	case perSecond:
+		hint = unitHint(number, strings.TrimSuffix(unit, "/s"), "/s")
 	}
 	return 0, &valueError{found: s, want: wantRate, hint: hint}
 }
@@ -107,8 +108,9 @@ func multiply(number string, scale float64) (int64, bool) {
 	return int64(f), true
 }
 
-// unitHint says which units an unknown one may have been meant to be.
-func unitHint(number, unit string) string {
+// unitHint says which units an unknown one may have been meant to be; per ends
+// them.
+func unitHint(number, unit, per string) string {
 	if number == "" || unit == "" {
 		return ""
 	}
@@ -117,12 +119,12 @@ func unitHint(number, unit string) string {
 			if unit == u.name {
 				return "" // the number is what is wrong
 			}
-			return fmt.Sprintf("did you mean %s%s?", number, u.name)
+			return fmt.Sprintf("did you mean %s%s%s?", number, u.name, per)
 		}
 	}
 	if len(unit) == 1 && strings.Contains("KMGT", strings.ToUpper(unit)) {
-		letter := strings.ToUpper(unit)
-		return fmt.Sprintf("did you mean %s%siB (powers of 1024) or %s%sB (of 1000)?", number, letter, number, letter)
+		as := number + strings.ToUpper(unit)
+		return fmt.Sprintf("did you mean %siB%s (powers of 1024) or %sB%s (of 1000)?", as, per, as, per)
 	}
 	return ""
 }
