@@ -196,3 +196,18 @@ func fakeBarrier() control.Barrier {
 		Tree: change.Digest{0xab}, Rung: change.RungOptimistic,
 	})
 }
+
+func (f *fakeDaemon) Invite(_ context.Context, req control.InviteRequest) (*control.InviteReply, error) {
+	if !req.Replace {
+		return nil, control.Errorf(control.ExitRefused, "this node is paired with megadeth").WithState("paired").
+			WithHint("with --replace another node takes its place; megadeth is refused from then on")
+	}
+	return &control.InviteReply{Token: "repld1xtoken", Address: "192.0.2.1:7440"}, nil
+}
+
+func (f *fakeDaemon) Join(_ context.Context, req control.JoinRequest) (*control.JoinReply, error) {
+	if req.Token != "repld1xtoken" {
+		return nil, control.Errorf(control.ExitUsage, "join token: %q is none", req.Token)
+	}
+	return &control.JoinReply{Peer: "megadeth", Address: "192.0.2.2:7440", Key: "b3:00"}, nil
+}

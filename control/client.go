@@ -90,6 +90,16 @@ func (c *Client) Resume(ctx context.Context, req ApplyRequest) (*ApplyReply, err
 	return call[ApplyReply](ctx, c, 0, http.MethodPost, "/v1/resume", req)
 }
 
+// Invite is [Backend.Invite].
+func (c *Client) Invite(ctx context.Context, req InviteRequest) (*InviteReply, error) {
+	return call[InviteReply](ctx, c, c.patience, http.MethodPost, "/v1/invite", req)
+}
+
+// Join is [Backend.Join]. It waits for the other node's answer.
+func (c *Client) Join(ctx context.Context, req JoinRequest) (*JoinReply, error) {
+	return call[JoinReply](ctx, c, 0, http.MethodPost, "/v1/join", req)
+}
+
 // Verify is [Backend.Verify].
 func (c *Client) Verify(ctx context.Context, req VerifyRequest, progress func(VerifyProgress)) (*VerifyReport, error) {
 	body, err := c.do(ctx, http.MethodPost, "/v1/verify", req)

@@ -17,6 +17,8 @@
 //	POST /v1/verify    VerifyRequest                   → lines: {"progress": VerifyProgress} …, {"report": VerifyReport}
 //	POST /v1/pause     ApplyRequest                    → ApplyReply
 //	POST /v1/resume    ApplyRequest                    → ApplyReply
+//	POST /v1/invite    InviteRequest                   → InviteReply
+//	POST /v1/join      JoinRequest                     → JoinReply
 //	GET  /v1/events    ?group= &since_seconds= &follow= → lines: {"event": Event} …, {"done": true}
 //
 // A failure is {"error": [Error]} with a 4xx or 5xx status; within lines it is the

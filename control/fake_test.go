@@ -119,3 +119,14 @@ func wantExit(t *testing.T, err error, code Exit) *Error {
 }
 
 var lateBarrier = health.Condition{Code: health.BarrierLate, Severity: health.Warning, Text: "no barrier for 12 s"}
+
+func (f *fakeBackend) Invite(context.Context, InviteRequest) (*InviteReply, error) {
+	return &InviteReply{Token: "token"}, nil
+}
+
+func (f *fakeBackend) Join(_ context.Context, req JoinRequest) (*JoinReply, error) {
+	if req.Token == "" {
+		return nil, Errorf(ExitUsage, "no token")
+	}
+	return &JoinReply{Peer: "megadeth"}, nil
+}

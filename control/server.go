@@ -84,6 +84,8 @@ func (s *Server) handler() http.Handler {
 		return &ApplyReply{}, s.apply(r, s.backend.Resume)
 	}))
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
+	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))
 	mux.HandleFunc("/", answer(func(r *http.Request) (*Status, error) {
 		return nil, Errorf(ExitUsage, "this daemon has no call %s %s", r.Method, r.URL.Path).
 			WithHint("replctl and the daemon are of different versions; use those of one release")
@@ -263,6 +265,17 @@ func decode(r *http.Request, v any) error {
 		return Errorf(ExitUsage, "request body: %w", err)
 	}
 	return nil
+}
+
+// direct makes a function for [answer] of a backend's method that needs no group.
+func direct[Q, A any](method func(context.Context, Q) (*A, error)) func(*http.Request) (*A, error) {
+	return func(r *http.Request) (*A, error) {
+		var req Q
+		if err := decode(r, &req); err != nil {
+			return nil, err
+		}
+		return method(r.Context(), req)
+	}
 }
 
 // answer makes a handler of a call that returns one JSON document.

@@ -67,7 +67,7 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output and nothing else")
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.eventsCommand(), a.isCommand(),
-		cli.CompletionCommand(), cli.ManCommand(control.Version))
+		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
 		{"ready", "say whether a cutover would work now, and how long it would take"},
 		{"cutover", "change roles as planned, nothing lost"},

@@ -57,7 +57,7 @@ with the token that it prints on the other.`,
 	flags.TextVar(&a.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	root.AddCommand(a.standbyCommand(), a.primaryCommand(), a.demoCommand(), a.demoApplicationCommand(), a.versionCommand(),
 		cli.Later("run", "run as a service"), cli.Later("check", "check the configuration"))
-	man := cli.ManCommand(daemon.Version)
+	man := cli.ManCommand(cli.Manual{Version: daemon.Version, Section: 8, Also: []string{"replctl (1)", "repld.yaml (5)"}})
 	man.Hidden = true // the operator's tool documents the command; packagers know it
 	root.AddCommand(man, cli.CompletionCommand())
 	return root
