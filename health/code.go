@@ -33,6 +33,7 @@ const (
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
 	GroupFailed       Code = "group-failed" // a group of this node does not work at all
+	AlertFailed       Code = "alert-failed" // a sink of alerts can't be told
 )
 
 // Severity says how much a condition matters.
@@ -76,7 +77,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed, GroupFailed,
+		Held, Fenced, SplitBrain, HookFailed, GroupFailed, AlertFailed,
 	}
 }
 
@@ -114,4 +115,5 @@ var described = map[Code]description{
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
 	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
+	AlertFailed:       {Warning, "alerts don't get out and are tried again: the text has the reason; mend the command, the service or the settings under alerts"},
 }
