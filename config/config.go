@@ -16,6 +16,8 @@ type Config struct {
 	Peer       Peer
 	Groups     []Group // at least one, in the order of the file
 	Live
+
+	source
 }
 
 // Live are the settings of the node that may change while it runs.

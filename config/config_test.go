@@ -43,6 +43,7 @@ func TestEveryKey(t *testing.T) {
 				AtMostEvery: 5 * time.Minute, Timeout: 10 * time.Second},
 		}},
 	}
+	c.source = source{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("found\n%+v\nwant\n%+v", c, want)
 	}
@@ -58,6 +59,7 @@ func TestDefaults(t *testing.T) {
 		Groups: []Group{{Name: "tree", Trees: []Tree{{Name: "tree", Path: "/srv/data", Watch: WatchAuto}}, GroupLive: DefaultGroup()}},
 		Live:   Live{DiskReserve: Reserve{Percent: 5}},
 	}
+	c.source = source{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("found\n%+v\nwant\n%+v", c, want)
 	}
@@ -106,5 +108,32 @@ func TestLoadUnreadable(t *testing.T) {
 	}
 	if _, err := Load("testdata"); err == nil || !strings.HasPrefix(err.Error(), "testdata: can't be read: ") {
 		t.Errorf("a directory: %v", err)
+	}
+}
+
+func TestWrong(t *testing.T) {
+	c, err := Load("testdata/good/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"state":                           "5:8",
+		"peer.address":                    "10:33",
+		"groups.sounz.trees.data.path":    "14:28",
+		"groups.sounz.trees.data.staging": "14:9", // not given
+		"groups.shop.trees.www.path":      "25:15",
+		"groups.shop.journal.limit":       "22:5",
+		"alerts.0.exec":                   "31:12",
+		"alerts.1.http":                   "32:11",
+		"nothing":                         "",
+		"groups.none":                     "12:3",
+	} {
+		found := c.Wrong(key, "do that", "found %d", 1).Error()
+		if want = strings.TrimSuffix("testdata/good/full.yaml:"+want, ":") + ": found 1; do that"; found != want {
+			t.Errorf("%s: found %s, want %s", key, found, want)
+		}
+	}
+	if found := new(Config).Wrong("state", "", "found nothing").Error(); found != "found nothing" {
+		t.Errorf("without a file: found %s", found)
 	}
 }

@@ -20,6 +20,7 @@ func (r *reader) groups(v field) []Group {
 		g := Group{GroupLive: DefaultGroup()}
 		if f, ok := r.mapping(item, groupLevel, "a group", ""); ok {
 			r.name(f, "a group", &g.Name, names)
+			r.note("groups."+g.Name+".", f)
 			r.trees(f, &g)
 			r.groupLive(f, &g.GroupLive)
 		}
@@ -63,6 +64,7 @@ func (r *reader) trees(f fields, g *Group) {
 		t := Tree{Watch: WatchAuto}
 		if f, ok := r.mapping(item, treeLevel, "a tree", ""); ok {
 			r.name(f, "a tree", &t.Name, names)
+			r.note("groups."+g.Name+".trees."+t.Name+".", f)
 			r.tree(f, g.Name, &t)
 		}
 		g.Trees = append(g.Trees, t)

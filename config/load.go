@@ -50,12 +50,13 @@ func unreadable(path string, err error) Errors {
 // Parse reads a configuration; name is the file's in errors. The errors are
 // [Errors].
 func Parse(name string, data []byte) (*Config, error) {
-	r := &reader{file: name}
+	r := &reader{source: source{file: name, where: map[string]position{}}}
 	c := r.config(r.document(data))
 	if len(r.errs) == 0 {
+		c.source = r.source
 		return c, nil
 	}
-	r.errs.sort()
+	r.errs.Sort()
 	if more := len(r.errs) - maxErrors; more > 0 {
 		r.errs = append(r.errs[:maxErrors], &Error{File: name, Text: fmt.Sprintf("there are %d more errors", more)})
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -21,6 +22,7 @@ func (r *reader) config(root ast.Node) *Config {
 	if !ok {
 		return c
 	}
+	r.note("", f)
 	if v, ok := f.get("node"); ok {
 		r.text(v, &c.Node, checkName)
 	}
@@ -51,8 +53,8 @@ func (r *reader) config(root ast.Node) *Config {
 		c.Groups = r.groups(v)
 	}
 	if v, ok := f.get("alerts"); ok {
-		for _, item := range r.list(v) {
-			c.Alerts = append(c.Alerts, r.alert(item))
+		for i, item := range r.list(v) {
+			c.Alerts = append(c.Alerts, r.alert(item, fmt.Sprintf("alerts.%d.", i)))
 		}
 	}
 	r.relations()
@@ -74,6 +76,7 @@ func (r *reader) peer(v field, node string) Peer {
 	if !ok {
 		return p
 	}
+	r.note("peer.", f)
 	if name, ok := r.need(f, "name", "peer", "the other node's name"); ok && r.text(name, &p.Name, checkName) && p.Name == node {
 		r.wrong(at(name.value), "", "peer.name is %s, the name of this node: want the other node's", quote(p.Name))
 	}
@@ -83,12 +86,13 @@ func (r *reader) peer(v field, node string) Peer {
 	return p
 }
 
-func (r *reader) alert(n ast.Node) Alert {
+func (r *reader) alert(n ast.Node, key string) Alert {
 	a := Alert{AtMostEvery: DefaultAtMostEvery, Timeout: DefaultTimeout}
 	f, ok := r.mapping(n, alertLevel, "an alert", "")
 	if !ok {
 		return a
 	}
+	r.note(key, f)
 	exec, byExec := f.get("exec")
 	http, byHTTP := f.get("http")
 	switch {

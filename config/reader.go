@@ -13,7 +13,7 @@ import (
 // reader turns nodes into values and gathers what is wrong with them. After an
 // error it goes on with the default, so that one run tells everything.
 type reader struct {
-	file  string
+	source
 	errs  Errors
 	paths []placed
 }
