@@ -27,6 +27,10 @@ const (
 	EventRepaired          EventType = "repaired"
 	EventConditionRaised   EventType = "condition-raised"
 	EventConditionResolved EventType = "condition-resolved"
+	EventReloaded          EventType = "reloaded"      // the configuration was read again
+	EventReloadFailed      EventType = "reload-failed" // it is wrong: nothing has changed
+	EventAlertSent         EventType = "alert-sent"
+	EventAlertFailed       EventType = "alert-failed"
 )
 
 // Event is one thing that happened to a node. Single barriers are none: there
