@@ -41,7 +41,8 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 	c.deferHot(asked)
 	begun := c.opts.Clock.Mono()
 	for n := range c.opts.MaxRounds {
-		r, stands, err := c.round(ctx, sync)
+		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > c.opts.Every/4
+		r, stands, err := c.round(ctx, sync, lenient)
 		if err != nil {
 			return 0, false, err
 		}
@@ -83,12 +84,13 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 
 // round captures D as of a drain of its own. What doesn't stand, and what changed meanwhile, is
 // dirty afterwards.
-func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, error) {
+func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient bool) (*round, bool, error) {
 	tx, err := c.sink.begin()
 	if err != nil {
 		return nil, false, err
 	}
 	r := c.newRound(tx, sync)
+	r.lenient = lenient
 	for _, rd := range c.readers {
 		rd.Flush()
 	}

@@ -49,7 +49,8 @@ type Capturer struct {
 
 	conflicts int // in a row
 
-	skipDrainCheck bool // tests break the protocol with it
+	skipDrainCheck bool                                // tests break the protocol with it
+	onRead         func(path string, off int64, n int) // tests see with it what is read of large files
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
 

@@ -55,6 +55,28 @@
 // hot file rests; a file whose reading takes longer than the gaps between its
 // writes is tried ever more rarely until it rests, and health names it.
 //
+// # Files that only grow
+//
+// A file that is declared append-only ([Tree.AppendOnly]) is taken as a prefix, so
+// that growing never makes a barrier late. The prefix is as long as the file was at
+// the instant of the cut: all such files of D are looked at again right before each
+// drain that may become t*, and that stat is the version that is captured; whatever
+// is appended later is left to the next cut. What is read must still be that file,
+// no shorter, of the same owner, mode and number of names. If the last drain tells
+// that one of these files alone has grown since the look, the cut moves back to the
+// look, since nothing else has changed in between. If it tells that several have, or
+// other things beside, it can't be said which came first: the round looks and drains
+// again, up to sixteen times, further rounds do, and in the second half of an attempt or once it has taken long
+// the barrier is cut with the names of those files among its uncovered ones.
+//
+// The content of a large one is read from its last chunk on: if that chunk is still
+// where it was, what is before is taken as unchanged, and the list of chunks is
+// spliced at its end. A file that became shorter, was replaced, has another last
+// chunk, or a hole behind it, is read whole. So a declaration that is wrong loses
+// changes that are made far before the end of a file; only verification finds those.
+//
+// # Scans
+//
 // Large subtrees (the first scan, a periodic rescan) are not part of a cut: they
 // are captured as they are met, and the round after them takes what changed
 // meanwhile. The first scan ends when every object was captured once: the base is no
@@ -88,5 +110,6 @@
 // While a tree of millions is scanned by a periodic rescan no barrier is cut.
 // Writes through shared writable mappings and by libaio are not seen; such files
 // are found by looking at the processes of this machine and named in the
-// certificate as uncovered. Files declared append-only are taken as a prefix.
+// certificate as uncovered. Changes within a file that is declared to grow at its
+// end only.
 package capture

@@ -66,6 +66,7 @@ func (c *Capturer) deferHot(asked bool) {
 		switch {
 		case now-h.last > hotFor:
 			delete(c.hot, key)
+		case c.opts.Trees[key.Tree].appendOnly(key): // it doesn't make a barrier late
 		case !dirty, asked, h.fails < 2, now >= h.until, now-item.Last > 2*h.cost:
 		default:
 			c.deferred.AddIno(key, item.What, item.Last, item.Ino)

@@ -76,7 +76,7 @@ func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
 	barrier := &change.Barrier{
 		Certificate: change.Certificate{
 			ID: id, CutAt: r.sync.Wall.UTC(), Tree: tree, Portable: portable, Files: files, Bytes: bytes,
-			Rung: change.RungOptimistic, Uncovered: slices.Sorted(maps.Keys(c.uncovered)),
+			Rung: change.RungOptimistic, Uncovered: r.uncoveredFiles(),
 		},
 		Chain: c.opts.Log.End().Chain,
 	}
@@ -94,6 +94,13 @@ func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
 		return nil, err
 	}
 	return barrier, r.tx.PruneBarriers(keepBarriers)
+}
+
+// uncoveredFiles lists what the certificate names.
+func (r *round) uncoveredFiles() []string {
+	names := maps.Clone(r.uncovered)
+	maps.Copy(names, r.unsure)
+	return slices.Sorted(maps.Keys(names))
 }
 
 // endScan ends the first scan: from here on the log is written, and the first
