@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/zeebo/blake3"
 
@@ -240,7 +239,7 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 	st, err := v.rd[at.tree].Lstat(at.path)
 	switch {
 	case vanished(err):
-		if unprivileged && (n.Kind == change.KindCharDevice || n.Kind == change.KindBlockDevice) {
+		if !tree.Held().Devices() && (n.Kind == change.KindCharDevice || n.Kind == change.KindBlockDevice) {
 			return "", nil
 		}
 		return DiffersMissing, nil
@@ -272,17 +271,13 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 	case n.Local.Known() && st.ID != n.Local.ObjectID && at.path != "":
 		return DiffersReplaced, nil
 	}
-	if unprivileged {
-		want, meta = want.Portable(), meta.Portable()
-	}
+	// What this process can't keep differs, and not-permitted says so.
+	want, meta = tree.Held().Keepable(want), tree.Held().Keepable(meta)
 	if !want.Equal(&meta) {
 		return DiffersMetadata, nil
 	}
 	return "", nil
 }
-
-// unprivileged: only what anybody may set on files of his own can be compared.
-var unprivileged = os.Geteuid() != 0
 
 // content reads a file and compares it with the catalog.
 func (v *verifier) content(id change.NodeID, n *catalog.Node, at place, st *change.Stat) (bool, error) {
