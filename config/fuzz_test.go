@@ -51,7 +51,7 @@ func check(t *testing.T, c *Config) {
 			t.Errorf("not complete: %+v", g)
 		}
 		for _, tree := range g.Trees {
-			if tree.Name == "" || !filepath.IsAbs(tree.Path) || filepath.Clean(tree.Path) != tree.Path || inside(c.State, tree.Path) {
+			if tree.Name == "" || !filepath.IsAbs(tree.Path) || filepath.Clean(tree.Path) != tree.Path || Inside(c.State, tree.Path) {
 				t.Errorf("not checked: %+v", tree)
 			}
 		}

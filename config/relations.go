@@ -24,8 +24,8 @@ const (
 
 func (r *reader) place(p placed) { r.paths = append(r.paths, p) }
 
-// inside reports whether path is dir or lies below it.
-func inside(path, dir string) bool {
+// Inside reports whether path is dir or lies below it.
+func Inside(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
 }
 
@@ -40,9 +40,9 @@ func (r *reader) relations() {
 				continue
 			}
 			in, out := p, other
-			if inside(other.path, p.path) {
+			if Inside(other.path, p.path) {
 				in, out = other, p
-			} else if !inside(p.path, other.path) {
+			} else if !Inside(p.path, other.path) {
 				continue
 			}
 			r.wrong(p.at, hintNested(in, out), "%s, %s, lies inside %s, %s: want neither inside the other",

@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"change", "durable", "notify", "internal/testfs"},
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
-	{"capture", "apply", "alert"},
+	{"capture", "apply", "alert", "preflight"},
 	{"ship", "control"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
