@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"repld/apply/history"
 	"repld/change"
 	"repld/health"
 	"repld/journal"
@@ -33,6 +34,17 @@ type Applier struct {
 
 	progress progress
 
+	// The history, nil if none is kept, and its clock. They belong to whoever has the
+	// turn, but for past itself.
+	past    *history.DB
+	lived   time.Duration // the history's age when it was opened
+	born    time.Duration // the monotonic clock then
+	reached time.Duration // when the applied barrier was published
+	planned bool          // a step was begun that didn't happen yet
+	torn    bool          // something could not be kept
+	// unfolded is a hidden step whose entries still repeat those of older ones.
+	unfolded uint64
+
 	// ahead: all that the overlay needs is staged, by this process. It belongs to
 	// whoever has the turn.
 	ahead bool
@@ -42,7 +54,9 @@ type Applier struct {
 	cert       change.Certificate
 	seed       *seedState // nil: the trees are at applied
 	paused     bool
-	accepted   bool // the operator lets a halted seed go on
+	rewound    *point     // the newest applied barrier if the trees are at an older one
+	halted     *guardHalt // what the guard stopped
+	accepted   bool       // the operator lets a halted seed go on
 	foreign    foreignFinds
 	suspicious bool            // publishing had to leave something undone
 	rejected   bool            // the log does not fit what is here: only a base helps
@@ -70,6 +84,12 @@ func Open(o Options) (*Applier, error) {
 	if o.Workers <= 0 {
 		o.Workers = 4
 	}
+	if o.History.Limit == 0 {
+		o.History.Limit = historyLimit
+	}
+	if o.Guard == 0 {
+		o.Guard = guardDefault
+	}
 	if o.RedoMin == 0 {
 		o.RedoMin = 8 << 20
 	}
@@ -83,7 +103,7 @@ func Open(o Options) (*Applier, error) {
 		return nil, err
 	}
 	if err := a.start(); err != nil {
-		a.scratch.db.Close()
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -104,15 +124,26 @@ func (a *Applier) start() error {
 	if err := a.load(); err != nil {
 		return err
 	}
+	if err := a.openHistory(); err != nil {
+		return fmt.Errorf("open the history: %w", err)
+	}
 	c, err := a.scratch.commit()
 	if err != nil {
 		return err
 	}
-	if c == nil {
-		return a.tidyStage()
+	if c != nil {
+		a.logger.Info("finishing a barrier that was committed before the last stop", "barrier", c.id)
+		err = a.finish(context.Background(), c)
+	} else if err = a.dropStaleTravel(); err == nil {
+		err = a.tidyStage()
 	}
-	a.logger.Info("finishing a barrier that was committed before the last stop", "barrier", c.id)
-	return a.finish(context.Background(), c)
+	if err != nil {
+		return err // the plan of a commit that isn't finished has to stay
+	}
+	if err := a.settleHistory(); err != nil {
+		return a.renewHistory(err)
+	}
+	return nil
 }
 
 // load reads the applier's state from the catalog.
@@ -135,6 +166,12 @@ func (a *Applier) load() error {
 		defer a.mu.Unlock()
 		a.applied, a.paused, a.seed, a.cert = applied, paused, seed, change.Certificate{}
 		a.suspicious = tx.Get(stateSuspect) != nil
+		a.rewound = nil
+		if origin, ok, err := getPoint(tx, stateRewound); err != nil {
+			return fmt.Errorf("state of a rewind: %w", err)
+		} else if ok {
+			a.rewound = &origin
+		}
 		if ok {
 			b, ok, err := tx.Barrier(applied.id)
 			if err != nil {
@@ -149,7 +186,13 @@ func (a *Applier) load() error {
 }
 
 // Close releases the scratch file. Nothing may run any more.
-func (a *Applier) Close() error { return a.scratch.db.Close() }
+func (a *Applier) Close() error {
+	err := a.scratch.db.Close()
+	if a.past != nil {
+		err = errors.Join(err, a.past.Close())
+	}
+	return err
+}
 
 // Applied returns the applied barrier and the position of the log after it; zero
 // values if there is none yet.
@@ -288,10 +331,15 @@ func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
 	var retry <-chan time.Time
+	tend := time.NewTicker(tendEvery)
+	defer tend.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-tend.C:
+			a.tend(ctx)
+			continue
 		case <-a.wake:
 		case <-retry:
 		}

@@ -67,6 +67,11 @@ func (p *publisher) put(o *operation, id change.ObjectID) error {
 			if reason, err = p.keep(o.occupant, &st); err != nil {
 				return err
 			}
+			if reason == "" {
+				if err := p.linkKept(o.occupant, o.tree, to, &st); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if reason != "" || st.Kind == change.KindDir {

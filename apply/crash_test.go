@@ -237,7 +237,7 @@ func noForeign(t testing.TB, s *standby) {
 
 // TestCrashAtPoints stops at each named point, and again while it recovers.
 func TestCrashAtPoints(t *testing.T) {
-	points := []string{PointReplayed, PointStaged, PointPlanned, PointSynced, PointCommitted, PointDetached, PointAttached,
+	points := []string{PointReplayed, PointStaged, PointKept, PointPlanned, PointSynced, PointCommitted, PointDetached, PointAttached,
 		PointPatched, PointSwept, PointDressed, PointRecorded, PointMerged, PointApplied}
 	sc := newScenario(t)
 	for i, first := range points {

@@ -22,9 +22,10 @@ var (
 	bucketAttach = []byte("attach")
 	bucketPatch  = []byte("patch")
 	bucketTouch  = []byte("touch")
+	bucketFound  = []byte("found")
 	bucketState  = []byte("state")
 
-	scratchBuckets = [][]byte{bucketChunks, bucketStaged, bucketDetach, bucketAttach, bucketPatch, bucketTouch, bucketState}
+	scratchBuckets = [][]byte{bucketChunks, bucketStaged, bucketDetach, bucketAttach, bucketPatch, bucketTouch, bucketFound, bucketState}
 	planBuckets    = [][]byte{bucketDetach, bucketAttach, bucketPatch, bucketTouch}
 )
 

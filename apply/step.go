@@ -46,6 +46,11 @@ func (a *Applier) step(ctx context.Context) error {
 			return err
 		}
 	}
+	if a.rewoundTo() != nil {
+		if err := a.forward(ctx); err != nil {
+			return err
+		}
+	}
 	target, found, err := a.scan(ctx)
 	if err != nil {
 		return err
@@ -84,6 +89,12 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	}
 	a.ahead = false // what is staged is about to be moved away
 	if err := a.at(PointStaged); err != nil {
+		return err
+	}
+	if err := a.chronicle(ctx, c); err != nil {
+		return err
+	}
+	if err := a.at(PointKept); err != nil {
 		return err
 	}
 	if err := a.plan(); err != nil {
@@ -147,6 +158,9 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 	if err := a.at(PointMerged); err != nil {
 		return err
 	}
+	if err := a.happened(c); err != nil {
+		return err
+	}
 	if err := a.scratch.done(c); err != nil {
 		return err
 	}
@@ -175,7 +189,7 @@ func (a *Applier) record(c *commit, locals []localUpdate) error {
 		if err := tx.Put(stateApplied, c.point.append(nil)); err != nil {
 			return err
 		}
-		if err := tx.Put(stateReplayed, c.point.append(nil)); err != nil {
+		if err := a.recordOrigin(tx, c); err != nil {
 			return err
 		}
 		var suspect []byte
@@ -198,10 +212,13 @@ func (a *Applier) record(c *commit, locals []localUpdate) error {
 		if !ok {
 			return fmt.Errorf("barrier %s is not in the catalog", c.id)
 		}
-		if err := tx.AddBarrier(b.Barrier, c.end, catalog.BarrierApplied); err != nil {
+		if !c.travel || b.End.Offset == 0 {
+			b.End = c.end
+		}
+		if err := tx.PruneBarriers(barriersKept - 1); err != nil {
 			return err
 		}
-		return tx.PruneBarriers(barriersKept)
+		return tx.AddBarrier(b.Barrier, b.End, catalog.BarrierApplied) // even if it is old
 	})
 }
 

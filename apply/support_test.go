@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -33,6 +34,8 @@ type standby struct {
 	hook  func(tree.Op) error
 	point func(string) error
 	redo  uint64
+
+	options func(*Options)
 }
 
 func newStandby(t testing.TB, fetch Fetcher) *standby {
@@ -64,10 +67,14 @@ func (s *standby) start() error {
 	if s.hook != nil {
 		fsys = tree.WithHook(fsys, s.hook)
 	}
-	s.Applier, err = Open(Options{
+	o := Options{
 		Dir: s.base, Trees: []Tree{{Name: "tree", FS: fsys, Root: s.vol.Root()}}, Log: s.log, Catalog: s.cat,
-		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo,
-	})
+		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo, History: History{Keep: time.Hour},
+	}
+	if s.options != nil {
+		s.options(&o)
+	}
+	s.Applier, err = Open(o)
 	return err
 }
 

@@ -98,7 +98,7 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 	if keep != "" {
 		return p.salvage(index, at, path, &st, keep)
 	}
-	return ignoreVanished(p.fs(index).Remove(at))
+	return p.retire(id, index, at, &st)
 }
 
 // tidyStage removes what an attempt left in the staging directories that the
