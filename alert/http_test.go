@@ -38,15 +38,15 @@ func TestPost(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(output), err)
 	}
 	h := got.Header
-	if got.Method != "POST" || got.URL.RequestURI() != "/hook?token=t" || h.Get("Content-Type") != "application/json" || h.Get("User-Agent") != "repld" ||
+	if got.Method != http.MethodPost || got.URL.RequestURI() != "/hook?token=t" || h.Get("Content-Type") != "application/json" || h.Get("User-Agent") != "repld" ||
 		h.Get("Authorization") != "Bearer x:y" || h.Get("X-Team") != "night" || h.Get("X-Other") != "o" {
 		t.Errorf("%s %s %v", got.Method, got.URL, h)
 	}
 	if body.Code != health.DiskLow || body.Node != "slayer" || len(body.Changes) != 2 || body.Changes[1].Times != 2 {
 		t.Errorf("%+v", body)
 	}
-	to.Method, to.Headers, to.HeadersFile = "PUT", http.Header{"Content-Type": {"text/json"}, "Host": {"alerts.example"}}, ""
-	if _, err := post(t.Context(), to, testMessage()); err != nil || got.Method != "PUT" || got.Header.Get("Content-Type") != "text/json" || got.Host != "alerts.example" {
+	to.Method, to.Headers, to.HeadersFile = http.MethodPut, http.Header{"Content-Type": {"text/json"}, "Host": {"alerts.example"}}, ""
+	if _, err := post(t.Context(), to, testMessage()); err != nil || got.Method != http.MethodPut || got.Header.Get("Content-Type") != "text/json" || got.Host != "alerts.example" {
 		t.Errorf("%s to %s %v, %v", got.Method, got.Host, got.Header, err)
 	}
 	s.Close()
@@ -56,7 +56,9 @@ func TestPost(t *testing.T) {
 func TestPostFails(t *testing.T) {
 	hang := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.HandleFunc("/500/secret", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 500) })
+	mux.HandleFunc("/500/secret", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "out of order", http.StatusInternalServerError)
+	})
 	mux.HandleFunc("/302/secret", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) })
 	mux.HandleFunc("/hang/secret", func(_ http.ResponseWriter, r *http.Request) {
 		select {

@@ -51,7 +51,6 @@ func TestLedger(t *testing.T) {
 		return func(b *board) { b.Raise(health.Condition{Code: code, Text: text}) }
 	}
 	resolve := func(code health.Code) do { return func(b *board) { b.Resolve(code, "", "") } }
-	const tell = "tell"
 	for _, test := range []struct {
 		name  string
 		steps []any // what happens; a string is what is to be told then, and it is told
