@@ -80,11 +80,6 @@ func (k *check) trees() {
 			k.tree(g, t)
 		}
 	}
-	if k.config.Designated == config.Primary {
-		k.missing(readerUses)
-	} else {
-		k.missing(writerUses)
-	}
 }
 
 func (k *check) tree(g config.Group, t config.Tree) {

@@ -22,12 +22,17 @@ type Report struct {
 // Check looks at the machine. It blocks for as long as disks and, with names
 // instead of addresses, the resolver do; ctx ends the latter.
 func Check(ctx context.Context, c *config.Config) Report {
-	k := &check{config: c, caps: capabilities()}
+	return look(ctx, c, tree.Held())
+}
+
+func look(ctx context.Context, c *config.Config, held tree.Privileges) Report {
+	k := &check{config: c, held: held}
 	k.kernel()
 	k.state()
 	k.control()
 	k.trees()
 	k.nested()
+	k.privileges()
 	k.addresses(ctx)
 	k.alerts()
 	k.errors.Sort()
@@ -53,7 +58,7 @@ func count(n int, what string) string {
 // check is one run.
 type check struct {
 	config *config.Config
-	caps   caps
+	held   tree.Privileges
 	errors config.Errors
 	notes  []string
 	places []place

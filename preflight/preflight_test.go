@@ -16,6 +16,7 @@ import (
 
 	"repld/config"
 	"repld/internal/testfs"
+	"repld/tree"
 )
 
 // machine is a directory with what a configuration names. BASE in a text stands
@@ -23,11 +24,12 @@ import (
 type machine struct {
 	t    *testing.T
 	base string
+	held tree.Privileges
 }
 
 func newMachine(t *testing.T) machine {
 	t.Helper()
-	m := machine{t, t.TempDir()}
+	m := machine{t, t.TempDir(), tree.Held()}
 	for _, dir := range []string{"one", "two", "run"} {
 		m.mkdir(dir)
 	}
@@ -77,7 +79,7 @@ func (m machine) check(ctx context.Context, text string) Report {
 		m.t.Fatal(err)
 	}
 	before := m.listing()
-	r := Check(ctx, c)
+	r := look(ctx, c, m.held)
 	if after := m.listing(); !slices.Equal(before, after) {
 		m.t.Errorf("something changed: %q, then %q", before, after)
 	}
@@ -136,6 +138,17 @@ func TestFine(t *testing.T) {
 		m.mkdir("state/groups")
 		m.mkdir("salvage-is-beside")
 		m.want(m.check(t.Context(), text))
+	}
+}
+
+// What a privilege is for is said for each that package tree names.
+func TestPrivilegesAreExplained(t *testing.T) {
+	for side, lacks := range [][]string{tree.Privileges(0).ReadLacks(), tree.Privileges(0).KeepLacks()} {
+		for _, name := range lacks {
+			if without[name][side] == "" {
+				t.Errorf("nothing says what happens without %s", name)
+			}
+		}
 	}
 }
 
@@ -285,7 +298,7 @@ func TestWithoutPrivileges(t *testing.T) {
 	const hint = "; this is user 65534: run the check as the user of the service"
 	t.Run("as nobody", func(t *testing.T) { // what is to be removed needs the privileges
 		withoutPrivileges(t)
-		m.t = t
+		m.t, m.held = t, 0
 		nobody := strings.Replace(plain, "BASE/state", "BASE/run/state", 1)
 		r := m.check(t.Context(), strings.Replace(nobody, "BASE/two", "BASE/two, watch: fanotify", 1))
 		if len(r.Errors) != 1 || !strings.HasPrefix(r.Errors[0].Error(), "c:8:") ||
@@ -293,8 +306,8 @@ func TestWithoutPrivileges(t *testing.T) {
 			t.Errorf("found %v", r.Errors)
 		}
 		m.wantNote(r, "the tree g/one at BASE/one: fanotify can't be used (fanotify_init: operation not permitted), each of its directories takes")
-		m.wantNote(r, "user 65534 without CAP_DAC_READ_SEARCH: ")
-		m.wantNote(r, "user 65534 without CAP_SYS_PTRACE: ")
+		m.wantNote(r, "user 65534 has no CAP_DAC_READ_SEARCH: ")
+		m.wantNote(r, "user 65534 has no CAP_SYS_PTRACE: ")
 
 		m.want(m.check(t.Context(), strings.Replace(plain, "BASE/run/sock", "BASE/sock", 1)),
 			"c:2:8: the state directory BASE/state is missing and can't be made in BASE: permission denied"+hint,
@@ -304,7 +317,7 @@ func TestWithoutPrivileges(t *testing.T) {
 		m.want(r,
 			"c:7:27: the tree g/one at BASE/one: permission denied; the standby writes there: let the process do so",
 			"c:8:27: the tree g/two at BASE/closed: permission denied; run as root, or let user 65534 read and search it")
-		m.wantNote(r, "user 65534 without CAP_CHOWN: owners are not kept")
+		m.wantNote(r, "user 65534 has no CAP_CHOWN: owners are not kept")
 	})
 }
 

@@ -6,56 +6,39 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"repld/config"
 	"repld/watch"
 )
 
-// caps is a set of capabilities(7), a bit for each.
-type caps uint64
+// without says what happens on a node that lacks a capability, first on the
+// primary, then on the standby.
+var without = map[string][2]string{
+	"CAP_DAC_READ_SEARCH": {"what this user may not read can't be replicated, and delays every barrier", ""},
+	"CAP_SYS_PTRACE":      {"writes of other users' processes through shared mappings may be missed", ""},
+	"CAP_SYS_ADMIN":       {"fanotify and attributes of the trusted namespace are out of reach", "attributes of the trusted namespace are not kept"},
+	"CAP_FOWNER":          {"reading what belongs to others changes its access time", "modes and times of what belongs to others are not kept"},
+	"CAP_DAC_OVERRIDE":    {"", "what is in directories of others can't be changed"},
+	"CAP_CHOWN":           {"", "owners are not kept"},
+	"CAP_FSETID":          {"", "setgid is not kept for groups that this user isn't in"},
+	"CAP_MKNOD":           {"", "device nodes are not made"},
+	"CAP_SETFCAP":         {"", "file capabilities are not kept"},
+}
 
-// capabilities returns those that are effective.
-func capabilities() caps {
-	var data [2]unix.CapUserData
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if unix.Capget(&header, &data[0]) != nil {
-		return 0
+// privileges notes what this process isn't allowed to do.
+func (k *check) privileges() {
+	lacks, side := k.held.ReadLacks(), 0
+	if k.config.Designated == config.Secondary {
+		lacks, side = k.held.KeepLacks(), 1
 	}
-	return caps(data[0].Effective) | caps(data[1].Effective)<<32
-}
-
-func (c caps) has(bit int) bool { return c&(1<<bit) != 0 }
-
-// use is what a capability is for, and so what happens without it.
-type use struct {
-	bit     int
-	name    string
-	without string
-}
-
-var readerUses = []use{
-	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "what this user may not read can't be replicated, and delays every barrier"},
-	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "writes of other users' processes through shared mappings may be missed"},
-}
-
-var writerUses = []use{
-	{unix.CAP_CHOWN, "CAP_CHOWN", "owners are not kept"},
-	{unix.CAP_FOWNER, "CAP_FOWNER", "modes and times of what belongs to others are not kept"},
-	{unix.CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "what is in directories of others can't be changed"},
-	{unix.CAP_MKNOD, "CAP_MKNOD", "device nodes are not made"},
-	{unix.CAP_SETFCAP, "CAP_SETFCAP", "file capabilities are not kept"},
-	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "attributes of the trusted namespace are not kept"},
-}
-
-// missing notes what this process isn't allowed to do.
-func (k *check) missing(uses []use) {
-	for _, u := range uses {
-		if !k.caps.has(u.bit) {
-			k.note("user %d without %s: %s", os.Geteuid(), u.name, u.without)
+	for _, name := range lacks {
+		text := "user " + strconv.Itoa(os.Geteuid()) + " has no " + name
+		if what := without[name][side]; what != "" {
+			text += ": " + what
 		}
+		k.note("%s", text)
 	}
 }
 
