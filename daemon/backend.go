@@ -8,6 +8,7 @@ import (
 
 	"repld/capture"
 	"repld/change"
+	"repld/config"
 	"repld/control"
 	"repld/ship"
 	"repld/tree"
@@ -39,6 +40,9 @@ func (n *node) byName(name string) (*group, error) {
 func (n *node) with(ctx context.Context, name string, f func(context.Context, side) error) error {
 	g, err := n.byName(name)
 	if err != nil {
+		return err
+	}
+	if err := g.opened(ctx); err != nil {
 		return err
 	}
 	s, during, leave, err := g.use(ctx)
@@ -252,6 +256,12 @@ func errNotStandby(verb string) error {
 	return control.Errorf(control.ExitRefused, "this node is production; only a standby can %s", verb).
 		WithState(string(control.RoleProduction)).WithHint("run the command on the standby")
 }
+
+// set takes over new settings.
+func (p *sending) set(live config.GroupLive) {}
+
+// set takes over new settings.
+func (s *receiving) set(live config.GroupLive) {}
 
 // pause is refused: a primary applies nothing.
 func (p *sending) pause() error { return errNotStandby("pause") }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"repld/config"
 	"repld/control"
 	"repld/health"
 	"repld/tree"
@@ -29,28 +30,31 @@ type side interface {
 	verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error)
 	pause() error
 	resume(accept bool) error
+	// set takes over settings that may change while it works.
+	set(live config.GroupLive)
 }
 
 // group is a consistency group of this node.
 type group struct {
 	*node
 	name string
-	opts GroupOptions
-	dir  string // of its state
+	conf config.Group // as it was at the start; what may change: live
+	dir  string       // of its state
 
 	mu    sync.Mutex
+	live  config.GroupLive
 	side  side            // nil while it doesn't work
 	why   error           // why not; nil while it is being opened
 	ends  context.Context // ends with the side
 	users sync.WaitGroup  // of the side; it is closed after them
+
+	tried chan struct{} // closed when the side works, or couldn't be opened, for the first time
+	once  sync.Once     // closes tried
 }
 
-func newGroup(n *node, o GroupOptions) (*group, error) {
-	if o.JournalLimit == 0 {
-		o.JournalLimit = defaultJournalLimit
-	}
-	dir, err := n.state.group(o.Name)
-	return &group{node: n, name: o.Name, opts: o, dir: dir}, err
+func newGroup(n *node, c config.Group) (*group, error) {
+	dir, err := n.state.group(c.Name)
+	return &group{node: n, name: c.Name, conf: c, live: c.GroupLive, dir: dir, tried: make(chan struct{})}, err
 }
 
 func (g *group) file(name string) string { return filepath.Join(g.dir, name) }
@@ -117,6 +121,7 @@ func (g *group) work(ctx context.Context, first bool) error {
 	s := g.side
 	g.ends, g.why = ctx, nil
 	g.mu.Unlock()
+	g.once.Do(func() { close(g.tried) })
 	defer func() {
 		cancel()
 		g.mu.Lock()
@@ -149,8 +154,26 @@ func (g *group) use(ctx context.Context) (s side, during context.Context, leave 
 	return g.side, during, func() { stop(); cancel(nil); g.users.Done() }, nil
 }
 
+// opened waits until the group was opened for the first time, or couldn't be: a
+// barrier that was being published at the last stop is finished first.
+func (g *group) opened(ctx context.Context) error {
+	select {
+	case <-g.tried:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // errSideEnded is why a call ends when the group's side does.
 var errSideEnded = errors.New("the group has stopped working")
+
+// settings are those that may change while the group works, as they are now.
+func (g *group) settings() config.GroupLive {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.live
+}
 
 // openSubject is the subject of conditions that say why a group doesn't work, and
 // failures are their codes.
@@ -163,6 +186,7 @@ func (g *group) failed(err error) {
 	g.mu.Lock()
 	g.why = err
 	g.mu.Unlock()
+	g.once.Do(func() { close(g.tried) })
 	c := conditionOf(err)
 	c.Group, c.Subject = g.name, openSubject
 	for _, code := range failures {
@@ -207,7 +231,7 @@ func fullDisk(err error) bool {
 func (g *group) refusal() error {
 	if g.why == nil {
 		return control.Errorf(control.ExitRefused, "group %s is being opened", g.name).WithState("opening").
-			WithHint("ask again in a moment; a barrier that was being published at the last stop is finished first")
+			WithHint("ask again in a moment")
 	}
 	e := control.Errorf(control.ExitRefused, "group %s doesn't work: %w", g.name, g.why).WithState(string(control.PhaseHalted))
 	if known := control.AsError(explain(g.why)); known.Hint != "" {
@@ -245,7 +269,7 @@ func (g *group) status(ctx context.Context) control.Group {
 
 func (g *group) trees() []control.TreePath {
 	var list []control.TreePath
-	for _, t := range g.opts.Trees {
+	for _, t := range g.conf.Trees {
 		list = append(list, control.TreePath{Name: t.Name, Path: t.Path})
 	}
 	return list

@@ -79,7 +79,7 @@ func (n *node) joined(_ context.Context, j wire.Joiner) error {
 
 // expected refuses a peer of another name than the configured one.
 func (n *node) expected(name string) error {
-	if want := n.opts.Peer.Name; want != "" && want != name {
+	if want := n.conf.Peer.Name; want != "" && want != name {
 		return &wire.RefusedError{Code: wire.CodeNotAccepted, Text: fmt.Sprintf("%s wants to be paired with %s, not with %s", n.name, want, name),
 			Hint: fmt.Sprintf("set node: or peer: name: in the configuration of %s or %s", name, n.name)}
 	}

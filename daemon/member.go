@@ -152,7 +152,7 @@ func (m *member) storedBarrier(id change.BarrierID) (catalog.StoredBarrier, bool
 
 // journalStatus is the disk use of the group's log.
 func (m *member) journalStatus() *control.Journal {
-	limit := uint64(m.opts.JournalLimit)
+	limit := uint64(m.settings().Journal.Limit)
 	return &control.Journal{Bytes: uint64(m.log.Bytes()), LimitBytes: &limit}
 }
 

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"repld/alert"
 	"repld/change"
+	"repld/config"
 	"repld/control"
 	"repld/health"
+	"repld/notify"
 	"repld/wire"
 )
 
@@ -22,6 +24,7 @@ const epoch change.Epoch = 1
 // node is one daemon.
 type node struct {
 	opts   Options
+	conf   *config.Config // as it was at the start
 	clock  change.Clock
 	logger *slog.Logger
 	board  *health.Board
@@ -31,10 +34,14 @@ type node struct {
 	name   string
 	groups []*group
 
+	alerter *alert.Alerter
+	notify  *notify.Service
+
 	invites  *wire.Invites
 	listener *wire.Listener // nil: this node doesn't listen
 
 	mu       sync.Mutex
+	live     config.Live
 	peer     peerFile
 	peerKey  wire.Fingerprint
 	paired   bool
@@ -46,13 +53,12 @@ type node struct {
 
 // openNode opens what a node has beside its groups. The caller closes it.
 func openNode(o Options) (*node, error) {
-	if o.Control == "" {
-		o.Control = filepath.Join(o.State, control.SocketName)
-	}
-	n := &node{opts: o, clock: o.Clock, logger: o.Logger, board: health.NewBoard(o.Clock), name: o.Name, changed: make(chan struct{})}
-	for _, g := range o.Groups {
+	c := o.Config
+	n := &node{opts: o, conf: c, live: c.Live, clock: o.Clock, logger: o.Logger, board: health.NewBoard(o.Clock), name: c.Node, changed: make(chan struct{}),
+		notify: notify.New(notify.Options{Logger: o.Logger})}
+	for _, g := range c.Groups {
 		for _, t := range g.Trees {
-			if err := checkApart(o.State, t.Path); err != nil {
+			if err := checkApart(c.State, t.Path); err != nil {
 				return nil, err
 			}
 		}
@@ -71,7 +77,7 @@ func openNode(o Options) (*node, error) {
 }
 
 func (n *node) open() (err error) {
-	if n.state, err = openState(n.opts.State); err != nil {
+	if n.state, err = openState(n.conf.State); err != nil {
 		return err
 	}
 	claim := nodeFile{Role: Standby, Name: n.name}
@@ -96,7 +102,10 @@ func (n *node) open() (err error) {
 	if n.invites, err = n.openInvites(); err != nil {
 		return err
 	}
-	for _, o := range n.opts.Groups {
+	if n.alerter, err = n.openAlerts(); err != nil {
+		return err
+	}
+	for _, o := range n.conf.Groups {
 		g, err := newGroup(n, o)
 		if err != nil {
 			return err
@@ -116,7 +125,7 @@ func (n *node) close() {
 }
 
 // primary reports whether this node produces.
-func (n *node) primary() bool { return n.opts.Designated == control.DesignatedPrimary }
+func (n *node) primary() bool { return n.conf.Designated == config.Primary }
 
 // describe says what has started.
 func (n *node) describe() string {
@@ -126,7 +135,7 @@ func (n *node) describe() string {
 	}
 	var trees []string
 	for _, g := range n.groups {
-		for _, t := range g.opts.Trees {
+		for _, t := range g.conf.Trees {
 			trees = append(trees, t.Path)
 		}
 	}

@@ -224,8 +224,8 @@ func (n *node) dialPair(ctx context.Context) error {
 
 // dialAddress is where the peer is; the lock is held.
 func (n *node) dialAddress() string {
-	if n.opts.Peer.Address != "" {
-		return n.opts.Peer.Address
+	if n.conf.Peer.Address != "" {
+		return n.conf.Peer.Address
 	}
 	return n.peer.Address
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"repld/config"
 	"repld/control"
 	"repld/tree"
 	"repld/wire"
@@ -46,9 +47,6 @@ type quickMode struct {
 // Quick mode has one group with one tree.
 const quickName = "tree"
 
-// defaultListen is where a standby listens; UDP.
-const defaultListen = ":7440"
-
 // RunQuick runs a node of one tree, without a configuration, until ctx ends, which
 // is a clean stop and nil. Errors that an operator can act on are a [control.Error].
 func RunQuick(ctx context.Context, q QuickOptions) error {
@@ -75,19 +73,20 @@ func (q QuickOptions) options() (Options, error) {
 	if q.State, err = filepath.Abs(q.State); err != nil {
 		return Options{}, control.Errorf(control.ExitUsage, "state directory: %w", err)
 	}
-	o := Options{
-		Name: q.Name, Designated: control.DesignatedPrimary, State: q.State,
-		Groups: []GroupOptions{{Name: quickName, Trees: []TreeOptions{{Name: quickName, Path: dir}}}},
-		Stdout: q.Stdout, Stderr: q.Stderr, Logger: q.Logger,
-		quick: &quickMode{dir: dir, token: q.Join},
+	c := &config.Config{
+		Node: q.Name, Designated: config.Primary, State: q.State, Control: filepath.Join(q.State, control.SocketName),
+		Groups: []config.Group{{
+			Name: quickName, Trees: []config.Tree{{Name: quickName, Path: dir, Watch: config.WatchAuto}},
+			GroupLive: config.DefaultGroup(),
+		}},
 	}
 	if q.Role == Standby {
-		o.Designated, o.Listen = control.DesignatedSecondary, q.Listen
-		if o.Listen == "" {
-			o.Listen = defaultListen
+		c.Designated, c.Listen = config.Secondary, q.Listen
+		if c.Listen == "" {
+			c.Listen = config.DefaultListen
 		}
 	}
-	return o, nil
+	return Options{Config: c, Stdout: q.Stdout, Stderr: q.Stderr, Logger: q.Logger, quick: &quickMode{dir: dir, token: q.Join}}, nil
 }
 
 // checkDir refuses what can't be a replicated tree before anything is made.

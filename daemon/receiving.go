@@ -49,7 +49,7 @@ func openReceiving(g *group) (side, error) {
 	// Before the trees, whose opening may finish a barrier and tell of it.
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
-		JournalLimit: g.opts.JournalLimit, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+		JournalLimit: int64(g.settings().Journal.Limit), OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
 	})
 	if err := s.open(); err != nil {
 		s.close()
@@ -89,7 +89,7 @@ func (s *receiving) openTrees() ([]apply.Tree, error) {
 	}
 	var trees []apply.Tree
 	found := false
-	for _, t := range s.opts.Trees {
+	for _, t := range s.conf.Trees {
 		v, err := tree.OpenVolume(t.Path, tree.VolumeOptions{Options: tree.Options{RootID: known[t.Name]}, Staging: t.Staging})
 		if err != nil {
 			return nil, err

@@ -46,10 +46,10 @@ func (n *node) run(ctx context.Context) error {
 	if err := n.readToken(); err != nil {
 		return err
 	}
-	if n.opts.Listen != "" {
-		pc, err := net.ListenPacket("udp", n.opts.Listen)
+	if n.conf.Listen != "" {
+		pc, err := net.ListenPacket("udp", n.conf.Listen)
 		if err != nil {
-			return control.Errorf(control.ExitFailed, "listen on UDP %s: %w", n.opts.Listen, err).
+			return control.Errorf(control.ExitFailed, "listen on UDP %s: %w", n.conf.Listen, err).
 				WithHint("end what uses the port, or give another one with --listen (listen: in the configuration)")
 		}
 		if err := n.listen(pc); err != nil {
@@ -57,15 +57,19 @@ func (n *node) run(ctx context.Context) error {
 		}
 		defer n.listener.Close()
 	}
-	ln, err := control.Listen(n.opts.Control)
+	ln, err := control.Listen(n.conf.Control)
 	if err != nil {
 		return err
 	}
-	server := control.NewServer(ln, n, control.ServerOptions{Logger: n.logger})
+	httpLn, err := n.listenHTTP()
+	if err != nil {
+		ln.Close()
+		return err
+	}
 	n.event(control.EventStarted, nil, "%s", n.describe())
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Run(ctx) })
+	n.surround(g, ctx, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })
 	}
@@ -77,7 +81,6 @@ func (n *node) run(ctx context.Context) error {
 	} else {
 		g.Go(func() error { return n.missPrimary(ctx) })
 	}
-	g.Go(func() error { return n.follow(ctx) })
 	if n.opts.quick != nil {
 		g.Go(func() error { return n.drawSeed(ctx) })
 	}

@@ -12,6 +12,7 @@ import (
 
 	"repld/capture"
 	"repld/change"
+	"repld/config"
 	"repld/control"
 	"repld/health"
 	"repld/journal/catalog"
@@ -64,20 +65,20 @@ func (p *sending) open() error {
 	var trees []capture.Tree
 	var watched []watch.Tree
 	var shipped []ship.Tree
-	for _, t := range p.opts.Trees {
-		root, err := tree.Open(t.Path, tree.Options{AllowShared: p.opts.Watch == watch.Poll})
+	for _, t := range p.conf.Trees {
+		root, err := tree.Open(t.Path, tree.Options{AllowShared: t.Watch == config.WatchPoll})
 		if err != nil {
 			return err
 		}
 		p.roots = append(p.roots, root)
-		skip := t.skip()
+		skip := skipOf(t)
 		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: skip})
 		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: skip})
 		shipped = append(shipped, ship.Tree{Name: t.Name, Root: root})
 	}
 	var err error
 	if p.watcher, err = watch.New(watch.Options{
-		Trees: watched, Backend: p.opts.Watch, CookieDir: p.file("cookies"), Clock: p.clock, Logger: p.logger,
+		Trees: watched, Backend: p.backend(), CookieDir: p.file("cookies"), Clock: p.clock, Logger: p.logger,
 	}); err != nil {
 		return err
 	}
@@ -94,14 +95,26 @@ func (p *sending) open() error {
 	return nil
 }
 
-// skip says which of the tree's names are not replicated.
-func (t *TreeOptions) skip() func(path string) bool { return tree.IsOwn }
+// skipOf says which names of a tree are not replicated.
+func skipOf(t config.Tree) func(path string) bool { return tree.IsOwn }
+
+// backend is how the group's trees are watched: one watcher serves them all, as one
+// instant is to be found for all.
+func (p *sending) backend() watch.Backend {
+	for _, t := range p.conf.Trees {
+		if t.Watch != config.WatchAuto {
+			return watch.Backend(t.Watch)
+		}
+	}
+	return watch.Auto
+}
 
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
+	live := p.settings()
 	return capture.Options{
 		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
-		Every: p.opts.Every, LateAfter: p.opts.LateAfter, RescanEvery: p.opts.RescanEvery, JournalLimit: p.opts.JournalLimit,
+		Every: live.Barrier.Every, LateAfter: live.Barrier.LateAfter, RescanEvery: live.Rescan.Every, JournalLimit: int64(live.Journal.Limit),
 		Invisible: func() ([]watch.Unseen, error) {
 			report, err := watch.Invisible(context.Background(), watched)
 			return report.Files, err

@@ -22,6 +22,7 @@ import (
 //	key.pem       this node's key
 //	peer.yaml     the paired peer, see peerFile
 //	invites.yaml  invitations that are open
+//	alerts.json   what each sink of alerts was told
 //	events*.jsonl what happened
 //	control.sock  the control socket
 //	groups/NAME/  of a group: log/, catalog.db; on a primary cookies/; on a standby

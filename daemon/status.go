@@ -21,7 +21,7 @@ func (n *node) roleNow() (control.Role, control.NodeStatus) {
 // Status is what this node says about itself; see [control.Backend].
 func (n *node) Status(ctx context.Context) (*control.Status, error) {
 	s := &control.Status{
-		Node: n.name, Version: Version, Epoch: epoch, Designated: n.opts.Designated,
+		Node: n.name, Version: Version, Epoch: epoch, Designated: control.Designation(n.conf.Designated),
 		Health: n.board.List(), Peer: n.peerStatus(), Groups: []control.Group{},
 	}
 	s.Role, s.Status = n.roleNow()

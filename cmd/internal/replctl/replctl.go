@@ -67,6 +67,7 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output and nothing else")
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.eventsCommand(), a.isCommand(),
+		a.inviteCommand(), a.joinCommand(), a.runIfCommand(),
 		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
 		{"ready", "say whether a cutover would work now, and how long it would take"},
@@ -81,9 +82,6 @@ answers there, the one daemon of this user that runs in quick mode.`,
 		{"salvage", "list and restore what was set aside"},
 		{"database", "show and seed database replicas"},
 		{"rehearse", "boot a throw-away copy of the newest barrier"},
-		{"run-if", "run a command only in one role"},
-		{"invite", "pair this node with another"},
-		{"join", "pair this node with the one that invited it"},
 	} {
 		root.AddCommand(cli.Later(later[0], later[1]))
 	}
