@@ -143,6 +143,9 @@ func (a *Applier) start() error {
 	if err := a.settleHistory(); err != nil {
 		return a.renewHistory(err)
 	}
+	if halted := a.Halted(); halted != nil {
+		a.raiseHalt(halted)
+	}
 	return nil
 }
 
@@ -166,6 +169,7 @@ func (a *Applier) load() error {
 		defer a.mu.Unlock()
 		a.applied, a.paused, a.seed, a.cert = applied, paused, seed, change.Certificate{}
 		a.suspicious = tx.Get(stateSuspect) != nil
+		a.loadGuard(tx)
 		a.rewound = nil
 		if origin, ok, err := getPoint(tx, stateRewound); err != nil {
 			return fmt.Errorf("state of a rewind: %w", err)
@@ -227,12 +231,17 @@ func (a *Applier) Paused() bool {
 // still be appended to. It holds over a restart.
 func (a *Applier) Pause() error { return a.setPaused(true) }
 
-// Resume ends a pause. accept lets a halted seed ([ErrSeedHalted]) go on.
+// Resume ends a pause; rewound trees go forward again. accept lets a halted seed
+// ([ErrSeedHalted]) go on, and of what the guard halted ([ErrGuardHalted]) exactly
+// the state that was looked at last.
 func (a *Applier) Resume(accept bool) error {
 	if accept {
 		a.mu.Lock()
 		a.accepted = true
 		a.mu.Unlock()
+		if err := a.acceptHalt(); err != nil {
+			return err
+		}
 	}
 	a.forgetForeign()
 	return a.setPaused(false)
@@ -354,6 +363,9 @@ func (a *Applier) Run(ctx context.Context) error {
 			return ctx.Err()
 		case errors.Is(err, ErrScratch):
 			return err
+		case errors.As(err, new(*ErrGuardHalted)):
+			wait = retryFirst // the operator, or another barrier, ends it
+			continue
 		case a.NeedsSeed():
 			a.logger.Error("the standby can't go on from what it has", "error", err)
 			wait = retryFirst

@@ -80,6 +80,11 @@ func (a *Applier) openHistory() error {
 	if missing != nil {
 		err = a.removeKept() // of a history whose file was lost
 	}
+	return errors.Join(err, a.makeKept())
+}
+
+// makeKept makes the directories for what is kept.
+func (a *Applier) makeKept() (err error) {
 	for i := range a.trees {
 		for n := range uint64(stageShards) {
 			err = errors.Join(err, mkdirAll(a.trees[i].FS, keptShard(n)[:len(keptShard(n))-1]))
@@ -130,15 +135,7 @@ func (a *Applier) settleHistory() error {
 // renewHistory throws away a history that can't be used, and begins another.
 func (a *Applier) renewHistory(cause error) error {
 	a.logger.Error("the history can't be used and begins anew", "error", cause)
-	if err := errors.Join(a.past.Close(), a.removeKept()); err != nil {
-		return errors.Join(cause, err)
-	}
-	path := filepath.Join(a.o.Dir, historyFile)
-	a.past = nil
-	if err := os.Remove(path); err != nil {
-		return errors.Join(cause, err)
-	}
-	if err := a.openHistory(); err != nil {
+	if err := errors.Join(a.past.Renew(), a.removeKept(), a.makeKept()); err != nil {
 		return errors.Join(cause, err)
 	}
 	return a.settleHistory()

@@ -61,10 +61,16 @@ func (a *Applier) step(ctx context.Context) error {
 		}
 		return nil
 	}
+	if target, err = a.acceptedTarget(target); err != nil {
+		return err
+	}
 	if err := a.replay(ctx, target); err != nil {
 		return err
 	}
 	if err := a.at(PointReplayed); err != nil {
+		return err
+	}
+	if err := a.guard(ctx, target); err != nil {
 		return err
 	}
 	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), point: target})
@@ -252,9 +258,15 @@ func (a *Applier) syncTrees() error {
 
 // report tells the health board how a step went.
 func (a *Applier) report(err error) {
+	var halted *ErrGuardHalted
 	switch {
+	case errors.As(err, &halted):
+		a.raiseHalt(halted)
 	case err == nil:
-		a.resolve(health.ChunkMissing, health.DiskLow, health.GuardHalted)
+		a.resolve(health.ChunkMissing, health.DiskLow)
+		if a.Halted() == nil {
+			a.resolve(health.GuardHalted)
+		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		a.raise(health.DiskLow, "a barrier could not be applied, the disk is full: %v; the tree is as it was", err)
 	case errors.Is(err, ErrIncomplete):

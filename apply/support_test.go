@@ -69,7 +69,7 @@ func (s *standby) start() error {
 	}
 	o := Options{
 		Dir: s.base, Trees: []Tree{{Name: "tree", FS: fsys, Root: s.vol.Root()}}, Log: s.log, Catalog: s.cat,
-		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo, History: History{Keep: time.Hour},
+		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo, History: History{Keep: time.Hour}, Guard: 100,
 	}
 	if s.options != nil {
 		s.options(&o)

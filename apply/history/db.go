@@ -60,10 +60,11 @@ type Step struct {
 
 // DB is an open history.
 type DB struct {
-	db *bbolt.DB
-	id ID
+	open sync.RWMutex // held while db is in use
+	db   *bbolt.DB    // nil after Renew has failed
 
 	mu    sync.Mutex
+	id    ID
 	steps []Step // that happened, in order
 	bytes uint64
 }
@@ -87,7 +88,7 @@ func open(path string) (*DB, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	d := &DB{db: db}
-	err = guard(func() error { return d.db.Update(d.prepare) })
+	err = d.update(d.prepare)
 	if err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -104,8 +105,9 @@ func (d *DB) prepare(tx *bbolt.Tx) error {
 	meta := tx.Bucket(bucketMeta)
 	switch v := meta.Get([]byte(keyStamp)); {
 	case v == nil:
-		rand.Read(d.id[:])
-		if err := errors.Join(meta.Put([]byte(keyStamp), []byte(format)), meta.Put([]byte(keyID), d.id[:])); err != nil {
+		var id ID
+		rand.Read(id[:])
+		if err := errors.Join(meta.Put([]byte(keyStamp), []byte(format)), meta.Put([]byte(keyID), id[:])); err != nil {
 			return err
 		}
 	case string(v) != format:
@@ -118,11 +120,42 @@ func (d *DB) prepare(tx *bbolt.Tx) error {
 	return nil
 }
 
+// Renew throws everything away and begins anew, with another id.
+func (d *DB) Renew() error {
+	d.open.Lock()
+	defer d.open.Unlock()
+	path := d.db.Path()
+	err := errors.Join(d.db.Close(), os.Remove(path))
+	if err != nil {
+		return err
+	}
+	fresh, err := open(path)
+	if err != nil {
+		d.db = nil
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.db, d.id, d.steps, d.bytes = fresh.db, fresh.id, nil, 0
+	return nil
+}
+
 // Close closes the file.
-func (d *DB) Close() error { return d.db.Close() }
+func (d *DB) Close() error {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.db == nil {
+		return nil
+	}
+	return d.db.Close()
+}
 
 // ID is this history's own.
-func (d *DB) ID() ID { return d.id }
+func (d *DB) ID() ID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.id
+}
 
 // Bytes is about what the history takes on disk.
 func (d *DB) Bytes() uint64 {
@@ -251,11 +284,20 @@ func decodeStep(k, v []byte) (Step, error) {
 }
 
 func (d *DB) view(fn func(*bbolt.Tx) error) error {
-	return guard(func() error { return d.db.View(fn) })
+	return d.use(func() error { return d.db.View(fn) })
 }
 
 func (d *DB) update(fn func(*bbolt.Tx) error) error {
-	return guard(func() error { return d.db.Update(fn) })
+	return d.use(func() error { return d.db.Update(fn) })
+}
+
+func (d *DB) use(fn func() error) error {
+	d.open.RLock()
+	defer d.open.RUnlock()
+	if d.db == nil {
+		return fmt.Errorf("%w: it is not open", ErrDamaged)
+	}
+	return guard(fn)
 }
 
 // guard turns a panic of bbolt over a damaged file into ErrDamaged.
