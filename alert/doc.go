@@ -42,8 +42,8 @@
 //   - A sink is told "resolved" for each condition that it was told is raised.
 //   - A message begins AtMostEvery after the one before that got there, or later.
 //   - One sink never waits for another, and nobody waits for a sink.
-//   - A command gets a list of arguments, no shell, and a process group of its own,
-//     which ends with its time limit.
+//   - A command gets a list of arguments, no shell, none of the daemon's ambient
+//     capabilities, and a process group of its own, which ends with its time limit.
 //
 // # Concurrency
 //

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // outputLimit is how many bytes of the end of a command's output, or of the
@@ -44,7 +47,9 @@ func runCommand(ctx context.Context, args []string, m *Message) (output string, 
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = time.Until(deadline).Round(time.Second / 10).String()
 	}
-	err = cmd.Run()
+	if err = startWithoutCapabilities(cmd); err == nil {
+		err = cmd.Wait()
+	}
 	output = out.String()
 	var exit *exec.ExitError
 	switch {
@@ -61,6 +66,25 @@ func runCommand(ctx context.Context, args []string, m *Message) (output string, 
 		err = fmt.Errorf("%w: %s", err, output)
 	}
 	return output, err
+}
+
+// startWithoutCapabilities starts a command that does not inherit what lets the
+// daemon read and write every tree: a service that is not root has its capabilities
+// in the ambient set, which survives execve(2). (capabilities(7))
+func startWithoutCapabilities(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		// The set belongs to the thread, which is never unlocked and so ends with the
+		// goroutine; the command is cloned from it.
+		runtime.LockOSThread()
+		err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+		if err != nil && err != unix.EINVAL { // before Linux 4.3 there is no such set
+			started <- fmt.Errorf("give up capabilities: %w", err)
+			return
+		}
+		started <- cmd.Start()
+	}()
+	return <-started
 }
 
 // environment is the daemon's own, less what is for the daemon alone.

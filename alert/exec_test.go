@@ -5,13 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"repld/health"
+	"repld/internal/testfs"
 )
 
 func testMessage() *Message {
@@ -76,6 +80,30 @@ func TestCommand(t *testing.T) {
 		`"standing":[{"code":"disk-low","severity":"critical","since":"2026-11-21T08:00:00.123456789Z","text":"4 % free, want 5 %","hint":"free space"}]}` + "\n"
 	if got := read("in"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// The service is a user with capabilities, which are for the daemon only.
+func TestCommandHasNoCapabilities(t *testing.T) {
+	const child = "REPLD_TEST_CAPABILITIES"
+	if os.Getenv(child) != "" {
+		output, err := runCommand(t.Context(), []string{"/bin/grep", "CapEff", "/proc/self/status"}, testMessage())
+		own, _ := os.ReadFile("/proc/self/status")
+		if err != nil || !strings.Contains(output, "0000000000000000") || strings.Contains(string(own), output) {
+			t.Fatalf("%s, %v; the daemon's own: %s", output, err, own)
+		}
+		return
+	}
+	testfs.NeedRoot(t)
+	const nobody = 65534
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestCommandHasNoCapabilities$", "-test.v")
+	cmd.Env = append(os.Environ(), child+"=1")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: []uintptr{unix.CAP_DAC_OVERRIDE, unix.CAP_CHOWN},
+	}
+	if output, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(output), "--- PASS") {
+		t.Fatalf("%v: %s", err, output)
 	}
 }
 
