@@ -258,7 +258,7 @@ func errNotStandby(verb string) error {
 }
 
 // set takes over new settings.
-func (p *sending) set(live config.GroupLive) {}
+func (p *sending) set(live config.GroupLive) { p.speed.set(live.Bandwidth) }
 
 // set takes over new settings.
 func (s *receiving) set(live config.GroupLive) {}

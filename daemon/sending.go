@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type sending struct {
 	watcher  watch.Watcher
 	capturer *capture.Capturer
 	sender   *ship.Sender
+	speed    *bandwidth
 
 	progressMu sync.Mutex
 	progress   wire.Progress // what the standby said last
@@ -71,8 +73,11 @@ func (p *sending) open() error {
 			return err
 		}
 		p.roots = append(p.roots, root)
-		skip := skipOf(t)
-		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: skip})
+		skip, appendOnly, err := patternsOf(t)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: skip, AppendOnly: appendOnly})
 		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: skip})
 		shipped = append(shipped, ship.Tree{Name: t.Name, Root: root})
 	}
@@ -88,15 +93,27 @@ func (p *sending) open() error {
 	if err = p.loadCuts(); err != nil {
 		return err
 	}
+	p.speed = newBandwidth(p.clock, p.settings().Bandwidth)
 	p.sender = ship.NewSender(ship.SenderOptions{
 		Group: p.name, Trees: shipped, Log: p.log, Catalog: p.catalog, Capture: captureOf{p}, Position: capture.Position,
-		Logger: p.logger, OnProgress: p.onProgress, Verify: p.verifyLocal,
+		Logger: p.logger, Pace: p.speed.wait, OnProgress: p.onProgress, Verify: p.verifyLocal,
 	})
 	return nil
 }
 
-// skipOf says which names of a tree are not replicated.
-func skipOf(t config.Tree) func(path string) bool { return tree.IsOwn }
+// patternsOf says which names of a tree are not replicated, and which files only
+// grow.
+func patternsOf(t config.Tree) (skip, appendOnly func(path string) bool, err error) {
+	excluded, err := tree.NewMatcher(t.Exclude)
+	if err != nil {
+		return nil, nil, err
+	}
+	grow, err := tree.NewMatcher(t.AppendOnly)
+	if err != nil {
+		return nil, nil, err
+	}
+	return excluded.Skip, grow.Match, nil
+}
 
 // backend is how the group's trees are watched: one watcher serves them all, as one
 // instant is to be found for all.
@@ -136,6 +153,10 @@ func (p *sending) close() {
 // run captures and sends until ctx ends.
 func (p *sending) run(ctx context.Context) error {
 	p.logger.Info("the group works", "group", p.name, "watching by", p.watcher.Backend())
+	if lacks := tree.Held().ReadLacks(); len(lacks) > 0 {
+		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
+			Text: fmt.Sprintf("this primary runs without %s: what that hides is not replicated", strings.Join(lacks, ", "))})
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.watcher.Run(ctx) })
 	g.Go(func() error { return p.capturer.Run(ctx) })

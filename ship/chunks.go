@@ -186,7 +186,7 @@ func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 			if err != nil {
 				return err
 			}
-			if err := s.sendChunk(stream, digest, data, buf); err != nil {
+			if err := s.sendChunk(ctx, stream, digest, data, buf); err != nil {
 				return err
 			}
 		}
@@ -195,12 +195,15 @@ func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 }
 
 // sendChunk sends one chunk; nil data says that it is gone.
-func (s *sending) sendChunk(stream *wire.Stream, digest change.Digest, data, buf []byte) error {
+func (s *sending) sendChunk(ctx context.Context, stream *wire.Stream, digest change.Digest, data, buf []byte) error {
 	if data == nil {
 		return stream.Send(&wire.FetchedChunk{Digest: digest, Gone: true})
 	}
 	codec, encoded := journal.EncodeChunk(buf, data)
 	header := &wire.FetchedChunk{Digest: digest, Codec: codec, RawLength: uint32(len(data)), Length: uint32(len(encoded))}
+	if err := s.pace(ctx, len(encoded)); err != nil {
+		return err
+	}
 	if err := stream.Send(header); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 		if err := stream.Send(start); err != nil {
 			return err
 		}
-		out := &manifestWriter{stream: stream}
+		out := &manifestWriter{stream: stream, pace: func(n int) error { return s.pace(ctx, n) }}
 		if err := out.nodes(ctx, tx); err != nil {
 			return err
 		}
@@ -69,6 +69,7 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 // manifestWriter packs records into messages.
 type manifestWriter struct {
 	stream *wire.Stream
+	pace   func(bytes int) error
 	buf    []byte
 	one    []byte
 }
@@ -146,6 +147,9 @@ func (w *manifestWriter) add(rec change.Record) error {
 func (w *manifestWriter) flush() error {
 	if len(w.buf) == 0 {
 		return nil
+	}
+	if err := w.pace(len(w.buf)); err != nil {
+		return err
 	}
 	err := w.stream.Send(&wire.ManifestRecords{Records: w.buf})
 	w.buf = w.buf[:0]

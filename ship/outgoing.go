@@ -151,19 +151,22 @@ func (s *sending) sendBlocks(ctx context.Context, index uint32, spans <-chan spa
 				return err
 			}
 		}
-		if err := s.sendBlock(stream, buf[:sp.length], sp.offset); err != nil {
+		if err := s.sendBlock(ctx, stream, buf[:sp.length], sp.offset); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *sending) sendBlock(stream *wire.Stream, block []byte, offset uint64) error {
+func (s *sending) sendBlock(ctx context.Context, stream *wire.Stream, block []byte, offset uint64) error {
 	for done := 0; done < len(block); {
 		n, err := s.opts.Log.ReadBlock(block[done:], offset+uint64(done))
 		if err != nil {
 			return err
 		}
 		done += n
+	}
+	if err := s.pace(ctx, len(block)); err != nil {
+		return err
 	}
 	if err := stream.Send(&wire.Block{Offset: offset, Length: uint32(len(block))}); err != nil {
 		return err

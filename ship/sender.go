@@ -52,6 +52,9 @@ type SenderOptions struct {
 
 	Streams        int           // parallel log streams; 0 means 4, at most wire.MaxStreams
 	HeartbeatEvery time.Duration // without news; 0 means 1 s
+	// Pace is asked before so many bytes of data are sent, from several goroutines, and
+	// returns when they may be; nil means no limit.
+	Pace func(ctx context.Context, bytes int) error
 	// OnProgress is called with what the standby reports; nil means no call.
 	OnProgress func(wire.Progress)
 	// Verify re-reads this node's trees for the peer; nil refuses.
@@ -116,6 +119,14 @@ func (s *Sender) setConn(conn *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn = conn
+}
+
+// pace waits until so many bytes may be sent.
+func (s *Sender) pace(ctx context.Context, bytes int) error {
+	if s.opts.Pace == nil {
+		return nil
+	}
+	return s.opts.Pace(ctx, bytes)
 }
 
 // sending is one session of a sender.
