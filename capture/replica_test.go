@@ -118,7 +118,7 @@ func (p *replica) apply(tx *catalog.Tx, rec change.Record) error {
 func (r *rig) equals(b change.Barrier) {
 	r.t.Helper()
 	fresh := &rig{t: r.t, dir: r.dir, state: r.t.TempDir(), backend: watch.Inotify}
-	fresh.options = r.options
+	fresh.options, fresh.skip = r.options, r.skip
 	fresh.up()
 	defer fresh.down()
 	want := fresh.barrier()
