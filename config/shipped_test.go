@@ -13,13 +13,15 @@ import (
 
 var (
 	// block is a fenced YAML block of a Markdown file.
-	block  = regexp.MustCompile("(?ms)^[ \t]*```ya?ml[^\n]*\n(.*?)^[ \t]*```")
-	groups = regexp.MustCompile(`(?m)^\s*groups:`)
+	block = regexp.MustCompile("(?ms)^[ \t]*```ya?ml[^\n]*\n(.*?)^[ \t]*```")
+	// setting is one that is commented out; prose has a space after the "#".
+	setting = regexp.MustCompile(`(?m)^([ ]*)#([^ #])`)
+	groups  = regexp.MustCompile(`(?m)^\s*groups:`)
 )
 
 // What is shipped as an example is a configuration: every YAML file of packaging
 // that is installed or has groups, and every YAML block of the documentation that
-// has groups.
+// has groups of trees.
 func TestShippedExamples(t *testing.T) {
 	for _, path := range files(t, "../packaging", ".yaml") {
 		data, err := os.ReadFile(path)
@@ -28,6 +30,7 @@ func TestShippedExamples(t *testing.T) {
 		}
 		if groups.Match(data) || strings.Contains(path, "/etc/") {
 			parse(t, path, data)
+			parse(t, path+" with every setting", setting.ReplaceAll(data, []byte("$1$2")))
 		}
 	}
 	for _, path := range append(files(t, "../docs", ".md"), "../README.md") {
@@ -36,7 +39,7 @@ func TestShippedExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, at := range block.FindAllSubmatchIndex(data, -1) {
-			if text := data[at[2]:at[3]]; groups.Match(text) {
+			if text := data[at[2]:at[3]]; groups.Match(text) && ours.Match(text) {
 				// Blank lines before it, so that errors have the lines of the file.
 				before := bytes.Repeat([]byte("\n"), bytes.Count(data[:at[2]], []byte("\n")))
 				parse(t, path, slices.Concat(before, text))

@@ -165,8 +165,9 @@ func TestTexts(t *testing.T) {
 			[]string{"", "7440", ":", ":http", ":65536", ":-1", "::1", "a b:1", "-a:1", "http://a:1", "[a]b:1"}},
 		{"address", checkAddress, map[string]string{"10.0.0.2:7440": "10.0.0.2:7440", "host:1": "host:1", "[::1]:1": "[::1]:1"},
 			[]string{"", ":7440", "host", "host:0", "10.0.0.2"}},
-		{"pattern", checkPattern, map[string]string{"*.tmp": "*.tmp", "cache/**": "cache/**", "**/{a,b}/[!x]?": "**/{a,b}/[!x]?", "a\\*": "a\\*", ".git": ".git"},
-			[]string{"", "/a", "a/", "a/../b", ".", "a[", "{a", "a\\", "a\nb"}},
+		{"pattern", checkPattern, map[string]string{"*.tmp": "*.tmp", "cache/**": "cache/**", "**/{a,b}/[!x]?": "**/{a,b}/[!x]?", "a\\*": "a\\*", ".git": ".git", "/a": "/a",
+			"a/": "a/", "\\!a": "\\!a", "a\tb": "a\tb"},
+			[]string{"", "/", "//", "a//b", "//a", "a//", "a/../b", ".", "a[", "{a", "a\\", "a\x00b", "!a", "*", "**", "**/*", "/**"}},
 		{"URL", checkURL, map[string]string{"https://a/b?c=d": "https://a/b?c=d", "http://[::1]:8080": "http://[::1]:8080"},
 			[]string{"", "a", "ftp://a", "https://", "//a/b", "http://a b/"}},
 	} {
@@ -188,7 +189,7 @@ func TestTexts(t *testing.T) {
 func TestNear(t *testing.T) {
 	words := topLevel.known()
 	for found, want := range map[string]string{
-		"nod": "node", "Node": "node", "desginated": "designated", "group": "groups", "listne": "listen", "start-alone": "start_alone",
+		"nod": "node", "Node": "node", "designatd": "designated", "group": "groups", "lisetn": "listen", "start-alone": "start_alone",
 		"disk-reserve": "disk_reserve", "x": "", "": "", "databases": "", strings.Repeat("node", 100): "",
 	} {
 		if word := near(found, words); word != want {

@@ -26,12 +26,12 @@ type place struct {
 func (k *check) state() {
 	const what = "the state directory "
 	path := k.config.State
-	real, err := resolve(path)
+	resolved, err := resolve(path)
 	if err != nil {
 		k.failed("state", what+path, err)
 		return
 	}
-	k.places = append(k.places, place{key: "state", what: what + path, real: real})
+	k.places = append(k.places, place{key: "state", what: what + path, real: resolved})
 	root, err := tree.Open(path, tree.Options{})
 	switch {
 	case err == nil:
@@ -41,8 +41,8 @@ func (k *check) state() {
 		}
 		k.space(what+path, root)
 	case errors.Is(err, fs.ErrNotExist):
-		if err := writable(parentOf(real)); err != nil {
-			k.wrong("state", k.asUser(), "%s is missing and can't be made in %s: %v", what+path, parentOf(real), err)
+		if err := writable(parentOf(resolved)); err != nil {
+			k.wrong("state", k.asUser(), "%s is missing and can't be made in %s: %v", what+path, parentOf(resolved), err)
 		}
 	case errors.Is(err, tree.ErrNotDirectory):
 		k.wrong("state", "", "%s: %v", what+path, tree.ErrNotDirectory)
@@ -113,9 +113,9 @@ func (k *check) tree(g config.Group, t config.Tree) {
 		k.failed(key, what, err)
 		return
 	}
-	if real, err := resolve(own); err == nil {
+	if resolved, err := resolve(own); err == nil {
 		k.places = append(k.places, place{key: key + ".staging", what: "the staging directory " + own + " of " + g.Name + "/" + t.Name,
-			real: real, group: g.Name, tree: t.Name})
+			real: resolved, group: g.Name, tree: t.Name})
 	}
 }
 
@@ -153,9 +153,9 @@ func (k *check) space(what string, root *tree.Root) {
 
 // resolve resolves the symbolic links of a path whose last parts may be missing.
 func resolve(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if !errors.Is(err, fs.ErrNotExist) || path == "/" {
-		return real, err
+		return resolved, err
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return "", errors.New("it is a symbolic link that leads nowhere")

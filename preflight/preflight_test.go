@@ -152,6 +152,21 @@ func TestPrivilegesAreExplained(t *testing.T) {
 	}
 }
 
+// The file is as strict about patterns as package tree is.
+func TestPatternsAreRefusedInTheFile(t *testing.T) {
+	for _, p := range []string{"", "/", "//", "a", "/a", "a/", "/a/", "a//b", "//a", "a//", "a/../b", ".", "..", "a/.", "!a", `\!a`, "a!b", "*", "**", "**/*", "/**", "*.*",
+		"a[", "a[b]", "{a", "{a,b}", "{a/b,c}/d", `a\`, `a\*`, "a/**", "**/a", "*/a/*.b", "?", ".repld", "a b", "ä", `a\tb`, "***", "* *"} {
+		text := "designated: primary\ngroups: [{name: g, trees: [{name: t, path: /t, exclude: ['" + p + "']}]}]\n"
+		c, err := config.Parse("c", []byte(text))
+		if c != nil && c.Groups[0].Trees[0].Exclude[0] != p {
+			t.Errorf("%q became %q", p, c.Groups[0].Trees[0].Exclude[0])
+		}
+		if _, refused := tree.NewMatcher([]string{p}); (refused == nil) != (err == nil) {
+			t.Errorf("%q: package config says %v, package tree says %v", p, err, refused)
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	c, err := config.Parse("c", []byte(strings.ReplaceAll(plain, "BASE", "/srv")))
 	if err != nil {
@@ -277,7 +292,7 @@ func TestWatch(t *testing.T) {
 	r := m.check(t.Context(), strings.NewReplacer("BASE/one", "BASE/one, watch: poll", "BASE/two", "BASE/two, watch: inotify").Replace(plain))
 	m.want(r)
 	m.wantNote(r, "the tree g/one at BASE/one is watched by polling: its barriers are not consistent cuts")
-	m.wantNote(r, "the tree g/two at BASE/two: each of its directories takes an inotify watch")
+	m.wantNote(r, "the tree g/two at BASE/two: inotify needs a watch for each of its directories")
 }
 
 func TestWithoutPrivileges(t *testing.T) {
@@ -305,7 +320,7 @@ func TestWithoutPrivileges(t *testing.T) {
 			!strings.Contains(r.Errors[0].Text, "can't be watched by fanotify: fanotify_init: operation not permitted") {
 			t.Errorf("found %v", r.Errors)
 		}
-		m.wantNote(r, "the tree g/one at BASE/one: fanotify can't be used (fanotify_init: operation not permitted), each of its directories takes")
+		m.wantNote(r, "the tree g/one at BASE/one: fanotify can't be used (fanotify_init: operation not permitted); inotify needs a watch")
 		m.wantNote(r, "user 65534 has no CAP_DAC_READ_SEARCH: ")
 		m.wantNote(r, "user 65534 has no CAP_SYS_PTRACE: ")
 

@@ -71,7 +71,7 @@ func (k *check) watched(key, what string, t config.Tree) {
 	case t.Watch == config.WatchFanotify:
 		k.wrong(key+".watch", "watch: auto falls back to inotify", "%s can't be watched by fanotify: %v", what, err)
 	case errors.Is(err, watch.ErrUnsupported):
-		k.inotify(what, fmt.Sprintf("fanotify can't be used (%s), ", reason(err)))
+		k.inotify(what, fmt.Sprintf("fanotify can't be used (%s); ", reason(err)))
 	default:
 		k.failed(key+".path", what, err)
 	}
@@ -85,9 +85,9 @@ func reason(err error) string {
 func (k *check) inotify(what, why string) {
 	limit, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
-		k.note("%s: %sinotify can't be used either: %v", what, why, err)
+		k.note("%s: %sinotify can't be used: %v", what, why, err)
 		return
 	}
-	k.note("%s: %seach of its directories takes an inotify watch, of which this user can have %s (fs.inotify.max_user_watches)",
+	k.note("%s: %sinotify needs a watch for each of its directories, of which this user can have %s (fs.inotify.max_user_watches)",
 		what, why, strings.TrimSpace(string(limit)))
 }
