@@ -17,6 +17,8 @@ var (
 	// setting is one that is commented out; prose has a space after the "#".
 	setting = regexp.MustCompile(`(?m)^([ ]*)#([^ #])`)
 	groups  = regexp.MustCompile(`(?m)^\s*groups:`)
+	// Rules of Prometheus have groups as well.
+	ours = regexp.MustCompile(`\b(designated|trees):`)
 )
 
 // What is shipped as an example is a configuration: every YAML file of packaging
