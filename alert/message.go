@@ -97,7 +97,7 @@ func (m *Message) environment() []string {
 	variables := [][2]string{
 		{"NODE", m.Node}, {"KIND", string(m.Kind)}, {"CODE", string(m.Code)}, {"SEVERITY", string(m.Severity)},
 		{"GROUP", m.Group}, {"SUBJECT", m.Subject}, {"TEXT", m.Text}, {"HINT", m.Hint},
-		{"SINCE", m.Since.UTC().Format(time.RFC3339Nano)}, {"SUMMARY", m.Summary}, {"MORE", fmt.Sprint(m.More)},
+		{"SINCE", m.Since.UTC().Format(time.RFC3339Nano)}, {"MORE", fmt.Sprint(m.More)}, {"SUMMARY", m.Summary},
 	}
 	list := make([]string, 0, len(variables))
 	for _, v := range variables {
