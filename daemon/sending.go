@@ -157,10 +157,6 @@ func (p *sending) run(ctx context.Context) error {
 		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
 			Text: fmt.Sprintf("this primary runs without %s: what that hides is not replicated", strings.Join(lacks, ", "))})
 	}
-	if lacks := tree.Held().ReadLacks(); len(lacks) > 0 {
-		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
-			Text: fmt.Sprintf("this primary runs without %s: what that hides is not replicated", strings.Join(lacks, ", "))})
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.watcher.Run(ctx) })
 	g.Go(func() error { return p.capturer.Run(ctx) })
