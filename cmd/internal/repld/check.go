@@ -3,6 +3,7 @@ package repld
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,10 @@ func configFlag(cmd *cobra.Command, path *string) {
 // readConfig reads a configuration; its errors have [control.ExitUsage].
 func readConfig(path string) (*config.Config, error) {
 	c, err := config.Load(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, configError(err).WithHint("name the file with --config; the package has an example, and repld.yaml(5) describes it")
+	case err != nil:
 		return nil, configError(err)
 	}
 	return c, nil
@@ -55,7 +59,7 @@ func readConfig(path string) (*config.Config, error) {
 
 // configError makes one error of all that is wrong with a configuration, each in
 // a line of its own.
-func configError(err error) error {
+func configError(err error) *control.Error {
 	var all config.Errors
 	if errors.As(err, &all) && len(all) > 1 {
 		return control.Errorf(control.ExitUsage, "found %d errors in the configuration:\n%w", len(all), err)
