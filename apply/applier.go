@@ -42,6 +42,8 @@ type Applier struct {
 	reached time.Duration // when the applied barrier was published
 	planned bool          // a step was begun that didn't happen yet
 	torn    bool          // something could not be kept
+	// pins are barriers whose state somebody looks at.
+	pins map[change.BarrierID]int
 	// unfolded is a hidden step whose entries still repeat those of older ones.
 	unfolded uint64
 
@@ -96,6 +98,7 @@ func Open(o Options) (*Applier, error) {
 	a := &Applier{
 		o: o, trees: o.Trees, log: o.Log, catalog: o.Catalog, clock: o.Clock, logger: o.Logger,
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), denied: make(map[string]bool),
+		pins: make(map[change.BarrierID]int),
 	}
 	a.turn <- struct{}{}
 	var err error

@@ -3,6 +3,8 @@ package apply
 import (
 	"context"
 	"time"
+
+	"repld/apply/history"
 )
 
 // tendEvery is how often [Applier.Run] looks after the history.
@@ -82,18 +84,25 @@ func (a *Applier) due() (drop bool, fold uint64) {
 		return a.reached
 	}
 	now := a.age()
-	if now-until(offered[0]) > a.o.History.Keep || a.past.Bytes() > a.o.History.Limit || a.scarce() {
+	if a.pinned(steps, 0) {
+		// somebody reads it
+	} else if now-until(offered[0]) > a.o.History.Keep || a.past.Bytes() > a.o.History.Limit || a.scarce() {
 		return true, 0
 	}
 	last := until(offered[0])
 	for _, i := range offered[1:] {
 		at := until(i)
-		if apart := a.o.History.apart(now - at); apart > 0 && at/apart == last/apart {
+		if apart := a.o.History.apart(now - at); apart > 0 && at/apart == last/apart && !a.pinned(steps, i) {
 			return false, steps[i].Number
 		}
 		last = at
 	}
 	return false, 0
+}
+
+// pinned reports whether somebody looks at the state before a step.
+func (a *Applier) pinned(steps []history.Step, i int) bool {
+	return i < len(steps) && a.pins[steps[i].Before.ID] > 0
 }
 
 // apart is the distance of barriers of an age.
@@ -125,7 +134,7 @@ func (a *Applier) scarce() bool {
 // dropOldest gives up the oldest barrier and removes what only it needed. It
 // reports false if there is none that may go.
 func (a *Applier) dropOldest() (bool, error) {
-	if a.rewoundTo() != nil && len(a.Retained()) <= 1 {
+	if steps := a.past.Steps(); a.rewoundTo() != nil && len(a.Retained()) <= 1 || a.pinned(steps, 0) {
 		return false, nil
 	}
 	dropped, err := a.past.DropOldest()

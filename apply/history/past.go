@@ -3,7 +3,7 @@ package history
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"iter"
 
 	"go.etcd.io/bbolt"
@@ -20,15 +20,27 @@ type Past struct {
 	base *catalog.Tx
 }
 
+// Present stands for the step that hasn't happened: the state before it is the
+// present one.
+const Present uint64 = 1<<64 - 1
+
+// ErrGone is a state that isn't kept any more.
+var ErrGone = errors.New("the history doesn't reach back so far any more")
+
 // At calls fn with the state before the step number. base is the present state,
 // behind the last step that happened.
 func (d *DB) At(number uint64, base *catalog.Tx, fn func(*Past) error) error {
 	steps := d.Steps()
-	if len(steps) == 0 || number < steps[0].Number {
-		return fmt.Errorf("%w: step %d isn't kept", ErrDamaged, number)
+	p := &Past{from: number, base: base}
+	if n := len(steps); n > 0 {
+		p.last = steps[n-1].Number
+	}
+	if number != Present && (len(steps) == 0 || number < steps[0].Number) {
+		return ErrGone
 	}
 	return d.view(func(tx *bbolt.Tx) error {
-		return fn(&Past{tx: tx, from: number, last: steps[len(steps)-1].Number, base: base})
+		p.tx = tx
+		return fn(p)
 	})
 }
 
@@ -37,6 +49,9 @@ func (p *Past) Step(number uint64) { p.from = number }
 
 // first returns the value of the first entry under prefix that counts.
 func (p *Past) first(c *bbolt.Cursor, prefix []byte) (step uint64, value []byte) {
+	if p.from > p.last {
+		return 0, nil
+	}
 	k, v := c.Seek(binary.BigEndian.AppendUint64(prefix[:len(prefix):len(prefix)], p.from))
 	if len(k) != len(prefix)+8 || !bytes.HasPrefix(k, prefix) {
 		return 0, nil
@@ -157,7 +172,7 @@ func (p *Past) Content(id change.NodeID) (list []Segment, differs bool, err erro
 	prefix := number8(uint64(id))
 	c := p.tx.Bucket(bucketNodes).Cursor()
 	at := p.from
-	for {
+	for at <= p.last {
 		k, v := c.Seek(nodeKey(id, at))
 		if !bytes.HasPrefix(k, prefix) {
 			return list, differs, nil
@@ -186,4 +201,5 @@ func (p *Past) Content(id change.NodeID) (list []Segment, differs bool, err erro
 		}
 		at = step + 1
 	}
+	return list, differs, nil
 }
