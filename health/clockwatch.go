@@ -24,8 +24,8 @@ type ClockWatchOptions struct {
 	Board *Board
 	Clock change.Clock // whose wall clock is watched; nil = the system's
 	// Boot is a clock that nobody sets and that counts the time which the machine
-	// sleeps, as CLOCK_BOOTTIME does (clock_gettime(2)); nil = CLOCK_BOOTTIME for the
-	// system's Clock, else Clock.Mono.
+	// sleeps, as CLOCK_BOOTTIME does (clock_gettime(2)); nil = CLOCK_BOOTTIME where
+	// Clock is the system's, else Clock.Mono.
 	Boot   func() time.Duration
 	Limit  time.Duration // how far the wall clock may jump; 0 = 5 s
 	Steady time.Duration // after which it counts as right where it is; 0 = 10 min
@@ -52,14 +52,14 @@ type ClockWatch struct {
 
 // NewClockWatch returns a watch that has not looked yet.
 func NewClockWatch(o ClockWatchOptions) *ClockWatch {
-	if o.Boot == nil && o.Clock == nil {
-		o.Boot = bootTime
-	}
 	if o.Clock == nil {
 		o.Clock = change.SystemClock()
 	}
 	if o.Boot == nil {
 		o.Boot = o.Clock.Mono
+		if o.Clock == change.SystemClock() {
+			o.Boot = bootTime
+		}
 	}
 	if o.Limit == 0 {
 		o.Limit = skewLimit

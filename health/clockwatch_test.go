@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"repld/change"
 )
 
 // skewTest is a watch of a clock that the test moves, and what it says.
@@ -137,9 +139,14 @@ func TestLookThatWasHeldUp(t *testing.T) {
 
 func TestSystemClocksAgree(t *testing.T) {
 	b := NewBoard(nil)
-	w := NewClockWatch(ClockWatchOptions{Board: b})
-	for range 1000 {
-		w.Look()
+	for _, clock := range []change.Clock{nil, change.SystemClock()} {
+		w := NewClockWatch(ClockWatchOptions{Board: b, Clock: clock})
+		for range 1000 {
+			w.Look()
+		}
+		if got := (w.o.Boot() - bootTime()).Abs(); got > time.Minute { // the process is much younger than the machine
+			t.Errorf("the time since boot that is watched by is off by %s", got)
+		}
 	}
 	if first := bootTime(); first <= 0 || bootTime() < first {
 		t.Errorf("time since boot is %s", first)
