@@ -42,6 +42,7 @@ type Applier struct {
 	reached time.Duration // when the applied barrier was published
 	planned bool          // a step was begun that didn't happen yet
 	torn    bool          // something could not be kept
+	watch   watchman
 	// pins are barriers whose state somebody looks at.
 	pins map[change.BarrierID]int
 	// unfolded is a hidden step whose entries still repeat those of older ones.
@@ -51,18 +52,20 @@ type Applier struct {
 	// whoever has the turn.
 	ahead bool
 
-	mu         sync.Mutex
-	applied    point
-	cert       change.Certificate
-	seed       *seedState // nil: the trees are at applied
-	paused     bool
-	rewound    *point     // the newest applied barrier if the trees are at an older one
-	halted     *guardHalt // what the guard stopped
-	accepted   bool       // the operator lets a halted seed go on
-	foreign    foreignFinds
-	suspicious bool            // publishing had to leave something undone
-	rejected   bool            // the log does not fit what is here: only a base helps
-	denied     map[string]bool // what couldn't be set for want of privilege
+	mu       sync.Mutex
+	applied  point
+	cert     change.Certificate
+	seed     *seedState // nil: the trees are at applied
+	paused   bool
+	rewound  *point     // the newest applied barrier if the trees are at an older one
+	halted   *guardHalt // what the guard stopped
+	accepted bool       // the operator lets a halted seed go on
+	foreign  foreignFinds
+	// foreignTotal counts all finds, also those that somebody looked at.
+	foreignTotal uint64
+	suspicious   bool            // publishing had to leave something undone
+	rejected     bool            // the log does not fit what is here: only a base helps
+	denied       map[string]bool // what couldn't be set for want of privilege
 }
 
 // Names below the directory of our own.
@@ -345,12 +348,22 @@ func (a *Applier) Run(ctx context.Context) error {
 	var retry <-chan time.Time
 	tend := time.NewTicker(tendEvery)
 	defer tend.Stop()
+	var look <-chan time.Time
+	if a.o.ForeignScan > 0 {
+		look = time.After(a.watchPause())
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tend.C:
 			a.tend(ctx)
+			continue
+		case <-look:
+			if _, err := a.LookAround(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("the trees could not be looked at", "error", err)
+			}
+			look = time.After(a.watchPause())
 			continue
 		case <-a.wake:
 		case <-retry:

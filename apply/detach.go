@@ -38,6 +38,12 @@ func (p *publisher) detach(o *operation) error {
 	}
 	stage := tree.InOwn(stagePath(o.node))
 	switch o.action {
+	case actRemove, actGone:
+		if !o.again && p.a.trees[o.tree].skips(o.path) {
+			return nil // excluded by now: it stays as it is
+		}
+	}
+	switch o.action {
 	case actRemove:
 		return p.remove(o, at, &st)
 	case actUnlink:

@@ -185,8 +185,13 @@ func (a *Applier) treesEmpty() (bool, error) {
 		rd := a.trees[i].Root.NewReader()
 		entries, err := rd.ReadDir("")
 		rd.Close()
-		if err != nil || len(entries) > 0 {
+		if err != nil {
 			return false, err
+		}
+		for _, e := range entries {
+			if !a.trees[i].skips(e.Name) {
+				return false, nil
+			}
 		}
 	}
 	return true, nil

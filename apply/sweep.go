@@ -74,6 +74,9 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 	}
 	id, known := p.base.Lookup(dir, name)
 	if !known {
+		if p.a.trees[index].skips(path) {
+			return p.salvage(index, at, path, &st, reasonExcluded)
+		}
 		return p.salvage(index, at, path, &st, "unknown, in a directory that vanishes")
 	}
 	local, err := p.identity(id)
