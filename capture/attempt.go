@@ -39,9 +39,9 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 // rounds tries to cut a barrier, at first at sync.
 func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at time.Duration, accepted bool, err error) {
 	c.deferHot(asked)
-	begun := c.opts.Clock.Mono()
+	begun, live := c.opts.Clock.Mono(), c.settings()
 	for n := range c.opts.MaxRounds {
-		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > c.opts.Every/4
+		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > live.Every/4
 		r, stands, err := c.round(ctx, sync, lenient)
 		if err != nil {
 			return 0, false, err
@@ -54,7 +54,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 			return r.sync.At, true, c.seal(r)
 		}
 		c.noteHot(r)
-		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > c.opts.LateAfter {
+		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > live.LateAfter {
 			break
 		}
 		if sync, err = c.drain(ctx); err != nil {

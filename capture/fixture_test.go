@@ -81,7 +81,7 @@ func (r *rig) up() *rig {
 	r.root, err = tree.Open(r.dir, tree.Options{})
 	must(r.t, err)
 	r.watcher, err = watch.New(watch.Options{
-		Trees: []watch.Tree{{Name: "tree", Path: r.dir, Skip: skip}}, Backend: r.backend, Logger: quiet(),
+		Trees: []watch.Tree{{Name: "tree", Path: r.dir, Skip: skip}}, Backend: r.backend, Clock: r.clock, Logger: quiet(),
 	})
 	if err != nil && r.backend == watch.Fanotify && os.Getuid() != 0 {
 		testfs.Missing(r.t, "fanotify needs root: "+err.Error())

@@ -104,7 +104,7 @@ func (c *Capturer) noteHot(r *round) {
 		h.total++
 		h.last = now
 		h.cost = r.readCost[key]
-		backoff := min(c.opts.LateAfter/2, h.cost<<min(h.fails, 8))
+		backoff := min(c.settings().LateAfter/2, h.cost<<min(h.fails, 8))
 		h.until = now + max(backoff, 0)
 	}
 }

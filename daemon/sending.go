@@ -126,12 +126,19 @@ func (p *sending) backend() watch.Backend {
 	return watch.Auto
 }
 
+// captureSettings are those of a group's settings that concern its capturing.
+func captureSettings(live config.GroupLive) capture.Settings {
+	return capture.Settings{
+		Every: live.Barrier.Every, LateAfter: live.Barrier.LateAfter, RescanEvery: live.Rescan.Every, JournalLimit: int64(live.Journal.Limit),
+	}
+}
+
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
 	live := p.settings()
 	return capture.Options{
 		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
-		Every: live.Barrier.Every, LateAfter: live.Barrier.LateAfter, RescanEvery: live.Rescan.Every, JournalLimit: int64(live.Journal.Limit),
+		Settings: captureSettings(live),
 		Invisible: func() ([]watch.Unseen, error) {
 			report, err := watch.Invisible(context.Background(), watched)
 			return report.Files, err
