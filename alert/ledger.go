@@ -126,6 +126,11 @@ func (l *ledger) diff(standing []health.Condition, settled bool) []Change {
 		}
 		changes = append(changes, Change{Kind: health.Resolved, Condition: p.last, Stood: p.last.Age.Seconds(), Times: p.raised, Untold: true})
 	}
+	for i := range changes {
+		if changes[i].Kind == health.Resolved {
+			changes[i].Hint = "" // there is nothing to do any more
+		}
+	}
 	slices.SortFunc(changes, func(x, y Change) int {
 		return cmp.Or(cmp.Compare(rank(x.Kind), rank(y.Kind)), cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),
 			cmp.Compare(x.Code, y.Code), cmp.Compare(x.Group, y.Group), cmp.Compare(x.Subject, y.Subject))

@@ -11,6 +11,7 @@ import (
 // board is a health board that the ledger of a test follows.
 type board struct {
 	*health.Board
+	t   *testing.T
 	seq uint64
 }
 
@@ -30,6 +31,9 @@ func (b *board) step(l *ledger, settled bool) ([]Change, string) {
 	diff := l.diff(standing, settled)
 	var words []string
 	for _, c := range diff {
+		if (c.Hint == "") != (c.Kind == health.Resolved) {
+			b.t.Errorf("%s %s has the hint %q", c.Kind, c.Code, c.Hint)
+		}
 		word := fmt.Sprintf("%s %s/%s", c.Kind, c.Code, c.Severity)
 		if c.Times > 0 {
 			word += fmt.Sprintf(" x%d", c.Times)
@@ -76,7 +80,7 @@ func TestLedger(t *testing.T) {
 			func(b *board) { b.Raise(health.Condition{Code: health.AlertFailed, Subject: "other"}) }, "raised alert-failed/warning"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := &board{Board: health.NewBoard(nil)}
+			b := &board{Board: health.NewBoard(nil), t: t}
 			l := newLedger("s", nil)
 			for i, s := range test.steps {
 				switch s := s.(type) {
@@ -96,7 +100,7 @@ func TestLedger(t *testing.T) {
 // What an earlier process told is neither told again nor resolved too early.
 func TestLedgerAfterARestart(t *testing.T) {
 	earlier := []health.Condition{{Code: "a", Severity: health.Warning}, {Code: "b", Severity: health.Warning}, {Code: "c", Severity: health.Warning}}
-	b := &board{Board: health.NewBoard(nil)}
+	b := &board{Board: health.NewBoard(nil), t: t}
 	l := newLedger("s", earlier)
 	want := func(settled bool, want string) {
 		t.Helper()
@@ -109,11 +113,11 @@ func TestLedgerAfterARestart(t *testing.T) {
 		}
 	}
 	want(false, "")
-	b.Raise(health.Condition{Code: "a"})
+	b.Raise(health.Condition{Code: "a", Hint: "h"})
 	want(false, "")
-	b.Raise(health.Condition{Code: "d"})
+	b.Raise(health.Condition{Code: "d", Hint: "h"})
 	want(false, "raised d/warning")
-	b.Raise(health.Condition{Code: "b"})
+	b.Raise(health.Condition{Code: "b", Hint: "h"})
 	b.Resolve("b", "", "") // seen in this process, and over
 	want(false, "resolved b/warning x1")
 	if !l.unsettled(b.List()) {
@@ -130,7 +134,7 @@ func TestLedgerAfterARestart(t *testing.T) {
 }
 
 func TestLedgerIsBounded(t *testing.T) {
-	b := &board{Board: health.NewBoard(nil)}
+	b := &board{Board: health.NewBoard(nil), t: t}
 	l := newLedger("s", nil)
 	for i := range 2 * pastLimit {
 		c := health.Condition{Code: health.ForeignWrite, Subject: fmt.Sprint(i)}
