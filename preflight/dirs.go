@@ -51,6 +51,13 @@ func (k *check) state() {
 	}
 }
 
+// ofService reports whether a directory that isn't ours is the service's, to whom the
+// state directory belongs: root checks, and another user runs.
+func (k *check) ofService(path string) bool {
+	var own, state unix.Stat_t
+	return os.Geteuid() == 0 && unix.Lstat(path, &own) == nil && unix.Stat(k.config.State, &state) == nil && own.Uid == state.Uid
+}
+
 // control checks that the control socket can be made.
 func (k *check) control() {
 	path := k.config.Control
@@ -104,7 +111,7 @@ func (k *check) tree(g config.Group, t config.Tree) {
 	}
 	k.space(what, root)
 	own, err := tree.CheckVolume(t.Path, tree.VolumeOptions{Options: o, Staging: t.Staging})
-	if err != nil {
+	if err != nil && !(errors.Is(err, tree.ErrNotOurs) && k.ofService(own)) {
 		if t.Staging != "" {
 			key += ".staging"
 		} else {

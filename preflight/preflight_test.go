@@ -349,3 +349,21 @@ func withoutPrivileges(t *testing.T) {
 		}
 	}
 }
+
+// TestRootForTheService has root check what the service, another user, has made.
+func TestRootForTheService(t *testing.T) {
+	testfs.NeedRoot(t)
+	m := newMachine(t)
+	secondary := strings.Replace(plain, "primary", "secondary", 1)
+	m.mkdir("state")
+	m.mkdir(".repld-one")
+	if err := os.Chown(m.path(".repld-one"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	m.want(m.check(t.Context(), secondary), "c:7:27: the tree g/one at BASE/one: BASE/.repld-one: another user's directory: "+
+		"it belongs to user 65534, and this is user 0; staging and salvage need a directory of their own on the tree's file system")
+	if err := os.Chown(m.path("state"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	m.want(m.check(t.Context(), secondary))
+}

@@ -105,7 +105,7 @@ func suits(r *Root, fd int) error {
 		return err
 	}
 	if uid := os.Geteuid(); mountOf(fd) == mountOf(r.fd) && st.UID != uint32(uid) {
-		return fmt.Errorf("it belongs to user %d, and this is user %d", st.UID, uid)
+		return fmt.Errorf("%w: it belongs to user %d, and this is user %d", ErrNotOurs, st.UID, uid)
 	}
 	return sameFS(r, fd)
 }
