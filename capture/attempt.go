@@ -91,6 +91,9 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient bool) (*r
 	}
 	r := c.newRound(tx, sync)
 	r.lenient = lenient
+	if err := r.finishCollecting(); err != nil {
+		return nil, false, err
+	}
 	for _, rd := range c.readers {
 		rd.Flush()
 	}

@@ -194,6 +194,10 @@ func (r *round) commitFull() error {
 	if !r.sink.full() {
 		return nil
 	}
+	return r.commitNow()
+}
+
+func (r *round) commitNow() error {
 	if err := r.sink.commit(); err != nil {
 		return err
 	}

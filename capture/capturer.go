@@ -47,6 +47,8 @@ type Capturer struct {
 	missed      int         // changes that only scans found
 	again       bool        // something changed that no event will tell: try at once
 
+	collectStep int // see collectAtOnce
+
 	conflicts int  // in a row
 	lowDisk   bool // see judgeSpace
 
@@ -87,9 +89,12 @@ type reply struct {
 func New(o Options) (*Capturer, error) {
 	o = o.withDefaults()
 	c := &Capturer{
-		opts:      o,
-		sink:      sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
-		cutter:    newCutter(),
+		opts:   o,
+		sink:   sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
+		cutter: newCutter(),
+
+		collectStep: collectAtOnce,
+
 		hot:       map[watch.Key]*hot{},
 		uncovered: map[string]struct{}{},
 		requests:  make(chan request),

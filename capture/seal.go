@@ -62,7 +62,7 @@ func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
 }
 
 func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
-	if err := r.tx.Collect(); err != nil {
+	if err := r.collect(); err != nil {
 		return nil, err
 	}
 	tree, portable, files, bytes, err := r.tx.Seal()
@@ -94,6 +94,39 @@ func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
 		return nil, err
 	}
 	return barrier, r.tx.PruneBarriers(keepBarriers)
+}
+
+// collectAtOnce is about how many nodes, names and references one transaction takes
+// away.
+const collectAtOnce = 4 * commitEvery
+
+// collect takes away what has no name, in transactions of bounded size. Between them
+// a node that is half gone must not get a name again, which a moved directory could:
+// the mark that is left then has the next round finish this first.
+func (r *round) collect() error {
+	for {
+		more, err := r.tx.CollectSome(r.collectStep)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return r.tx.Put(stateCollecting, nil)
+		}
+		if err := r.tx.Put(stateCollecting, []byte("1")); err != nil {
+			return err
+		}
+		if err := r.commitNow(); err != nil {
+			return err
+		}
+	}
+}
+
+// finishCollecting ends a collection that was interrupted.
+func (r *round) finishCollecting() error {
+	if r.tx.Get(stateCollecting) == nil {
+		return nil
+	}
+	return r.collect()
 }
 
 // uncoveredFiles lists what the certificate names.
