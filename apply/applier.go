@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,9 +35,9 @@ type Applier struct {
 
 	progress progress
 
-	// The history, nil if none is kept, and its clock. They belong to whoever has the
-	// turn, but for past itself.
-	past    *history.DB
+	// The history, nil if none is kept, and its clock, which belongs to whoever has
+	// the turn.
+	kept    atomic.Pointer[history.DB]
 	lived   time.Duration // the history's age when it was opened
 	born    time.Duration // the monotonic clock then
 	reached time.Duration // when the applied barrier was published
@@ -53,6 +54,7 @@ type Applier struct {
 	ahead bool
 
 	mu       sync.Mutex
+	limits   Limits
 	applied  point
 	cert     change.Certificate
 	seed     *seedState // nil: the trees are at applied
@@ -89,12 +91,6 @@ func Open(o Options) (*Applier, error) {
 	if o.Workers <= 0 {
 		o.Workers = 4
 	}
-	if o.History.Limit == 0 {
-		o.History.Limit = historyLimit
-	}
-	if o.Guard == 0 {
-		o.Guard = guardDefault
-	}
 	if o.RedoMin == 0 {
 		o.RedoMin = 8 << 20
 	}
@@ -104,6 +100,7 @@ func Open(o Options) (*Applier, error) {
 		pins: make(map[change.BarrierID]int),
 	}
 	a.turn <- struct{}{}
+	a.limits = Limits{o.History, o.Guard, o.Reserve}.withDefaults()
 	var err error
 	if a.scratch, err = openScratch(o.Dir); err != nil {
 		return nil, err
@@ -198,8 +195,8 @@ func (a *Applier) load() error {
 // Close releases the scratch file. Nothing may run any more.
 func (a *Applier) Close() error {
 	err := a.scratch.db.Close()
-	if a.past != nil {
-		err = errors.Join(err, a.past.Close())
+	if a.past() != nil {
+		err = errors.Join(err, a.past().Close())
 	}
 	return err
 }

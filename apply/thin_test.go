@@ -1,7 +1,9 @@
 package apply
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -25,6 +27,9 @@ func (ro *rounds) keepBy(clock *handClock, h History) {
 func keptFiles(t *testing.T, s *standby) (n int, bytes int64) {
 	t.Helper()
 	must(t, filepath.Walk(filepath.Join(s.vol.OwnPath(), keepDir), func(_ string, info os.FileInfo, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err == nil && info.Mode().IsRegular() {
 			n++
 			bytes += info.Size()
@@ -119,4 +124,44 @@ func TestHistorySmall(t *testing.T) {
 	if took := s.HistoryBytes() - at; took > 10*600<<10 {
 		t.Errorf("ten small changes take %d bytes", took)
 	}
+}
+
+// TestHistoryEnds: a history that isn't wanted any more goes, and another begins.
+func TestHistoryEnds(t *testing.T) {
+	ro := newRounds(t, 8)
+	ro.barrier(20)
+	ro.barrier(20)
+	must(t, ro.s.Rewind(t.Context(), ro.s.Retained()[0].ID))
+	if err := ro.s.SetLimits(t.Context(), Limits{Guard: 100}); err == nil {
+		t.Error("the way forward was thrown away")
+	}
+	must(t, ro.s.Resume(false))
+	must(t, ro.s.Step(t.Context()))
+	must(t, ro.s.SetLimits(t.Context(), Limits{Guard: 100}))
+	if n, _ := keptFiles(t, ro.s); n > 0 || len(ro.s.Retained()) > 0 {
+		t.Errorf("%d files are left", n)
+	}
+	ro.barrier(5)
+	if err := ro.s.Rewind(t.Context(), ro.now); err == nil {
+		t.Error("rewound without a history")
+	}
+	must(t, ro.s.SetLimits(t.Context(), Limits{Guard: 100, History: History{Keep: time.Hour}}))
+	ro.barrier(5)
+	ro.barrier(5)
+	if n := len(ro.s.Retained()); n != 2 {
+		t.Errorf("%d barriers are retained", n)
+	}
+	ro.everywhere()
+	// One that is lost or damaged begins anew.
+	ro.s.stop()
+	must(t, os.WriteFile(filepath.Join(ro.s.base, historyFile), []byte("nonsense"), 0o600))
+	must(t, ro.s.start())
+	if len(ro.s.Retained()) > 0 {
+		t.Error("a damaged history is offered")
+	}
+	if n, _ := keptFiles(t, ro.s); n > 0 {
+		t.Errorf("%d files are left of a lost history", n)
+	}
+	ro.barrier(5)
+	ro.everywhere()
 }
