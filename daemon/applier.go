@@ -84,6 +84,8 @@ func (a applierOf) phase() wire.Phase {
 		return wire.PhaseHalted
 	case a.applier.Paused():
 		return wire.PhasePaused
+	case a.applier.Halted() != nil:
+		return wire.PhaseHalted
 	case a.applier.NeedsSeed(), a.applier.Seeding():
 		return wire.PhaseSeeding
 	case a.behind():

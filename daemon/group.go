@@ -31,7 +31,7 @@ type side interface {
 	pause() error
 	resume(accept bool) error
 	// set takes over settings that may change while it works.
-	set(live config.GroupLive)
+	set(ctx context.Context, live config.GroupLive)
 }
 
 // group is a consistency group of this node.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"repld/alert"
@@ -34,6 +35,7 @@ type node struct {
 	name   string
 	groups []*group
 
+	short   atomic.Bool // of space for the state directory
 	alerter *alert.Alerter
 	notify  *notify.Service
 

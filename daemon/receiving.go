@@ -49,7 +49,7 @@ func openReceiving(g *group) (side, error) {
 	// Before the trees, whose opening may finish a barrier and tell of it.
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
-		JournalLimit: int64(g.settings().Journal.Limit), OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+		JournalLimit: int64(g.settings().Journal.Limit), Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
 	})
 	if err := s.open(); err != nil {
 		s.close()
@@ -63,9 +63,11 @@ func (s *receiving) open() error {
 	if err != nil {
 		return err
 	}
+	limits := s.applyLimits(s.settings())
 	s.applier, err = apply.Open(apply.Options{
 		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
 		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied,
+		History: limits.History, Guard: limits.Guard, Reserve: limits.Reserve, ForeignScan: foreignScan,
 	})
 	if err != nil {
 		return err
@@ -98,7 +100,11 @@ func (s *receiving) openTrees() ([]apply.Tree, error) {
 		if known[t.Name] == "" {
 			known[t.Name], found = v.Root().ID(), true
 		}
-		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root()})
+		excluded, _, err := patternsOf(t)
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root(), Skip: excluded.Match})
 	}
 	if found {
 		return trees, s.state.store(rel, known)

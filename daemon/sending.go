@@ -73,12 +73,12 @@ func (p *sending) open() error {
 			return err
 		}
 		p.roots = append(p.roots, root)
-		skip, appendOnly, err := patternsOf(t)
+		excluded, grow, err := patternsOf(t)
 		if err != nil {
 			return err
 		}
-		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: skip, AppendOnly: appendOnly})
-		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: skip})
+		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: excluded.Skip, AppendOnly: grow.Match})
+		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: excluded.Skip})
 		shipped = append(shipped, ship.Tree{Name: t.Name, Root: root})
 	}
 	var err error
@@ -101,20 +101,6 @@ func (p *sending) open() error {
 	return nil
 }
 
-// patternsOf says which names of a tree are not replicated, and which files only
-// grow.
-func patternsOf(t config.Tree) (skip, appendOnly func(path string) bool, err error) {
-	excluded, err := tree.NewMatcher(t.Exclude)
-	if err != nil {
-		return nil, nil, err
-	}
-	grow, err := tree.NewMatcher(t.AppendOnly)
-	if err != nil {
-		return nil, nil, err
-	}
-	return excluded.Skip, grow.Match, nil
-}
-
 // backend is how the group's trees are watched: one watcher serves them all, as one
 // instant is to be found for all.
 func (p *sending) backend() watch.Backend {
@@ -126,19 +112,15 @@ func (p *sending) backend() watch.Backend {
 	return watch.Auto
 }
 
-// captureSettings are those of a group's settings that concern its capturing.
-func captureSettings(live config.GroupLive) capture.Settings {
-	return capture.Settings{
-		Every: live.Barrier.Every, LateAfter: live.Barrier.LateAfter, RescanEvery: live.Rescan.Every, JournalLimit: int64(live.Journal.Limit),
-	}
-}
-
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
-	live := p.settings()
 	return capture.Options{
 		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
-		Settings: captureSettings(live),
+		Settings: captureSettings(p.settings()),
+		Space: func() (free, reserve uint64, err error) {
+			free, reserve, _, err = p.space(p.dir)
+			return free, reserve, err
+		},
 		Invisible: func() ([]watch.Unseen, error) {
 			report, err := watch.Invisible(context.Background(), watched)
 			return report.Files, err
