@@ -103,17 +103,20 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	if err := a.at(PointKept); err != nil {
 		return err
 	}
-	if err := a.plan(); err != nil {
+	return a.commitAndFinish(ctx, c, a.plan)
+}
+
+// commitAndFinish makes durable what was staged, and has plan write the operations
+// of publishing down meanwhile, which touches no tree; then it commits and
+// publishes.
+func (a *Applier) commitAndFinish(ctx context.Context, c *commit, plan func() error) error {
+	synced := make(chan error, 1)
+	go func() { synced <- a.syncTrees() }()
+	err := plan()
+	if err := errors.Join(err, <-synced); err != nil {
 		return err
 	}
 	if err := a.at(PointPlanned); err != nil {
-		return err
-	}
-	return a.commitAndFinish(ctx, c)
-}
-
-func (a *Applier) commitAndFinish(ctx context.Context, c *commit) error {
-	if err := a.syncTrees(); err != nil {
 		return err
 	}
 	if err := a.at(PointSynced); err != nil {
