@@ -50,7 +50,9 @@ type node struct {
 	conn     *wire.Conn      // of the pair; nil without a link
 	peerSays *wire.NodeState // nil until it has said something
 	lastSeen time.Time
-	changed  chan struct{} // closed when anything above changes
+	// lastSeenMono is the same by the monotonic clock.
+	lastSeenMono time.Duration
+	changed      chan struct{} // closed when anything above changes
 }
 
 // openNode opens what a node has beside its groups. The caller closes it.

@@ -62,7 +62,7 @@ func (n *node) listenTo(ctx context.Context, conn *wire.Conn) error {
 		}
 		n.judgeClock(says.Clock.Add(conn.RTT() / 2).Sub(n.clock.Now()))
 		n.mu.Lock()
-		n.peerSays, n.lastSeen = says, n.clock.Now()
+		n.peerSays, n.lastSeen, n.lastSeenMono = says, n.clock.Now(), n.clock.Mono()
 		n.mu.Unlock()
 	}
 }
@@ -71,7 +71,7 @@ func (n *node) listenTo(ctx context.Context, conn *wire.Conn) error {
 func (n *node) linkUp(conn *wire.Conn) {
 	hello := conn.PeerHello()
 	n.mu.Lock()
-	n.conn, n.lastSeen = conn, n.clock.Now()
+	n.conn, n.lastSeen, n.lastSeenMono = conn, n.clock.Now(), n.clock.Mono()
 	n.mu.Unlock()
 	n.board.Resolve(health.LinkDown, "", "")
 	n.board.Resolve(health.PeerVersion, "", "")

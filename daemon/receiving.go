@@ -36,6 +36,7 @@ type receiving struct {
 	beatMu sync.Mutex
 	beat   wire.Heartbeat // what the primary said last
 	beatAt time.Duration  // monotonic, when it came; 0: never
+	cutAt  cutTimes
 }
 
 // openReceiving opens a group on the standby, which finishes a barrier that was
@@ -168,6 +169,7 @@ func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
 func (s *receiving) onHeartbeat(h wire.Heartbeat) {
 	s.beatMu.Lock()
 	s.beat, s.beatAt = h, s.clock.Mono()
+	s.cutAt.note(h.Captured, s.beatAt-h.CutAge)
 	s.beatMu.Unlock()
 	s.signal()
 }

@@ -37,6 +37,7 @@ type sending struct {
 	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
 	movedAt    time.Duration // monotonic, of the newest barrier or the last one applied
 	cuts       []cut         // barriers that the standby has not applied, oldest first
+	cutAt      cutTimes
 }
 
 // cutsKept bounds the barriers that are remembered while the standby is away; of
@@ -195,6 +196,9 @@ func (p *sending) loadCuts() error {
 				break
 			}
 			p.cuts = append(p.cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
+			if len(p.cuts) == 1 {
+				p.cutAt.note(b.ID, mono-now.Sub(b.CutAt))
+			}
 		}
 		return nil
 	})
@@ -209,6 +213,7 @@ func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
 	}
 	p.cuts = append(p.cuts, cut{b.ID, oldest})
 	p.movedAt = p.clock.Mono()
+	p.cutAt.note(b.ID, p.movedAt)
 	p.progressMu.Unlock()
 	p.sender.Notify()
 	p.signal()
@@ -308,7 +313,11 @@ func (p captureOf) Heartbeat() wire.Heartbeat {
 	}
 	if s.HasBarrier {
 		h.Captured = s.Newest.ID
-		h.CutAge = max(p.clock.Now().Sub(s.Newest.CutAt), 0)
+		p.progressMu.Lock()
+		if at, ok := p.cutAt.at(s.Newest.ID); ok {
+			h.CutAge = max(now-at, 0)
+		}
+		p.progressMu.Unlock()
 		if s.ConfirmedAt != 0 {
 			h.Confirmed, h.ConfirmedAge = true, max(now-s.ConfirmedAt, 0)
 		}

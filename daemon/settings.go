@@ -20,16 +20,9 @@ func captureSettings(live config.GroupLive) capture.Settings {
 	}
 }
 
-// limits are the settings of applying that may change.
-type limits struct {
-	History apply.History
-	Guard   int
-	Reserve uint64
-}
-
 // applyLimits are the settings of applying.
-func (g *group) applyLimits(live config.GroupLive) limits {
-	l := limits{Guard: int(live.Guard.Changed), History: apply.History{Keep: live.History.Keep, Limit: uint64(live.History.Limit)}}
+func (g *group) applyLimits(live config.GroupLive) apply.Limits {
+	l := apply.Limits{Guard: int(live.Guard.Changed), History: apply.History{Keep: live.History.Keep, Limit: uint64(live.History.Limit)}}
 	for _, t := range live.History.Every {
 		l.History.Every = append(l.History.Every, apply.Thinning{Within: t.Until, Apart: t.Interval})
 	}
@@ -48,8 +41,11 @@ func (p *sending) set(_ context.Context, live config.GroupLive) {
 }
 
 // set takes over new settings.
-func (s *receiving) set(_ context.Context, live config.GroupLive) {
+func (s *receiving) set(ctx context.Context, live config.GroupLive) {
 	s.receiver.SetJournalLimit(int64(live.Journal.Limit))
+	if err := s.applier.SetLimits(ctx, s.applyLimits(live)); err != nil && ctx.Err() == nil {
+		s.logger.Error("take over the limits of history and guard", "group", s.name, "error", err)
+	}
 }
 
 // patternsOf says which names of a tree are not replicated, and which files only

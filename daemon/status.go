@@ -44,6 +44,8 @@ func (n *node) peerStatus() *control.Peer {
 	}
 	if !n.lastSeen.IsZero() {
 		p.LastSeen = control.TimeOf(n.lastSeen)
+		age := control.Seconds(n.clock.Mono() - n.lastSeenMono)
+		p.LastSeenAge = &age
 	}
 	if n.conn != nil {
 		rtt := control.Seconds(n.conn.RTT())
@@ -75,6 +77,9 @@ func (p *sending) status() control.Group {
 			b.ConfirmedAt = g.Barriers.Captured.ConfirmedAt
 		}
 	}
+	p.progressMu.Lock()
+	p.cutAt.ages(&g.Barriers, p.clock.Mono(), state.ConfirmedAt)
+	p.progressMu.Unlock()
 	g.Lag = p.lag(progress)
 	g.Sent = p.sent()
 	return g
@@ -167,6 +172,13 @@ func (s *receiving) status() control.Group {
 	}
 	if heard {
 		s.addHeartbeat(&g, beat, beatAge)
+		var confirmed time.Duration
+		if beat.Confirmed {
+			confirmed = s.clock.Mono() - beatAge - beat.ConfirmedAge
+		}
+		s.beatMu.Lock()
+		s.cutAt.ages(&g.Barriers, s.clock.Mono(), confirmed)
+		s.beatMu.Unlock()
 	}
 	if !cert.ID.IsZero() {
 		g.Lag = s.lag(beat, beatAge, heard, cert, at)
