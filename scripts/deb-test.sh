@@ -168,6 +168,12 @@ done
 documented "4. The configuration"
 for m in slayer megadeth; do
 	in_machine $m systemctl -q is-active repld || fail "$m: not active"
+	modes=$(in_machine $m stat -c '%n %U:%G %a' /etc/repld /etc/repld/repld.yaml /var/lib/repld /run/repld /run/repld/control.sock)
+	[ "$modes" = "/etc/repld root:repld 750
+/etc/repld/repld.yaml root:repld 640
+/var/lib/repld repld:repld 700
+/run/repld repld:repld 750
+/run/repld/control.sock repld:repld 600" ] || fail "$m: owners and modes are"$'\n'"$modes"
 	pid=$(pid_of $m)
 	in_machine $m grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$pid/status" | tr -s '\t\n' '  '
 	echo
