@@ -76,6 +76,18 @@
 // files are kept over breaks and restarts, but not over a reboot, which may have
 // lost their data.
 //
+// # No reflinks
+//
+// Staged files share no data with others (FICLONERANGE, on xfs and btrfs). What a
+// file system shares must be read all the same before it is used, here from the
+// new file: cloning and checking 6,000 small files took 0.4 to 1.3 s where checking
+// and copying took 0.3 to 0.5, and 512 MiB 0.7 to 2.0 s where copying took 0.8 to
+// 3.4, everything durable. Files whose chunks lie at the same offsets, which alone
+// can be shared, are rare among large ones that are written anew. What remains is
+// room, for which a disk that spoils one of two files would spoil both, where a
+// repair takes the data of one from the other. Large files that are
+// changed in place are not written anew in any case: see redo.go.
+//
 // # Salvage
 //
 // own/salvage/BARRIER/files/TREE/PATH holds what was set aside, BARRIER being the
