@@ -70,7 +70,7 @@ if [ ! -s "$root_tar" ]; then
 	say "a fresh Debian 12 ($root_tar)"
 	mkdir -p "$(dirname "$root_tar")"
 	mapfile -t sources < <(grep -ls bookworm /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null)
-	mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,procps,iproute2,man-db,acl,attr,libcap2-bin \
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,dbus,procps,iproute2,man-db,acl,attr,libcap2-bin \
 		bookworm "$root_tar.part" "${sources[@]}"
 	mv "$root_tar.part" "$root_tar"
 fi
