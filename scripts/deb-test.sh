@@ -83,7 +83,7 @@ for m in slayer megadeth; do
 	echo $m >"$work/$m/etc/hostname"
 	printf '127.0.0.1 localhost\n10.0.0.1 slayer\n10.0.0.2 megadeth\n' >"$work/$m/etc/hosts"
 	cp "$package" "$work/$m/root/"
-	truncate -s 512M "$work/$m.img"
+	truncate -s 4G "$work/$m.img"
 	mkfs.ext4 -q -m 0 "$work/$m.img"
 	mount -o loop "$work/$m.img" "$work/$m/srv"
 	ip netns add "repld-test-$m"
