@@ -148,8 +148,8 @@ func (a *Applier) renewHistory(cause error) error {
 func (a *Applier) age() time.Duration { return a.lived + a.clock.Mono() - a.born }
 
 // chronicle plans what the history keeps of the barrier that c stands for. The
-// history never keeps a barrier from being applied: if it can't be written it is
-// begun anew behind it.
+// history never keeps a barrier of the log from being applied: if it can't be
+// written it is begun anew behind it. The way back from a rewind it has to hold.
 func (a *Applier) chronicle(ctx context.Context, c *commit) error {
 	if a.past() == nil || c.seed || c.repair {
 		return nil
@@ -158,14 +158,14 @@ func (a *Applier) chronicle(ctx context.Context, c *commit) error {
 		return nil
 	}
 	err := a.chronicleOnce(ctx, c)
-	for short(err) {
+	for short(err) && !c.travel {
 		more, dropErr := a.dropOldest()
 		if dropErr != nil || !more {
 			break
 		}
 		err = a.chronicleOnce(ctx, c)
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || c.travel {
 		return err
 	}
 	a.logger.Error("the history can't be written and begins anew behind this barrier", "barrier", c.id, "error", err)
@@ -258,7 +258,7 @@ func (p *publisher) keeps(f history.File, st *change.Stat) bool {
 // untenable reports whether an error only means that this object can't be kept. The
 // history then begins anew behind the barrier.
 func (p *publisher) untenable(err error) bool {
-	if !short(err) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
+	if p.c.travel || !short(err) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
 		return false
 	}
 	p.a.logger.Error("a replaced file can't be kept, the history begins anew", "error", err)

@@ -27,6 +27,13 @@ func (a *Applier) Step(ctx context.Context) error {
 			err = a.step(ctx)
 		}
 	}
+	for short(err) && a.past() != nil {
+		// What is kept of the past gives way first.
+		if more, dropErr := a.dropOldest(); dropErr != nil || !more {
+			break
+		}
+		err = a.step(ctx)
+	}
 	a.report(err)
 	return err
 }
