@@ -145,7 +145,7 @@ func (p *sending) run(ctx context.Context) error {
 	p.logger.Info("the group works", "group", p.name, "watching by", p.watcher.Backend())
 	if lacks := tree.Held().ReadLacks(); len(lacks) > 0 {
 		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
-			Text: fmt.Sprintf("this primary runs without %s: what that hides is not replicated", strings.Join(lacks, ", "))})
+			Text: fmt.Sprintf("this primary may miss changes or attributes: it runs without %s", strings.Join(lacks, ", "))})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.watcher.Run(ctx) })
