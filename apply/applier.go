@@ -106,6 +106,7 @@ func Open(o Options) (*Applier, error) {
 		return nil, err
 	}
 	if err := a.start(); err != nil {
+		err = a.scratch.condemn(err)
 		a.Close()
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (a *Applier) load() error {
 
 // Close releases the scratch file. Nothing may run any more.
 func (a *Applier) Close() error {
-	err := a.scratch.db.Close()
+	err := a.scratch.close()
 	if a.past() != nil {
 		err = errors.Join(err, a.past().Close())
 	}
@@ -338,7 +339,8 @@ func (a *Applier) raiseStalled(err error) {
 
 // Run applies barriers as they come, until ctx ends. After an error it tries
 // again, later and later; while a base is needed it waits for [Applier.Seed]. It
-// returns early only for [ErrScratch], which a restart doesn't mend either.
+// returns early for what only opening everything anew mends: [ErrScratch], a damaged
+// catalog, a log that is damaged or failed.
 func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
@@ -374,7 +376,7 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrScratch):
+		case errors.Is(err, ErrScratch), errors.Is(err, catalog.ErrDamaged), errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
 			return err
 		case errors.As(err, new(*ErrGuardHalted)):
 			wait = retryFirst // the operator, or another barrier, ends it

@@ -52,8 +52,11 @@
 // # The scratch file
 //
 // apply.db (bbolt) beside the catalog; numbers are big endian. Losing it costs
-// work done twice, but for a commit record, whose writing is the last change
-// before publishing.
+// work done twice. If it held a commit record, what of the barrier was published
+// looks foreign to the next attempt, which goes by the catalog: it is salvaged, and
+// built again. A damaged file is set aside as apply.db.damaged, which is the same;
+// behind each value stands a CRC-32C of key and value (u32, little endian), and all
+// are checked before a commit record is gone by.
 //
 //	chunks   digest[32]                              → offset u64 of the Chunk record in the log
 //	staged   node u64                                → what own/stage/NODE holds, see staged

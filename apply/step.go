@@ -34,6 +34,7 @@ func (a *Applier) Step(ctx context.Context) error {
 		}
 		err = a.step(ctx)
 	}
+	err = a.scratch.condemn(err)
 	a.report(err)
 	return err
 }

@@ -73,6 +73,13 @@ func (g *group) run(ctx context.Context) error {
 	for first := true; ; first = false {
 		began := g.clock.Mono()
 		err := g.open()
+		for range damageable {
+			if !isDamage(err) {
+				break
+			}
+			g.setAside(err)
+			err = g.open()
+		}
 		if err != nil && first && g.node.opts.quick != nil {
 			return err
 		}
@@ -85,6 +92,7 @@ func (g *group) run(ctx context.Context) error {
 		if g.clock.Mono()-began > reopenMost {
 			wait = reopenFirst
 		}
+		g.setAside(err)
 		g.failed(err)
 		g.logger.Error("a group stops and will be opened anew", "group", g.name, "error", err, "retry in", wait)
 		select {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/health"
-	"repld/journal"
 	"repld/ship"
 	"repld/tree"
 	"repld/wire"
@@ -26,7 +24,6 @@ type receiving struct {
 	applier  *apply.Applier
 	receiver *ship.Receiver
 	fetcher  *ship.Fetcher
-	broken   chan error // capacity 1: the log can't be written any more
 
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
@@ -46,7 +43,7 @@ func openReceiving(g *group) (side, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1), broken: make(chan error, 1)}
+	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1)}
 	// Before the trees, whose opening may finish a barrier and tell of it.
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
@@ -130,28 +127,14 @@ func (s *receiving) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.applier.Run(ctx) })
 	g.Go(func() error { return s.guardRoots(ctx) })
-	g.Go(func() error {
-		select {
-		case err := <-s.broken:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+	g.Go(func() error { return s.awaitBroken(ctx) })
 	return g.Wait()
 }
 
 // serve runs one session until it ends.
 func (s *receiving) serve(ctx context.Context, conn *wire.Conn) {
 	s.connected(conn)
-	err := s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn))
-	// A log that could not be written takes nothing more until it is opened anew.
-	if errors.Is(err, journal.ErrFailed) {
-		select {
-		case s.broken <- err:
-		default:
-		}
-	}
+	s.judge(s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn)))
 }
 
 func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {

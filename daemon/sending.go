@@ -152,6 +152,7 @@ func (p *sending) run(ctx context.Context) error {
 	g.Go(func() error { return p.capturer.Run(ctx) })
 	g.Go(func() error { return p.redial(ctx, p.dialSession, p.judgeSession) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
+	g.Go(func() error { return p.awaitBroken(ctx) })
 	return g.Wait()
 }
 
@@ -169,7 +170,9 @@ func (p *sending) dialSession(ctx context.Context) error {
 	p.progressMu.Unlock()
 	p.connected(conn)
 	p.board.Resolve(health.LinkDown, p.name, "")
-	return p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	err = p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	p.judge(err)
+	return err
 }
 
 // judgeSession reports why a session with the standby can't be had while there is a
