@@ -26,6 +26,9 @@ func (c *Capturer) seal(r *round) error {
 		c.confirm(r.sync)
 		return nil
 	}
+	// Before the barrier: who demands one from here on, because of a base that begins
+	// behind this one, gets another.
+	c.demanded.Store(false)
 	barrier, err := c.writeBarrier(r)
 	if err != nil {
 		return err
@@ -34,7 +37,6 @@ func (c *Capturer) seal(r *round) error {
 		return err
 	}
 	c.hold.Store(math.MaxUint64)
-	c.demanded.Store(false)
 	c.coolDown()
 	oldest := c.oldest
 	c.mu.Lock()
