@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -96,7 +98,7 @@ func start(t *testing.T, dir, name string, designated config.Designation) *servi
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{Config: c, Clock: s.clock, Reload: s.reload, Reread: func() (*config.Config, error) {
+		done <- Run(ctx, Options{Config: c, Clock: s.clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", name), Reload: s.reload, Reread: func() (*config.Config, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.conf, nil
@@ -126,7 +128,8 @@ func (s *service) until(what string, done func() bool) {
 	defer tick.Stop()
 	for end := time.Now().Add(40 * time.Second); !done(); <-tick.C {
 		if time.Now().After(end) {
-			s.t.Fatalf("waited in vain for %s; health: %+v", what, s.status().Health)
+			status, _ := json.Marshal(s.status())
+			s.t.Fatalf("waited in vain for %s; status: %s", what, status)
 		}
 	}
 }
