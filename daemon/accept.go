@@ -14,7 +14,7 @@ func (n *node) listen(pc net.PacketConn) error {
 	var err error
 	n.listener, err = wire.Listen(pc, wire.ListenOptions{
 		Identity: n.id, Invites: n.invites, Joined: n.joined, Clock: n.clock, Logger: n.logger,
-		Hello: func() wire.Hello { return n.hello("") },
+		Hello: func() wire.Hello { return n.hello("") }, Refused: n.judgeVersion,
 		Peer: func() (wire.Fingerprint, bool) {
 			_, key, paired := n.peerNow()
 			return key, paired

@@ -268,7 +268,7 @@ func (n *node) acceptable(peer wire.Hello) error {
 func (n *node) judgeDial(err error) error {
 	var refused *wire.RefusedError
 	if errors.As(err, &refused) && refused.Code == wire.CodeVersion {
-		n.board.Raise(health.Condition{Code: health.PeerVersion, Text: refused.Text, Hint: refused.Hint})
+		n.judgeVersion(refused)
 		return nil
 	}
 	if n.link() == nil {
@@ -282,6 +282,13 @@ func (n *node) judgeDial(err error) error {
 		n.board.Raise(down)
 	}
 	return nil
+}
+
+// judgeVersion reports a refusal for the peer's wire format.
+func (n *node) judgeVersion(refused *wire.RefusedError) {
+	if refused.Code == wire.CodeVersion {
+		n.board.Raise(health.Condition{Code: health.PeerVersion, Text: refused.Text, Hint: refused.Hint})
+	}
 }
 
 // rejoinHint says what to do when another key answers than the peer's.

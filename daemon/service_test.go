@@ -55,16 +55,7 @@ func services(t *testing.T) (primary, standby *service, dir string) {
 	dir = t.TempDir()
 	standby = start(t, dir, "standby", config.Secondary)
 	primary = start(t, dir, "primary", config.Primary)
-	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
-		t.Fatal(err)
-	}
-	for _, group := range []string{"one", "two"} {
-		primary.applied(group)
-	}
+	pairUp(t, standby, primary)
 	return primary, standby, dir
 }
 
@@ -93,6 +84,12 @@ func start(t *testing.T, dir, name string, designated config.Designation) *servi
 		},
 		Live: config.Live{DiskReserve: config.Reserve{Bytes: 1}},
 	}
+	return launch(t, c, name)
+}
+
+// launch starts a node by its configuration.
+func launch(t *testing.T, c *config.Config, name string) *service {
+	t.Helper()
 	s := &service{t: t, conf: c, clock: &jumpClock{Clock: change.SystemClock()}, reload: make(chan struct{})}
 	s.client = control.NewClient(c.Control, control.ClientOptions{})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -254,7 +251,6 @@ func TestLinkDown(t *testing.T) {
 	if primary.has(health.LinkDown, "") {
 		t.Error("link-down stands while there is a link")
 	}
-	conf := standby.conf
 	if err := standby.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -263,21 +259,12 @@ func TestLinkDown(t *testing.T) {
 	if _, err := primary.client.Barrier(t.Context(), control.BarrierRequest{Group: "one", Wait: control.BarrierApplied}); control.ExitOf(err) != control.ExitPeer {
 		t.Errorf("a barrier to be applied without a link: %v", err)
 	}
-	again := &service{t: t, client: standby.client, clock: standby.clock}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Options{Config: conf}) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	standby = again(t, standby)
 	primary.resolved(health.LinkDown, "")
 	primary.applied("one")
 	holds(t, filepath.Join(dir, "secondary", "b", "f"), "meanwhile")
-	if len(again.status().Health) > 0 {
-		t.Errorf("health after the link came back: %+v", again.status().Health)
+	if found := standby.status().Health; len(found) > 0 {
+		t.Errorf("health after the link came back: %+v", found)
 	}
 }
 
@@ -346,21 +333,12 @@ func TestGroupOfOneNodeOnly(t *testing.T) {
 	}
 	conf := *standby.conf
 	conf.Groups = conf.Groups[:1]
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Options{Config: &conf}) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	var invited *control.InviteReply
-	standby.until("an invitation", func() (ok bool) {
-		var err error
-		invited, err = standby.client.Invite(t.Context(), control.InviteRequest{})
-		return err == nil
-	})
+	standby.conf = &conf
+	standby = again(t, standby)
+	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
 		t.Fatal(err)
 	}
