@@ -139,7 +139,7 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 			delete(r.looked, it.key)
 		}
 		r.cutGrowing(looked, grew, other)
-		return r.favoredFirst(items), nil
+		return r.growingLast(r.favoredFirst(items)), nil
 	}
 }
 
@@ -169,7 +169,14 @@ func (r *round) judgeScans(dirty *watch.Set) {
 // capture takes everything in dirty, in the order of items, and reports whether all of it stands at the
 // round's t*. What doesn't is left in r.again.
 func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem) (bool, error) {
+	resting := true // nothing captured so far only grows
 	for _, it := range items {
+		if resting && r.grows(it.key) {
+			resting = false
+			if err := r.endBatch(ctx); err != nil {
+				return false, err
+			}
+		}
 		if err := r.above(dirty, it.key); err != nil {
 			return false, err
 		}
