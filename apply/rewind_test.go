@@ -150,7 +150,7 @@ func TestRewind(t *testing.T) {
 	ro := newRounds(t, seed)
 	n := 12
 	if raceEnabled {
-		n = 6
+		n = 4
 	}
 	for i := range n {
 		for range 1 + ro.r.IntN(4) {

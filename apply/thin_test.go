@@ -80,10 +80,10 @@ func TestThinning(t *testing.T) {
 // TestHistoryLimit: the oldest go first, and the limit holds.
 func TestHistoryLimit(t *testing.T) {
 	ro := newRounds(t, 6)
-	const limit = 3 << 20
+	const limit = 2 << 20
 	ro.keepBy(&handClock{}, History{Keep: time.Hour, Limit: limit})
 	var oldest change.BarrierID
-	for range 25 {
+	for range 14 {
 		ro.barrier(20)
 		ro.tend()
 		if got := ro.s.HistoryBytes(); got > limit {
