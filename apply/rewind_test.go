@@ -192,9 +192,15 @@ func TestRewind(t *testing.T) {
 	ro.everywhere()
 }
 
-// tend does all that is due.
+// tend does all that is due, with or without a stop on the way.
 func (ro *rounds) tend() {
 	ro.t.Helper()
+	if ro.r.IntN(2) == 0 {
+		ro.crash(func() error {
+			_, err := ro.s.Tend(ro.t.Context())
+			return err
+		})
+	}
 	for more := true; more; {
 		var err error
 		more, err = ro.s.Tend(ro.t.Context())
