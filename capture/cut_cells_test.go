@@ -32,7 +32,7 @@ const (
 	cellGrows  = "grows"  // the number of records in a file that is declared append-only
 )
 
-var cellKinds = []string{cellWrite, cellDsync, cellDirect, cellOver, cellNames, cellMove, cellLinks, cellChild, cellGrows}
+var cellKinds = []string{cellWrite, cellDsync, cellDirect, cellOver, cellNames, cellMove, cellLinks, cellChild}
 
 // growsBy is the length of a record of cellGrows in bytes.
 const growsBy = 1024

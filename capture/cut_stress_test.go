@@ -159,7 +159,7 @@ func newStress(t *testing.T, b watch.Backend, base string) *stress {
 			if c.observed {
 				kind = cellDsync
 			}
-			if c.observed && k == 0 && observedGrows {
+			if c.observed && k == 0 && observedGrows || i == 1 && (k == 2 || k == 5) {
 				kind = cellGrows
 			}
 			made := &cell{kind: kind, tree: s.rig.dir, dir: fmt.Sprintf("d%d/c%d-%d", rnd.IntN(4), i, k)}

@@ -67,6 +67,7 @@ type round struct {
 
 	blurred map[watch.Key]struct{} // append-only files that grew until t*, beside others that changed
 	mingled bool                   // of what changed right before t* not all was growth
+	last    bool                   // of the attempt
 	lenient bool                   // it is not worth another round to tell when such a file grew
 	unsure  map[string]struct{}    // "tree/path" of those that the certificate names for that
 }
@@ -176,6 +177,10 @@ func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem)
 			if err := r.endBatch(ctx); err != nil {
 				return false, err
 			}
+		}
+		if !resting && r.again.Len() > 0 && !r.last && r.grows(it.key) {
+			r.since.AddIno(it.key, it.item.What, it.item.Last, it.item.Ino) // there will be another round
+			continue
 		}
 		if err := r.above(dirty, it.key); err != nil {
 			return false, err
