@@ -11,7 +11,7 @@ import (
 	"repld/journal/catalog"
 )
 
-// ErrNotThere: there is no such path in the state that was asked for.
+// ErrNotThere is a path that the state which was asked for does not have.
 var ErrNotThere = errors.New("there is no such path")
 
 // Version is what a path meant at a barrier, and at older ones up to the next

@@ -23,7 +23,7 @@ type Restored struct {
 	NotPermitted []string // metadata that this process may not set
 }
 
-// ErrTargetExists: nothing is restored over something else.
+// ErrTargetExists is a target that is taken: nothing is restored over something else.
 var ErrTargetExists = errors.New("the target is there already")
 
 // restoring is one path that is being taken out of a former state.

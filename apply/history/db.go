@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"repld/change"
 )
@@ -78,7 +79,7 @@ func (d *DB) Fresh() bool { return d.fresh }
 // format is removed and begun anew.
 func Open(path string) (*DB, error) {
 	d, err := open(path)
-	if err == nil || errors.Is(err, bbolt.ErrTimeout) {
+	if err == nil || errors.Is(err, berrors.ErrTimeout) {
 		return d, err
 	}
 	if gone := os.Remove(path); gone != nil {
