@@ -1,6 +1,8 @@
 # make           builds both programs into bin/
 # make demo      runs the main job on this machine, without root or configuration
 # make bench     Go benchmarks, then whole runs against rsync (a quarter of an hour; see docs/BENCHMARKS.md)
+# make deb       makes the Debian package in bin/ (docs/INSTALL.md); make deb-test installs it in two
+#                fresh machines (containers with systemd, as root) and goes through docs/INSTALL.md
 # make test      installs what the tests need, then vets and tests everything under the race detector
 #
 # Variables:  PKG=./journal/...  limits test, bench and cover     RUN=Regexp  tests or benchmarks of this name
@@ -19,13 +21,22 @@ PARALLEL ?= 2
 # The slowest package takes minutes on two cores under the race detector.
 TIMEOUT  ?= 14m
 
+# What makes the package is no dependency of the module.
+NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build demo test needs vet bench soak proof fuzz lint fmt cover generate clean
+.PHONY: build deb deb-test demo test needs vet bench soak proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
+
+deb: build
+	@GO='$(GO)' NFPM='$(NFPM)' scripts/deb.sh bin
+
+deb-test: deb
+	scripts/deb-test.sh bin/repld_*.deb
 
 demo: build
 	bin/repld demo

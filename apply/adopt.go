@@ -119,6 +119,9 @@ func (ad *adopter) dir(path string, id, counterpart change.NodeID) error {
 }
 
 func (ad *adopter) entry(path, name string, parent, counterpart change.NodeID) error {
+	if ad.a.trees[ad.tree].skips(path) {
+		return nil
+	}
 	st, err := ad.rd.Lstat(path)
 	if err != nil {
 		return ignoreVanished(err)

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"repld/apply/history"
 	"repld/change"
 	"repld/health"
 	"repld/journal"
@@ -33,20 +35,39 @@ type Applier struct {
 
 	progress progress
 
+	// The history, nil if none is kept, and its clock, which belongs to whoever has
+	// the turn.
+	kept    atomic.Pointer[history.DB]
+	lived   time.Duration // the history's age when it was opened
+	born    time.Duration // the monotonic clock then
+	reached time.Duration // when the applied barrier was published
+	planned bool          // a step was begun that didn't happen yet
+	torn    bool          // something could not be kept
+	watch   watchman
+	// pins are barriers whose state somebody looks at.
+	pins map[change.BarrierID]int
+	// unfolded is a hidden step whose entries still repeat those of older ones.
+	unfolded uint64
+
 	// ahead: all that the overlay needs is staged, by this process. It belongs to
 	// whoever has the turn.
 	ahead bool
 
-	mu         sync.Mutex
-	applied    point
-	cert       change.Certificate
-	seed       *seedState // nil: the trees are at applied
-	paused     bool
-	accepted   bool // the operator lets a halted seed go on
-	foreign    foreignFinds
-	suspicious bool            // publishing had to leave something undone
-	rejected   bool            // the log does not fit what is here: only a base helps
-	denied     map[string]bool // what couldn't be set for want of privilege
+	mu       sync.Mutex
+	limits   Limits
+	applied  point
+	cert     change.Certificate
+	seed     *seedState // nil: the trees are at applied
+	paused   bool
+	rewound  *point     // the newest applied barrier if the trees are at an older one
+	halted   *guardHalt // what the guard stopped
+	accepted bool       // the operator lets a halted seed go on
+	foreign  foreignFinds
+	// foreignTotal counts all finds, also those that somebody looked at.
+	foreignTotal uint64
+	suspicious   bool            // publishing had to leave something undone
+	rejected     bool            // the log does not fit what is here: only a base helps
+	denied       map[string]bool // what couldn't be set for want of privilege
 }
 
 // Names below the directory of our own.
@@ -76,14 +97,17 @@ func Open(o Options) (*Applier, error) {
 	a := &Applier{
 		o: o, trees: o.Trees, log: o.Log, catalog: o.Catalog, clock: o.Clock, logger: o.Logger,
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), denied: make(map[string]bool),
+		pins: make(map[change.BarrierID]int),
 	}
 	a.turn <- struct{}{}
+	a.limits = Limits{o.History, o.Guard, o.Reserve}.withDefaults()
 	var err error
 	if a.scratch, err = openScratch(o.Dir); err != nil {
 		return nil, err
 	}
 	if err := a.start(); err != nil {
-		a.scratch.db.Close()
+		err = a.scratch.condemn(err)
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -104,15 +128,29 @@ func (a *Applier) start() error {
 	if err := a.load(); err != nil {
 		return err
 	}
+	if err := a.openHistory(); err != nil {
+		return fmt.Errorf("open the history: %w", err)
+	}
 	c, err := a.scratch.commit()
 	if err != nil {
 		return err
 	}
-	if c == nil {
-		return a.tidyStage()
+	if c != nil {
+		a.logger.Info("finishing a barrier that was committed before the last stop", "barrier", c.id)
+		err = a.finish(context.Background(), c)
+	} else if err = a.dropStaleTravel(); err == nil {
+		err = a.tidyStage()
 	}
-	a.logger.Info("finishing a barrier that was committed before the last stop", "barrier", c.id)
-	return a.finish(context.Background(), c)
+	if err != nil {
+		return err // the plan of a commit that isn't finished has to stay
+	}
+	if err := a.settleHistory(); err != nil {
+		return a.renewHistory(err)
+	}
+	if halted := a.Halted(); halted != nil {
+		a.raiseHalt(halted)
+	}
+	return nil
 }
 
 // load reads the applier's state from the catalog.
@@ -135,6 +173,13 @@ func (a *Applier) load() error {
 		defer a.mu.Unlock()
 		a.applied, a.paused, a.seed, a.cert = applied, paused, seed, change.Certificate{}
 		a.suspicious = tx.Get(stateSuspect) != nil
+		a.loadGuard(tx)
+		a.rewound = nil
+		if origin, ok, err := getPoint(tx, stateRewound); err != nil {
+			return fmt.Errorf("state of a rewind: %w", err)
+		} else if ok {
+			a.rewound = &origin
+		}
 		if ok {
 			b, ok, err := tx.Barrier(applied.id)
 			if err != nil {
@@ -149,7 +194,13 @@ func (a *Applier) load() error {
 }
 
 // Close releases the scratch file. Nothing may run any more.
-func (a *Applier) Close() error { return a.scratch.db.Close() }
+func (a *Applier) Close() error {
+	err := a.scratch.close()
+	if a.past() != nil {
+		err = errors.Join(err, a.past().Close())
+	}
+	return err
+}
 
 // Applied returns the applied barrier and the position of the log after it; zero
 // values if there is none yet.
@@ -184,12 +235,17 @@ func (a *Applier) Paused() bool {
 // still be appended to. It holds over a restart.
 func (a *Applier) Pause() error { return a.setPaused(true) }
 
-// Resume ends a pause. accept lets a halted seed ([ErrSeedHalted]) go on.
+// Resume ends a pause; rewound trees go forward again. accept lets a halted seed
+// ([ErrSeedHalted]) go on, and of what the guard halted ([ErrGuardHalted]) exactly
+// the state that was looked at last.
 func (a *Applier) Resume(accept bool) error {
 	if accept {
 		a.mu.Lock()
 		a.accepted = true
 		a.mu.Unlock()
+		if err := a.acceptHalt(); err != nil {
+			return err
+		}
 	}
 	a.forgetForeign()
 	return a.setPaused(false)
@@ -283,15 +339,31 @@ func (a *Applier) raiseStalled(err error) {
 
 // Run applies barriers as they come, until ctx ends. After an error it tries
 // again, later and later; while a base is needed it waits for [Applier.Seed]. It
-// returns early only for [ErrScratch], which a restart doesn't mend either.
+// returns early for what only opening everything anew mends: [ErrScratch], a damaged
+// catalog, a log that is damaged or failed.
 func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
 	var retry <-chan time.Time
+	tend := time.NewTicker(tendEvery)
+	defer tend.Stop()
+	var look <-chan time.Time
+	if a.o.ForeignScan > 0 {
+		look = time.After(a.watchPause())
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-tend.C:
+			a.tend(ctx)
+			continue
+		case <-look:
+			if _, err := a.LookAround(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("the trees could not be looked at", "error", err)
+			}
+			look = time.After(a.watchPause())
+			continue
 		case <-a.wake:
 		case <-retry:
 		}
@@ -304,8 +376,11 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrScratch):
+		case errors.Is(err, ErrScratch), errors.Is(err, catalog.ErrDamaged), errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
 			return err
+		case errors.As(err, new(*ErrGuardHalted)):
+			wait = retryFirst // the operator, or another barrier, ends it
+			continue
 		case a.NeedsSeed():
 			a.logger.Error("the standby can't go on from what it has", "error", err)
 			wait = retryFirst

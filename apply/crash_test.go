@@ -37,6 +37,7 @@ func before(p *primary) {
 	must(t, os.Link(p.at("rewritten"), p.at("rewritten2")))
 	p.write("big", string(noise(1, 2<<20)))
 	p.write("bigmoved", string(noise(2, 2<<20)))
+	p.write("holed", string(noise(5, 2<<20)))
 	must(t, unix.Mkfifo(p.at("fifo"), 0o600))
 	old := time.Date(1960, 2, 3, 4, 5, 6, 7, time.UTC)
 	must(t, os.Chtimes(p.at("swap/one"), old, old))
@@ -79,6 +80,7 @@ func after(p *primary) {
 	p.write("z", "another file of that name")
 	p.write("rewritten", "longer than it was before")
 	patch(t, p.at("big"), 1<<20, noise(3, 4096))
+	punch(t, p.at("holed"), 1<<20, 128<<10)
 	patch(t, p.at("bigmoved"), 100, noise(4, 10))
 	p.mv("bigmoved", "grand/moved")
 	p.write("brand/new/tree/leaf", "leaf")
@@ -88,6 +90,7 @@ func after(p *primary) {
 	must(t, os.Chmod(p.at("meta/m"), 0o4711))
 	must(t, os.Chmod(p.at("meta"), 0o555))
 	must(t, os.Remove(p.at("fifo")))
+	must(t, unix.Mkfifo(p.at("brand/fifo"), 0o640))
 	at := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
 	must(t, os.Chtimes(p.at("swap"), at, at))
 	must(t, os.Chtimes(p.dir, at, at))
@@ -98,6 +101,14 @@ func patch(t testing.TB, path string, off int64, data []byte) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	must(t, err)
 	_, err = f.WriteAt(data, off)
+	must(t, errors.Join(err, f.Close()))
+}
+
+func punch(t testing.TB, path string, off, n int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	must(t, errors.Join(err, f.Close()))
 }
 
@@ -226,7 +237,7 @@ func noForeign(t testing.TB, s *standby) {
 
 // TestCrashAtPoints stops at each named point, and again while it recovers.
 func TestCrashAtPoints(t *testing.T) {
-	points := []string{PointReplayed, PointStaged, PointPlanned, PointSynced, PointCommitted, PointDetached, PointAttached,
+	points := []string{PointReplayed, PointStaged, PointKept, PointPlanned, PointSynced, PointCommitted, PointDetached, PointAttached,
 		PointPatched, PointSwept, PointDressed, PointRecorded, PointMerged, PointApplied}
 	sc := newScenario(t)
 	for i, first := range points {

@@ -38,6 +38,12 @@ func (p *publisher) detach(o *operation) error {
 	}
 	stage := tree.InOwn(stagePath(o.node))
 	switch o.action {
+	case actRemove, actGone:
+		if !o.again && p.a.trees[o.tree].skips(o.path) {
+			return nil // excluded by now: it stays as it is
+		}
+	}
+	switch o.action {
 	case actRemove:
 		return p.remove(o, at, &st)
 	case actUnlink:
@@ -86,7 +92,7 @@ func (p *publisher) remove(o *operation, at tree.Place, st *change.Stat) error {
 	if keep != "" {
 		return p.salvage(o.tree, at, o.path, st, keep)
 	}
-	return ignoreVanished(p.fs(o.tree).Remove(at))
+	return p.retire(o.node, o.tree, at, st)
 }
 
 // keep returns why the present object of a node must be salvaged before something
@@ -103,7 +109,7 @@ func (p *publisher) keep(id change.NodeID, st *change.Stat) (reason string, err 
 		return "not in the base", nil
 	case p.c.seed:
 		return "differs from the base", nil
-	case !untouched(&n.Local, st, n.Links > 1):
+	case !untouched(&n.Local, st, n.Links > 1) && !p.retired(id, st.ID):
 		return "changed by somebody else", nil
 	}
 	return "", nil

@@ -170,3 +170,150 @@ func TestHostile(t *testing.T) {
 		})
 	}
 }
+
+// round looks at everything once.
+func (s *standby) round() {
+	s.t.Helper()
+	for {
+		round, err := s.LookAround(s.t.Context())
+		must(s.t, err)
+		if round {
+			return
+		}
+	}
+}
+
+// TestLookAround: each kind of foreign write is found without a barrier, and the
+// condition ends when it is set right.
+func TestLookAround(t *testing.T) {
+	p := newPrimary(t)
+	for _, name := range []string{"dir/file", "dir/other", "linked", "same"} {
+		p.write(name, "content of "+name)
+	}
+	must(t, os.Link(p.at("linked"), p.at("dir/linked2")))
+	s := seeded(t, p)
+	s.round()
+	if s.has(health.ForeignWrite) {
+		t.Fatal("something foreign in a fresh tree")
+	}
+	at := func(name string) string { return filepath.Join(s.dir, name) }
+	for what, write := range map[string]func(){
+		"content":   func() { s.put("dir/file", "foreign") },
+		"metadata":  func() { must(t, os.Chmod(at("dir/other"), 0o600)) },
+		"new":       func() { s.put("dir/new", "foreign") },
+		"removed":   func() { must(t, os.Remove(at("dir/file"))) },
+		"replaced":  func() { must(t, os.Remove(at("dir/file"))); must(t, os.Mkdir(at("dir/file"), 0o755)) },
+		"link":      func() { must(t, os.Link(at("linked"), at("linked3"))) },
+		"unlinked":  func() { must(t, os.Remove(at("dir/linked2"))) },
+		"relinked":  func() { must(t, os.Rename(at("dir/linked2"), at("linked4"))) },
+		"directory": func() { must(t, os.Chmod(at("dir"), 0o700)) },
+		"root":      func() { s.put("top", "foreign") },
+	} {
+		write()
+		s.round()
+		if !s.has(health.ForeignWrite) {
+			t.Errorf("%s: not found", what)
+		}
+		_, err := s.Verify(t.Context(), VerifyOptions{Repair: true})
+		must(t, err)
+		s.round()
+		if s.has(health.ForeignWrite) {
+			t.Errorf("%s: stands after a repair", what)
+		}
+		must(t, os.RemoveAll(filepath.Join(s.vol.OwnPath(), salvageDir))) // it may hold a link to what is in the tree
+		must(t, os.Mkdir(filepath.Join(s.vol.OwnPath(), salvageDir), 0o700))
+		s.vol.Flush()
+		same(t, p, s)
+	}
+	// Touched and put back: right again without a repair, also for the next barrier.
+	info, err := os.Stat(at("same"))
+	must(t, err)
+	must(t, os.Chmod(at("same"), 0o600))
+	s.round()
+	if !s.has(health.ForeignWrite) {
+		t.Error("not found")
+	}
+	must(t, os.Chmod(at("same"), info.Mode()))
+	s.round()
+	if s.has(health.ForeignWrite) {
+		t.Error("stands though it was put back")
+	}
+	before := len(salvagedFiles(t, s))
+	p.write("same", "another")
+	s.sync(p)
+	same(t, p, s)
+	if len(salvagedFiles(t, s)) != before {
+		t.Error("what is right was set aside")
+	}
+	// What a barrier finds and sets aside is told until a look at all finds nothing.
+	s.put("same", "foreign")
+	p.write("same", "a third")
+	s.sync(p)
+	if !s.has(health.ForeignWrite) {
+		t.Error("not found by the barrier")
+	}
+	s.round()
+	if s.has(health.ForeignWrite) {
+		t.Error("stands though all is right")
+	}
+}
+
+// TestExcluded: excluded names are nobody's business, until their directory goes.
+func TestExcluded(t *testing.T) {
+	p := newPrimary(t)
+	p.write("dir/file", "file")
+	p.write("other/file", "file")
+	s := newStandby(t, p)
+	s.options = func(o *Options) {
+		o.Trees[0].Skip = func(path string) bool {
+			return strings.HasSuffix(path, ".tmp") || change.Within(path, "cache")
+		}
+	}
+	must(t, s.start())
+	must(t, os.Mkdir(filepath.Join(s.dir, "cache"), 0o755))
+	s.put("cache/mine", "kept")
+	s.put("top.tmp", "kept")
+	p.barrier()
+	must(t, s.Seed(t.Context(), p.manifest()))
+	p.barrier()
+	s.receive(p)
+	must(t, s.Step(t.Context()))
+	s.put("dir/a.tmp", "kept")
+	untouched := func() {
+		t.Helper()
+		for _, name := range []string{"cache/mine", "top.tmp", "dir/a.tmp"} {
+			if b, err := os.ReadFile(filepath.Join(s.dir, name)); string(b) != "kept" {
+				t.Errorf("%s: %q, %v", name, b, err)
+			}
+		}
+	}
+	s.round() // that the directory's time has changed is nobody's business either
+	noForeign(t, s)
+	report, err := s.Verify(t.Context(), VerifyOptions{})
+	must(t, err)
+	if report.Count > 0 {
+		t.Errorf("verify: %+v", report.Differences)
+	}
+	p.write("dir/file", "changed")
+	s.sync(p)
+	s.round()
+	untouched()
+	noForeign(t, s)
+	// What was replicated and is excluded now stays.
+	p.write("dir/b.tmp", "kept")
+	s.sync(p)
+	must(t, os.Remove(p.at("dir/b.tmp")))
+	s.sync(p)
+	if b, _ := os.ReadFile(filepath.Join(s.dir, "dir/b.tmp")); string(b) != "kept" {
+		t.Errorf("what is excluded by now was removed: %q", b)
+	}
+	must(t, os.RemoveAll(p.at("dir")))
+	s.sync(p)
+	kept := salvagedFiles(t, s)
+	if len(kept) != 2 || s.has(health.ForeignWrite) {
+		t.Errorf("salvaged %v", kept)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "dir")); err == nil {
+		t.Error("the directory is still there")
+	}
+}

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"repld/change"
 	"repld/health"
@@ -16,7 +17,16 @@ type Tree struct {
 	Name string     // as the group's node names it; quick mode has one, "tree"
 	FS   tree.FS    // all writes go through it
 	Root *tree.Root // for reading metadata
+
+	// Skip says which paths are excluded from replication; nil: none. What has such a
+	// path in the standby's tree is nobody's business here: it is neither adopted nor
+	// verified nor removed, unless the directory that it is in goes; then it is
+	// salvaged.
+	Skip func(path string) bool
 }
+
+// skips reports whether a path is excluded.
+func (t *Tree) skips(path string) bool { return t.Skip != nil && t.Skip(path) }
 
 // A Fetcher gets chunks from the peer.
 type Fetcher interface {
@@ -61,6 +71,21 @@ type Options struct {
 	// patched instead of rewritten; zero: 8 MiB.
 	RedoMin uint64
 
+	History History // what is kept of what barriers replace
+
+	// Guard halts a barrier that deletes or rewrites more than this share of a tree's
+	// files, in percent; zero: 50, and 100 or more: nothing is guarded.
+	Guard int
+
+	// Reserve is how many bytes a tree's file system has to keep free: the history
+	// shrinks where there is less. Zero: it doesn't.
+	Reserve uint64
+
+	// ForeignScan is how long a look at all objects takes that finds what somebody
+	// else wrote into the trees; zero: they are looked at by [Applier.Verify], and
+	// where a barrier changes them.
+	ForeignScan time.Duration
+
 	// Hook is called at named points between the steps, for injecting faults; an
 	// error stops the work there as a crash would. nil: none.
 	Hook func(point string) error
@@ -70,6 +95,7 @@ type Options struct {
 const (
 	PointReplayed  = "replayed"  // the overlay is at the barrier
 	PointStaged    = "staged"    // every object is staged, nothing is synced
+	PointKept      = "kept"      // the history knows what it keeps
 	PointPlanned   = "planned"   // the operations stand in the scratch file
 	PointSynced    = "synced"    // staged objects are durable
 	PointCommitted = "committed" // the commit record is durable

@@ -29,6 +29,9 @@ type salvaged struct {
 
 const salvageManifest = "manifest.jsonl"
 
+// reasonExcluded is why something is set aside that nobody did anything wrong with.
+const reasonExcluded = "excluded, in a directory that vanishes"
+
 // salvageTo returns the directory below own/salvage of a commit.
 func salvageTo(c *commit) string {
 	name := c.id.String()
@@ -72,7 +75,7 @@ func (p *publisher) salvage(index uint8, at tree.Place, path string, st *change.
 		return fmt.Errorf("salvage %q: %w", path, err)
 	}
 	p.a.logger.Warn("set aside", "path", path, "kept", change.Join(dir, kept), "reason", reason)
-	if !p.c.seed {
+	if !p.c.seed && reason != reasonExcluded {
 		p.a.noteForeign(fmt.Sprintf("%q: %s; kept in salvage", path, reason))
 	}
 	return nil
@@ -178,8 +181,13 @@ func (a *Applier) noteForeign(text string) {
 		a.foreign.first = text
 	}
 	a.foreign.count++
+	a.foreignTotal++
 	f := a.foreign
 	a.mu.Unlock()
+	a.raiseForeign(f)
+}
+
+func (a *Applier) raiseForeign(f foreignFinds) {
 	if f.count == 1 {
 		a.raise(health.ForeignWrite, "the standby's tree was changed by somebody else: %s", f.first)
 		return

@@ -137,7 +137,7 @@ func (a *Applier) forget(ctx context.Context) error {
 		return err
 	}
 	err := a.catalog.Update(func(tx *catalog.Tx) error {
-		for _, key := range [...]string{stateApplied, stateReplayed, stateSeed, stateSuspect} {
+		for _, key := range [...]string{stateApplied, stateReplayed, stateSeed, stateSuspect, stateRewound, stateHistory, stateGuard} {
 			if err := tx.Put(key, nil); err != nil {
 				return err
 			}
@@ -174,6 +174,9 @@ func (a *Applier) forget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.settleHistory(); err != nil {
+		return err
+	}
 	return a.load()
 }
 
@@ -182,8 +185,13 @@ func (a *Applier) treesEmpty() (bool, error) {
 		rd := a.trees[i].Root.NewReader()
 		entries, err := rd.ReadDir("")
 		rd.Close()
-		if err != nil || len(entries) > 0 {
+		if err != nil {
 			return false, err
+		}
+		for _, e := range entries {
+			if !a.trees[i].skips(e.Name) {
+				return false, nil
+			}
 		}
 	}
 	return true, nil
@@ -195,6 +203,20 @@ const importBatch = 24_000
 
 // importRecords applies records in bounded transactions, and seals.
 func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) error, records iter.Seq2[change.Record, error]) error {
+	if err := applyRecords(ctx, update, records); err != nil {
+		return fmt.Errorf("import the base: %w", err)
+	}
+	return update(func(tx *catalog.Tx) error {
+		if err := tx.Collect(); err != nil {
+			return err
+		}
+		_, _, _, _, err := tx.Seal()
+		return err
+	})
+}
+
+// applyRecords applies records in bounded transactions.
+func applyRecords(ctx context.Context, update func(func(*catalog.Tx) error) error, records iter.Seq2[change.Record, error]) error {
 	next, stop := iter.Pull2(records)
 	defer stop()
 	for done := false; !done; {
@@ -210,13 +232,13 @@ func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) err
 					break
 				}
 				if err != nil {
-					return fmt.Errorf("receive the base: %w", err)
+					return err
 				}
 				if s, ok := rec.(*change.Splice); ok {
 					refs += len(s.Refs) + 1
 				}
 				if err := tx.Apply(rec); err != nil {
-					return fmt.Errorf("import the base: %w", err)
+					return err
 				}
 			}
 			return nil
@@ -225,13 +247,7 @@ func importRecords(ctx context.Context, update func(func(*catalog.Tx) error) err
 			return err
 		}
 	}
-	return update(func(tx *catalog.Tx) error {
-		if err := tx.Collect(); err != nil {
-			return err
-		}
-		_, _, _, _, err := tx.Seal()
-		return err
-	})
+	return nil
 }
 
 // stageAhead stages what the imported base needs while no barrier has come yet.

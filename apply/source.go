@@ -87,6 +87,9 @@ func (s *stager) find(p *piece, b *building) (wait bool, err error) {
 		if off, ok := t.chunkAt(p.digest); ok {
 			p.sources = append(p.sources, source{inLog: true, off: off})
 		}
+		if kept, ok := t.inHistory(p.digest); ok {
+			p.sources = append(p.sources, kept)
+		}
 		return nil
 	})
 	if err != nil || len(p.sources) > 0 {
@@ -170,6 +173,9 @@ func (s *stager) redo(ch *catalog.NodeChange) (bool, error) {
 	}
 	if !untouched(&ch.Before.Local, &st, false) || st.Nlink != ch.Before.Links {
 		return false, nil
+	}
+	if s.a.past() != nil && ch.Before.Size > ch.After.Size+ch.After.Size/redoShare {
+		return false, nil // what is cut off is kept as it is, not copied
 	}
 	table, pieces, ok := s.compare(ch)
 	if !ok {

@@ -64,17 +64,22 @@ const (
 
 // commit is the commit record:
 //
-//	phase u8 │ flags u8 │ point
+//	phase u8 │ flags u8 │ point │ step u64
+//
+// Versions before the history wrote it without the step.
 type commit struct {
 	phase  uint8
 	seed   bool // what goes is salvaged, as it never was ours
 	repair bool // there is no new barrier: the tree is made as the applied one says
+	travel bool // the barrier comes from the history
 	point
+	step uint64 // of the history; 0: it begins anew behind this barrier
 }
 
 const (
 	commitSeed   = 1
 	commitRepair = 2
+	commitTravel = 4
 )
 
 func (c *commit) encode() []byte {
@@ -85,18 +90,25 @@ func (c *commit) encode() []byte {
 	if c.repair {
 		flags |= commitRepair
 	}
-	return c.point.append([]byte{c.phase, flags})
+	if c.travel {
+		flags |= commitTravel
+	}
+	return binary.BigEndian.AppendUint64(c.point.append([]byte{c.phase, flags}), c.step)
 }
 
 func decodeCommit(b []byte) (*commit, error) {
-	if len(b) != 2+pointSize || b[0] != phasePublish && b[0] != phaseMerge {
+	if len(b) != 2+pointSize && len(b) != 2+pointSize+8 || b[0] != phasePublish && b[0] != phaseMerge {
 		return nil, fmt.Errorf("%w: commit record %x", ErrScratch, b)
 	}
-	p, err := decodePoint(b[2:])
+	p, err := decodePoint(b[2 : 2+pointSize])
 	if err != nil {
 		return nil, fmt.Errorf("%w: commit record: %w", ErrScratch, err)
 	}
-	return &commit{phase: b[0], seed: b[1]&commitSeed != 0, repair: b[1]&commitRepair != 0, point: p}, nil
+	c := &commit{phase: b[0], seed: b[1]&commitSeed != 0, repair: b[1]&commitRepair != 0, travel: b[1]&commitTravel != 0, point: p}
+	if b = b[2+pointSize:]; len(b) == 8 {
+		c.step = binary.BigEndian.Uint64(b)
+	}
+	return c, nil
 }
 
 // setCommit writes the commit record, durably.
@@ -123,7 +135,7 @@ func (s *scratch) done(c *commit) error {
 		if err := t.clear(planBuckets...); err != nil {
 			return err
 		}
-		if err := t.clear(bucketStaged, bucketChunks); err != nil {
+		if err := t.clear(bucketStaged, bucketChunks, bucketFound); err != nil {
 			return err
 		}
 		if err := t.setIndexed(c.end.Offset); err != nil {

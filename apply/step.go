@@ -27,6 +27,14 @@ func (a *Applier) Step(ctx context.Context) error {
 			err = a.step(ctx)
 		}
 	}
+	for short(err) && a.past() != nil {
+		// What is kept of the past gives way first.
+		if more, dropErr := a.dropOldest(); dropErr != nil || !more {
+			break
+		}
+		err = a.step(ctx)
+	}
+	err = a.scratch.condemn(err)
 	a.report(err)
 	return err
 }
@@ -46,6 +54,11 @@ func (a *Applier) step(ctx context.Context) error {
 			return err
 		}
 	}
+	if a.rewoundTo() != nil {
+		if err := a.forward(ctx); err != nil {
+			return err
+		}
+	}
 	target, found, err := a.scan(ctx)
 	if err != nil {
 		return err
@@ -56,10 +69,16 @@ func (a *Applier) step(ctx context.Context) error {
 		}
 		return nil
 	}
+	if target, err = a.acceptedTarget(target); err != nil {
+		return err
+	}
 	if err := a.replay(ctx, target); err != nil {
 		return err
 	}
 	if err := a.at(PointReplayed); err != nil {
+		return err
+	}
+	if err := a.guard(ctx, target); err != nil {
 		return err
 	}
 	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), point: target})
@@ -86,17 +105,26 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	if err := a.at(PointStaged); err != nil {
 		return err
 	}
-	if err := a.plan(); err != nil {
+	if err := a.chronicle(ctx, c); err != nil {
+		return err
+	}
+	if err := a.at(PointKept); err != nil {
+		return err
+	}
+	return a.commitAndFinish(ctx, c, a.plan)
+}
+
+// commitAndFinish makes durable what was staged, and has plan write the operations
+// of publishing down meanwhile, which touches no tree; then it commits and
+// publishes.
+func (a *Applier) commitAndFinish(ctx context.Context, c *commit, plan func() error) error {
+	synced := make(chan error, 1)
+	go func() { synced <- a.syncTrees() }()
+	err := plan()
+	if err := errors.Join(err, <-synced); err != nil {
 		return err
 	}
 	if err := a.at(PointPlanned); err != nil {
-		return err
-	}
-	return a.commitAndFinish(ctx, c)
-}
-
-func (a *Applier) commitAndFinish(ctx context.Context, c *commit) error {
-	if err := a.syncTrees(); err != nil {
 		return err
 	}
 	if err := a.at(PointSynced); err != nil {
@@ -147,6 +175,9 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 	if err := a.at(PointMerged); err != nil {
 		return err
 	}
+	if err := a.happened(c); err != nil {
+		return err
+	}
 	if err := a.scratch.done(c); err != nil {
 		return err
 	}
@@ -175,7 +206,7 @@ func (a *Applier) record(c *commit, locals []localUpdate) error {
 		if err := tx.Put(stateApplied, c.point.append(nil)); err != nil {
 			return err
 		}
-		if err := tx.Put(stateReplayed, c.point.append(nil)); err != nil {
+		if err := a.recordOrigin(tx, c); err != nil {
 			return err
 		}
 		var suspect []byte
@@ -198,10 +229,13 @@ func (a *Applier) record(c *commit, locals []localUpdate) error {
 		if !ok {
 			return fmt.Errorf("barrier %s is not in the catalog", c.id)
 		}
-		if err := tx.AddBarrier(b.Barrier, c.end, catalog.BarrierApplied); err != nil {
+		if !c.travel || b.End.Offset == 0 {
+			b.End = c.end
+		}
+		if err := tx.PruneBarriers(barriersKept - 1); err != nil {
 			return err
 		}
-		return tx.PruneBarriers(barriersKept)
+		return tx.AddBarrier(b.Barrier, b.End, catalog.BarrierApplied) // even if it is old
 	})
 }
 
@@ -235,9 +269,15 @@ func (a *Applier) syncTrees() error {
 
 // report tells the health board how a step went.
 func (a *Applier) report(err error) {
+	var halted *ErrGuardHalted
 	switch {
+	case errors.As(err, &halted):
+		a.raiseHalt(halted)
 	case err == nil:
-		a.resolve(health.ChunkMissing, health.DiskLow, health.GuardHalted)
+		a.resolve(health.ChunkMissing, health.DiskLow)
+		if a.Halted() == nil {
+			a.resolve(health.GuardHalted)
+		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		a.raise(health.DiskLow, "a barrier could not be applied, the disk is full: %v; the tree is as it was", err)
 	case errors.Is(err, ErrIncomplete):

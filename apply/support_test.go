@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -33,6 +34,9 @@ type standby struct {
 	hook  func(tree.Op) error
 	point func(string) error
 	redo  uint64
+
+	options func(*Options)
+	staging string
 }
 
 func newStandby(t testing.TB, fetch Fetcher) *standby {
@@ -56,7 +60,7 @@ func (s *standby) start() error {
 	if s.cat, err = catalog.Open(filepath.Join(s.base, "catalog.db"), catalog.Options{}); err != nil {
 		return err
 	}
-	if s.vol, err = tree.OpenVolume(s.dir, tree.VolumeOptions{}); err != nil {
+	if s.vol, err = tree.OpenVolume(s.dir, tree.VolumeOptions{Staging: s.staging}); err != nil {
 		return err
 	}
 	s.board = health.NewBoard(nil)
@@ -64,10 +68,14 @@ func (s *standby) start() error {
 	if s.hook != nil {
 		fsys = tree.WithHook(fsys, s.hook)
 	}
-	s.Applier, err = Open(Options{
+	o := Options{
 		Dir: s.base, Trees: []Tree{{Name: "tree", FS: fsys, Root: s.vol.Root()}}, Log: s.log, Catalog: s.cat,
-		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo,
-	})
+		Fetch: s.fetch, Board: s.board, Hook: s.point, RedoMin: s.redo, History: History{Keep: time.Hour}, Guard: 100,
+	}
+	if s.options != nil {
+		s.options(&o)
+	}
+	s.Applier, err = Open(o)
 	return err
 }
 

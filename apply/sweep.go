@@ -74,6 +74,9 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 	}
 	id, known := p.base.Lookup(dir, name)
 	if !known {
+		if p.a.trees[index].skips(path) {
+			return p.salvage(index, at, path, &st, reasonExcluded)
+		}
 		return p.salvage(index, at, path, &st, "unknown, in a directory that vanishes")
 	}
 	local, err := p.identity(id)
@@ -98,7 +101,7 @@ func (p *publisher) sweepChild(index uint8, at tree.Place, path string, dir chan
 	if keep != "" {
 		return p.salvage(index, at, path, &st, keep)
 	}
-	return ignoreVanished(p.fs(index).Remove(at))
+	return p.retire(id, index, at, &st)
 }
 
 // tidyStage removes what an attempt left in the staging directories that the

@@ -3,7 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
-	"os"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -240,7 +240,7 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 	st, err := v.rd[at.tree].Lstat(at.path)
 	switch {
 	case vanished(err):
-		if unprivileged && (n.Kind == change.KindCharDevice || n.Kind == change.KindBlockDevice) {
+		if !tree.Held().Devices() && (n.Kind == change.KindCharDevice || n.Kind == change.KindBlockDevice) {
 			return "", nil
 		}
 		return DiffersMissing, nil
@@ -272,17 +272,25 @@ func (v *verifier) object(id change.NodeID, n *catalog.Node, at place, read bool
 	case n.Local.Known() && st.ID != n.Local.ObjectID && at.path != "":
 		return DiffersReplaced, nil
 	}
-	if unprivileged {
-		want, meta = want.Portable(), meta.Portable()
-	}
-	if !want.Equal(&meta) {
+	// What this process can't keep differs, and not-permitted says so.
+	want, meta = tree.Held().Keepable(want), tree.Held().Keepable(meta)
+	if !want.Equal(&meta) && !v.excusedTime(n, at, want, meta) {
 		return DiffersMetadata, nil
 	}
 	return "", nil
 }
 
-// unprivileged: only what anybody may set on files of his own can be compared.
-var unprivileged = os.Geteuid() != 0
+// excusedTime reports whether a directory has only another time than it should
+// have, and holds excluded names, whose coming and going is nobody's business.
+func (v *verifier) excusedTime(n *catalog.Node, at place, want, meta change.Meta) bool {
+	t := &v.a.trees[at.tree]
+	want.Mtime = meta.Mtime
+	if n.Kind != change.KindDir || t.Skip == nil || !want.Equal(&meta) {
+		return false
+	}
+	entries, err := v.rd[at.tree].ReadDir(at.path)
+	return err == nil && slices.ContainsFunc(entries, func(e tree.Entry) bool { return t.skips(change.Join(at.path, e.Name)) })
+}
 
 // content reads a file and compares it with the catalog.
 func (v *verifier) content(id change.NodeID, n *catalog.Node, at place, st *change.Stat) (bool, error) {
@@ -337,6 +345,9 @@ func (v *verifier) names(id change.NodeID, at place) error {
 			continue
 		}
 		path := change.Join(at.path, e.Name)
+		if v.a.trees[at.tree].skips(path) {
+			continue
+		}
 		st, err := v.rd[at.tree].Lstat(path)
 		if vanished(err) || err == nil && st.Kind == 0 {
 			continue // gone again, or a socket, which isn't replicated

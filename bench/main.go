@@ -29,6 +29,7 @@ type options struct {
 	changes int    // of one small file in a row
 	only    string // name of a sequence; "" = all
 	sides   string // name of a program; "" = both
+	seeds   bool   // no changes after the seed
 	json    string // file for the samples
 	profile string // directory for profiles of the daemons
 	limit   time.Duration
@@ -74,6 +75,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.changes, "changes", 15, "`number` of changes of one small file in a row")
 	f.StringVar(&o.only, "case", "", "only this `sequence`: small or big")
 	f.StringVar(&o.sides, "side", "", "only this `program`: rsync or repld")
+	f.BoolVar(&o.seeds, "seed", false, "only the seed of each sequence, so that a profile shows nothing else")
 	f.StringVar(&o.json, "json", "", "`file` for all samples")
 	f.StringVar(&o.profile, "profile", "", "`directory` for profiles of the daemons")
 	f.DurationVar(&o.limit, "timeout", 2*time.Hour, "`time` after which everything is given up")

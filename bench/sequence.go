@@ -77,6 +77,9 @@ func runSequence(ctx context.Context, o options, seq sequence, kind sideKind, at
 	if err := measured("seed: "+what, func() error { return nil }); err != nil {
 		return err
 	}
+	if o.seeds {
+		return compare(ctx, src, dst)
+	}
 	n := 0
 	for _, st := range seq.steps {
 		times := 1

@@ -39,9 +39,10 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 // rounds tries to cut a barrier, at first at sync.
 func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at time.Duration, accepted bool, err error) {
 	c.deferHot(asked)
-	begun := c.opts.Clock.Mono()
+	begun, live := c.opts.Clock.Mono(), c.settings()
 	for n := range c.opts.MaxRounds {
-		r, stands, err := c.round(ctx, sync)
+		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > live.Every/4
+		r, stands, err := c.round(ctx, sync, lenient, n+1 == c.opts.MaxRounds)
 		if err != nil {
 			return 0, false, err
 		}
@@ -53,7 +54,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 			return r.sync.At, true, c.seal(r)
 		}
 		c.noteHot(r)
-		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > c.opts.LateAfter {
+		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > live.LateAfter {
 			break
 		}
 		if sync, err = c.drain(ctx); err != nil {
@@ -83,12 +84,16 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 
 // round captures D as of a drain of its own. What doesn't stand, and what changed meanwhile, is
 // dirty afterwards.
-func (c *Capturer) round(ctx context.Context, sync watch.Sync) (*round, bool, error) {
+func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient, last bool) (*round, bool, error) {
 	tx, err := c.sink.begin()
 	if err != nil {
 		return nil, false, err
 	}
 	r := c.newRound(tx, sync)
+	r.lenient, r.last = lenient, last
+	if err := r.finishCollecting(); err != nil {
+		return nil, false, err
+	}
 	for _, rd := range c.readers {
 		rd.Flush()
 	}

@@ -16,7 +16,8 @@ type glimpse struct {
 	node       change.NodeID // 0 if nothing is there that is replicated
 	stat       change.Stat   // zero if nothing is there
 	before     change.Time   // wall clock just before stat was taken
-	appendOnly bool
+	appendOnly bool          // stat is from before t*, and growing since doesn't matter
+	grew       bool          // it has another time stamp since, at least
 }
 
 // saw notes that the object at key was captured as g, in the directory dir; of a
@@ -61,8 +62,11 @@ func (r *round) endBatch(ctx context.Context) error {
 	r.since.Merge(&fresh)
 	if !r.unsettled && !r.skipDrainCheck {
 		for i := range r.batch {
-			if g := &r.batch[i]; r.disturbed(g) {
+			g := &r.batch[i]
+			if r.disturbed(g) {
 				r.retry(g.key, watch.Entry|watch.Meta)
+			} else if g.appendOnly {
+				r.judgePrefix(g)
 			}
 		}
 	}
@@ -101,8 +105,8 @@ func (r *round) lookAgain() {
 // holds reports whether now is the version that was captured.
 func (g *glimpse) holds(now *change.Stat) bool {
 	was := g.stat
-	if g.appendOnly && now.ID == was.ID && now.Size >= was.Size {
-		return true
+	if g.appendOnly {
+		return onlyGrown(&was, now)
 	}
 	return sameVersion(&was, now)
 }
@@ -124,22 +128,20 @@ func (r *round) disturbed(g *glimpse) bool {
 	if r.since.Len() == 0 {
 		return false
 	}
-	if item, ok := r.since.Get(g.key); ok && g.appendOnly && item.What&^(watch.Content|watch.Meta) == 0 {
-		return false
-	}
-	if r.since.Covers(g.key) || r.movedAbove(g.key) {
+	item, told := r.since.Get(g.key)
+	if told && !(g.appendOnly && item.What == watch.Content) || !told && r.since.Covers(g.key) || r.movedAbove(g.key) {
 		return true
 	}
 	if g.node == 0 || g.stat.Nlink < 2 || g.stat.Kind == change.KindDir {
 		return false
 	}
 	for _, key := range r.namesOf(g.key.Tree, g.node) {
-		if _, ok := r.since.Get(key); ok {
+		if item, ok := r.since.Get(key); ok && !(g.appendOnly && item.What == watch.Content) {
 			return true
 		}
 	}
-	for object := range r.since.Objects() {
-		if object.Tree == g.key.Tree && object.Ino == g.stat.ID.Ino {
+	for object, item := range r.since.Objects() {
+		if object.Tree == g.key.Tree && object.Ino == g.stat.ID.Ino && !(g.appendOnly && item.What == watch.Content) {
 			return true
 		}
 	}
@@ -152,8 +154,8 @@ func (r *round) disturbed(g *glimpse) bool {
 // time stamp must be older than t* by a tick. One from the future says only that the
 // clock was set back.
 func (r *round) changedSince(g *glimpse) bool {
-	if ctime, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
-		return g.stat.Ctime != ctime
+	if seen, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
+		return g.stat.Ctime != seen.stat.Ctime
 	}
 	future := change.TimeOf(g.before.Time().Add(time.Second))
 	return g.stat.Ctime.Compare(change.TimeOf(r.drained.Time().Add(-change.Tick))) > 0 && g.stat.Ctime.Compare(future) <= 0
@@ -192,6 +194,10 @@ func (r *round) commitFull() error {
 	if !r.sink.full() {
 		return nil
 	}
+	return r.commitNow()
+}
+
+func (r *round) commitNow() error {
 	if err := r.sink.commit(); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"repld/change"
-	"repld/health"
 	"repld/journal/catalog"
 	"repld/tree"
 	"repld/watch"
@@ -21,8 +20,9 @@ import (
 // Capturer captures the changes of a group's trees. Only [Capturer.Run] captures;
 // see the package comment.
 type Capturer struct {
-	opts Options
+	opts Options // but for its Settings: see settings
 	sink sink
+	live atomic.Pointer[Settings]
 
 	readers []*tree.Reader // one a tree, used by Run only
 	cutter  *cutter
@@ -47,12 +47,17 @@ type Capturer struct {
 	missed      int         // changes that only scans found
 	again       bool        // something changed that no event will tell: try at once
 
-	conflicts int // in a row
+	collectStep int // see collectAtOnce
 
-	skipDrainCheck bool // tests break the protocol with it
+	conflicts int  // in a row
+	lowDisk   bool // see judgeSpace
+
+	skipDrainCheck bool                                // tests break the protocol with it
+	onRead         func(path string, off int64, n int) // tests see with it what is read of large files
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is
 
+	accepted atomic.Bool   // an empty tree is meant to be empty
 	rescan   atomic.Bool   // the trees are to be scanned as if it were due
 	demanded atomic.Bool   // a barrier is to be cut whether anything changed or not
 	nudge    chan struct{} // capacity 1: do not wait for the next tick
@@ -84,9 +89,12 @@ type reply struct {
 func New(o Options) (*Capturer, error) {
 	o = o.withDefaults()
 	c := &Capturer{
-		opts:      o,
-		sink:      sink{log: o.Log, catalog: o.Catalog, limit: o.JournalLimit, buf: make([]byte, change.ChunkMax)},
-		cutter:    newCutter(),
+		opts:   o,
+		sink:   sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
+		cutter: newCutter(),
+
+		collectStep: collectAtOnce,
+
 		hot:       map[watch.Key]*hot{},
 		uncovered: map[string]struct{}{},
 		requests:  make(chan request),
@@ -94,6 +102,8 @@ func New(o Options) (*Capturer, error) {
 		ended:     make(chan struct{}),
 		scanned:   make(chan struct{}),
 	}
+	c.live.Store(&o.Settings)
+	c.sink.room = c.room
 	c.hold.Store(math.MaxUint64)
 	err := restore(o.Log, o.Catalog)
 	if errors.Is(err, ErrLogBehind) {
@@ -179,7 +189,8 @@ func (c *Capturer) loadState() error {
 func (c *Capturer) Run(ctx context.Context) error {
 	c.open()
 	defer c.close()
-	ticker := time.NewTicker(c.opts.Every)
+	every := c.settings().Every
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var waiting []request
 	for {
@@ -189,9 +200,13 @@ func (c *Capturer) Run(ctx context.Context) error {
 			}
 			return err
 		}
+		if now := c.settings().Every; now != every {
+			every = now
+			ticker.Reset(every)
+		}
 		retry := (<-chan time.Time)(nil)
 		if len(waiting) > 0 {
-			retry = time.After(min(c.opts.Every, 50*time.Millisecond))
+			retry = time.After(min(every, 50*time.Millisecond))
 		}
 		select {
 		case <-ctx.Done():
@@ -273,24 +288,6 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 	return nil
 }
 
-// checkRoots makes sure that what is read are the trees. Once they are back after
-// a halt all is looked at again: nobody knows what was missed.
-func (c *Capturer) checkRoots() error {
-	for i := range c.opts.Trees {
-		if err := c.opts.Trees[i].Root.Check(); err != nil {
-			return err
-		}
-	}
-	if c.State().Halted != nil {
-		c.rescan.Store(true)
-		c.mu.Lock()
-		c.state.Halted = nil
-		c.mu.Unlock()
-		c.resolve(health.GuardHalted)
-	}
-	return nil
-}
-
 // Ready waits until the first scan is complete: before, there is no base to send.
 func (c *Capturer) Ready(ctx context.Context) error {
 	select {
@@ -306,11 +303,26 @@ func (c *Capturer) Ready(ctx context.Context) error {
 // Demand has the next attempt cut a barrier even if nothing has changed.
 func (c *Capturer) Demand() {
 	c.demanded.Store(true)
+	c.wake()
+}
+
+// wake has Run take its next step at once.
+func (c *Capturer) wake() {
 	select {
 	case c.nudge <- struct{}{}:
 	default:
 	}
 }
+
+// Set changes what can be changed while Run runs; what is zero gets its default. It
+// holds from the next step on, which begins soon.
+func (c *Capturer) Set(s Settings) {
+	s = s.withDefaults()
+	c.live.Store(&s)
+	c.wake()
+}
+
+func (c *Capturer) settings() Settings { return *c.live.Load() }
 
 // Barrier returns the id of a barrier that holds everything done before the call.
 // It cuts one if anything changed since the newest.
@@ -338,7 +350,7 @@ func (c *Capturer) Shippable() uint64 { return c.hold.Load() }
 // found then.
 func (c *Capturer) rescanIfDue() {
 	now := c.opts.Clock.Mono()
-	if !c.rescan.Swap(false) && now-c.lastScan < c.opts.RescanEvery {
+	if !c.rescan.Swap(false) && now-c.lastScan < c.settings().RescanEvery {
 		return
 	}
 	c.lastScan, c.rescanning = now, true

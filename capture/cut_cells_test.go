@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,9 +29,13 @@ const (
 	cellMove   = "move"   // the name of a directory that moves between two others
 	cellLinks  = "links"  // the content of a file written through two names in turn
 	cellChild  = "child"  // as over or write, by another process
+	cellGrows  = "grows"  // the number of records in a file that is declared append-only
 )
 
 var cellKinds = []string{cellWrite, cellDsync, cellDirect, cellOver, cellNames, cellMove, cellLinks, cellChild}
+
+// growsBy is the length of a record of cellGrows in bytes.
+const growsBy = 1024
 
 // cell is one cell; dir is its own directory, relative to the tree.
 type cell struct {
@@ -97,6 +102,24 @@ func (c *cell) close() {
 	}
 }
 
+// observer is a reader's look at the file of a cell, again and again: it doesn't allocate.
+type observer struct {
+	number [8]byte
+	stat   unix.Stat_t
+}
+
+// seen is the number that somebody who looks at the cell's file sees now.
+func (l *observer) seen(c *cell, f *os.File) (uint64, error) {
+	if c.kind == cellGrows {
+		err := unix.Fstat(int(f.Fd()), &l.stat)
+		return uint64(l.stat.Size) / growsBy, err
+	}
+	if _, err := f.ReadAt(l.number[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(l.number[:]), nil
+}
+
 // update puts n, the successor of what is in it, into the cell, and returns when
 // the system calls for it have returned.
 func (c *cell) update(n uint64) error {
@@ -114,6 +137,9 @@ func (c *cell) update(n uint64) error {
 		return os.Remove(c.path(fmt.Sprint(n - 1)))
 	case cellMove:
 		return os.Rename(c.path(fmt.Sprintf("p%d/%d", (n-1)%2, n-1)), c.path(fmt.Sprintf("p%d/%d", n%2, n)))
+	case cellGrows:
+		_, err := c.file.WriteAt(bytes.Repeat(number, growsBy/len(number)), int64(n-1)*growsBy)
+		return err
 	case cellChild:
 		if _, err := c.toChild.Write(number); err != nil {
 			return err
@@ -221,6 +247,10 @@ func (c *cell) value(tx *catalog.Tx, tree change.NodeID, content func(change.Nod
 	file, ok := tx.Lookup(dir, "f")
 	if !ok {
 		return 0, nil
+	}
+	if c.kind == cellGrows {
+		n, _, err := tx.Node(file)
+		return n.Size / growsBy, err
 	}
 	return content(file)
 }

@@ -55,6 +55,29 @@
 // hot file rests; a file whose reading takes longer than the gaps between its
 // writes is tried ever more rarely until it rests, and health names it.
 //
+// # Files that only grow
+//
+// A file that is declared append-only ([Tree.AppendOnly]) is taken as a prefix, so
+// that growing never makes a barrier late. The prefix is as long as the file was at
+// the instant of the cut: all such files of D are looked at again right before each
+// drain that may become t*, and that stat is the version that is captured; whatever
+// is appended later is left to the next cut. What is read must still be that file,
+// no shorter, of the same owner, mode and number of names. If the last drain tells
+// that one of these files alone has grown since the look, the cut moves back to the
+// look, since nothing else has changed in between. If it tells that several have, or
+// other things beside, it can't be said which came first: the round looks and drains
+// again, up to sixteen times, further rounds do, and in the second half of an attempt or once it has taken long
+// the barrier is cut with the names of those files among its uncovered ones.
+//
+// Since its version is settled before, such a file is read behind all others of the
+// round. The content of a large one is read from its last chunk on: if that chunk is still
+// where it was, what is before is taken as unchanged, and the list of chunks is
+// spliced at its end. A file that became shorter, was replaced, has another last
+// chunk, or a hole behind it, is read whole. So a declaration that is wrong loses
+// changes that are made far before the end of a file; only verification finds those.
+//
+// # Scans
+//
 // Large subtrees (the first scan, a periodic rescan) are not part of a cut: they
 // are captured as they are met, and the round after them takes what changed
 // meanwhile. The first scan ends when every object was captured once: the base is no
@@ -72,10 +95,31 @@
 // carries no data. Above the journal's limit chunks carry no data either: the
 // standby asks for them by digest.
 //
+// # Limits
+//
+// At [Settings.JournalLimit], and where the disk of the log has less room than is to
+// be kept ([Options.Space]), nothing is captured while the standby still has barriers
+// to apply: events are only added to the dirty set, whose size is bounded. The barrier
+// after that is the sum of what happened meanwhile. If the standby has none, the log
+// must go on, since only another barrier lets it shrink; its chunks carry no data
+// then. Below an eighth of the room to be kept nothing is written in any case.
+//
+// Nodes without a name are taken away in transactions of their own before a barrier;
+// a mark in the catalog has this finished before anything else after a crash.
+//
+// # Guards
+//
+// Before each attempt every root must be the directory that was opened (else
+// [tree.ErrRootReplaced]), and not be empty if the catalog has five or more objects
+// below it ([ErrEmptied]). Otherwise capturing halts with guard-halted, the log stays
+// as it is, and all is scanned once the trees are back. [Capturer.Accept] has an
+// emptied tree taken as it is. A tree that is removed little by little is not noticed
+// here; what a single barrier takes away the standby judges.
+//
 // # Concurrency
 //
 // [Capturer.Run] is the only writer of the log and the catalog of a primary. The
-// other methods may be called from anywhere.
+// other methods may be called from anywhere; [Capturer.Set] changes the [Settings].
 //
 // # Memory
 //
@@ -88,5 +132,7 @@
 // While a tree of millions is scanned by a periodic rescan no barrier is cut.
 // Writes through shared writable mappings and by libaio are not seen; such files
 // are found by looking at the processes of this machine and named in the
-// certificate as uncovered. Files declared append-only are taken as a prefix.
+// certificate as uncovered. Changes within a file that is declared to grow at its
+// end only are not found, unless they reach its last chunk. Ages are monotonic: a jump
+// of the wall clock changes nothing but the cut times in the certificates.
 package capture

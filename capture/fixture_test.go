@@ -47,7 +47,9 @@ type rig struct {
 	backend watch.Backend
 	options func(*Options) // changes what New gets
 	wrap    func(watch.Watcher) watch.Watcher
-	clock   change.Clock // nil is the system's
+	clock   change.Clock           // nil is the system's
+	segment int64                  // size of the log's segments; 0 is the default
+	skip    func(path string) bool // nil is tree.IsOwn
 
 	root    *tree.Root
 	watcher watch.Watcher
@@ -73,10 +75,14 @@ func newRig(t testing.TB, backend watch.Backend, base string) *rig {
 func (r *rig) up() *rig {
 	r.t.Helper()
 	var err error
+	skip := r.skip
+	if skip == nil {
+		skip = tree.IsOwn
+	}
 	r.root, err = tree.Open(r.dir, tree.Options{})
 	must(r.t, err)
 	r.watcher, err = watch.New(watch.Options{
-		Trees: []watch.Tree{{Name: "tree", Path: r.dir, Skip: tree.IsOwn}}, Backend: r.backend, Logger: quiet(),
+		Trees: []watch.Tree{{Name: "tree", Path: r.dir, Skip: skip}}, Backend: r.backend, Clock: r.clock, Logger: quiet(),
 	})
 	if err != nil && r.backend == watch.Fanotify && os.Getuid() != 0 {
 		testfs.Missing(r.t, "fanotify needs root: "+err.Error())
@@ -88,7 +94,7 @@ func (r *rig) up() *rig {
 	go func() { ran <- watcher.Run(ctx) }()
 	logDir := filepath.Join(r.state, "log")
 	must(r.t, os.MkdirAll(logDir, 0o700))
-	r.log, err = journal.Open(logDir, journal.Options{})
+	r.log, err = journal.Open(logDir, journal.Options{SegmentSize: r.segment})
 	must(r.t, err)
 	r.catalog, err = catalog.Open(filepath.Join(r.state, "catalog"), catalog.Options{NoSync: true})
 	must(r.t, err)
@@ -100,7 +106,7 @@ func (r *rig) up() *rig {
 		r.clock = change.SystemClock()
 	}
 	o := Options{
-		Group: "g", Trees: []Tree{{Name: "tree", Root: r.root, Skip: tree.IsOwn}}, Watcher: r.watcher,
+		Group: "g", Trees: []Tree{{Name: "tree", Root: r.root, Skip: skip}}, Watcher: r.watcher,
 		Log: r.log, Catalog: r.catalog, Epoch: 1, Clock: r.clock, Board: r.board,
 		Logger: quiet(), BootID: "boot",
 	}

@@ -66,6 +66,7 @@ func (c *Capturer) deferHot(asked bool) {
 		switch {
 		case now-h.last > hotFor:
 			delete(c.hot, key)
+		case c.opts.Trees[key.Tree].appendOnly(key): // it doesn't make a barrier late
 		case !dirty, asked, h.fails < 2, now >= h.until, now-item.Last > 2*h.cost:
 		default:
 			c.deferred.AddIno(key, item.What, item.Last, item.Ino)
@@ -103,7 +104,7 @@ func (c *Capturer) noteHot(r *round) {
 		h.total++
 		h.last = now
 		h.cost = r.readCost[key]
-		backoff := min(c.opts.LateAfter/2, h.cost<<min(h.fails, 8))
+		backoff := min(c.settings().LateAfter/2, h.cost<<min(h.fails, 8))
 		h.until = now + max(backoff, 0)
 	}
 }

@@ -66,9 +66,9 @@ func (r *round) entry(key watch.Key) error {
 	case err != nil:
 		return r.unreadable(key, path, err)
 	}
-	return r.present(glimpse{
-		key: key, path: path, stat: st, before: before, appendOnly: r.opts.Trees[key.Tree].appendOnly(key),
-	}, parent)
+	g := glimpse{key: key, path: path, stat: st, before: before}
+	r.prefix(&g)
+	return r.present(g, parent)
 }
 
 // vanished takes the name away if the catalog has it.
@@ -205,7 +205,10 @@ func (r *round) object(g glimpse, fresh bool) error {
 			return err
 		}
 	}
-	job := &reading{glimpse: g, empty: fresh || old.Refs == 0, byScan: r.scanning, former: old.Size}
+	job := &reading{
+		glimpse: g, empty: fresh || old.Refs == 0, byScan: r.scanning, former: old.Size,
+		whole: !fresh && old.Size == old.Local.Size && old.Local.ObjectID == g.stat.ID,
+	}
 	if !read || g.stat.Size == 0 && job.empty {
 		return r.captured(&g, false)
 	}

@@ -40,13 +40,15 @@ type Options struct {
 	// last barrier are read again: a power loss can keep an inode and lose its data.
 	BootID string
 
-	Every       time.Duration // a barrier is due this long after the last if something changed; 0 means 1 s
-	LateAfter   time.Duration // without a barrier for this long it is late; 0 means 10 s
-	RescanEvery time.Duration // full rescan for what no event told; 0 means 1 h
-	MaxRounds   int           // of one attempt; 0 means 8
+	Settings
 
-	// JournalLimit bounds the log's bytes on disk; 0 means 8 GiB.
-	JournalLimit int64
+	MaxRounds int // of one attempt; 0 means 8
+
+	// Space tells how many bytes can still be written on the file system of the log,
+	// and how many of them are to be kept free. Below that the log is as at its limit,
+	// and below an eighth of it nothing is written at all. It is asked once for each
+	// attempt and every 32 MiB; nil means that there is always room.
+	Space func() (free, reserve uint64, err error)
 	// Waiting reports whether the standby has complete barriers still to apply, by
 	// which the log would shrink; nil means that it always has.
 	Waiting func() bool
@@ -59,12 +61,26 @@ type Options struct {
 	OnBarrier func(b change.Barrier, oldest time.Duration)
 }
 
+// Settings are the options that [Capturer.Set] changes while Run runs.
+type Settings struct {
+	Every       time.Duration // a barrier is due this long after the last if something changed; 0 means 1 s
+	LateAfter   time.Duration // without a barrier for this long it is late; 0 means 10 s
+	RescanEvery time.Duration // full rescan for what no event told; 0 means 1 h
+	// JournalLimit bounds the log's bytes on disk; 0 means 8 GiB.
+	JournalLimit int64
+}
+
+func (s Settings) withDefaults() Settings {
+	setDefault(&s.Every, time.Second)
+	setDefault(&s.LateAfter, 10*time.Second)
+	setDefault(&s.RescanEvery, time.Hour)
+	setDefault(&s.JournalLimit, 8<<30)
+	return s
+}
+
 func (o Options) withDefaults() Options {
-	setDefault(&o.Every, time.Second)
-	setDefault(&o.LateAfter, 10*time.Second)
-	setDefault(&o.RescanEvery, time.Hour)
+	o.Settings = o.Settings.withDefaults()
 	setDefault(&o.MaxRounds, 8)
-	setDefault(&o.JournalLimit, 8<<30)
 	setDefault(&o.InvisibleEvery, 5*time.Second)
 	return o
 }

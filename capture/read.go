@@ -22,6 +22,7 @@ type reading struct {
 	glimpse
 	empty  bool   // no former content
 	former uint64 // length of the former content in bytes
+	whole  bool   // and that is what the same file was when it was captured
 	byScan bool
 	pieces []piece
 	err    error
@@ -112,7 +113,7 @@ func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
 // at once.
 func (r *round) read(job *reading) error {
 	r.batchRead += job.stat.Size
-	if r.first[job.key] != nil && r.copying == nil && job.stat.Size > 0 && job.stat.Size <= copyMax {
+	if r.first[job.key] != nil && !job.appendOnly && r.copying == nil && job.stat.Size > 0 && job.stat.Size <= copyMax {
 		return r.copyOut(job)
 	}
 	if job.stat.Size <= smallFile && job.stat.Size > 0 {
@@ -176,20 +177,24 @@ func (r *round) unsettle(job *reading, err error) error {
 
 // write emits the records of a file's content.
 func (r *round) write(job *reading) error {
-	s := newSplicer(&r.sink, job.node, job.empty)
-	if job.done != nil {
-		<-job.done
-		if job.err != nil {
-			return job.err
-		}
-		for _, p := range job.pieces {
-			if err := s.push(p); err != nil {
-				return err
-			}
-		}
-	} else if err := r.stream(job, s); err != nil {
-		return err
+	if job.done == nil {
+		return r.stream(job)
 	}
+	<-job.done
+	if job.err != nil {
+		return job.err
+	}
+	s := newSplicer(&r.sink, job.node, job.empty)
+	for _, p := range job.pieces {
+		if err := s.push(p); err != nil {
+			return err
+		}
+	}
+	return r.end(job, s)
+}
+
+// end writes what is left of a file's new content.
+func (r *round) end(job *reading, s *splicer) error {
 	if err := s.done(); err != nil {
 		return err
 	}
@@ -200,21 +205,31 @@ func (r *round) write(job *reading) error {
 }
 
 // stream reads a large file straight into the log.
-func (r *round) stream(job *reading, s *splicer) error {
+func (r *round) stream(job *reading) error {
+	s := newSplicer(&r.sink, job.node, job.empty)
 	if job.stat.Size == 0 {
-		return nil
+		return r.end(job, s)
 	}
 	f, err := r.openSeen(job)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return r.cutter.cut(f, job.stat.Size, func(p piece) error {
+	if last, ok := r.grown(job); ok {
+		if err := r.appended(job, last, f); !errors.Is(err, errRewritten) {
+			return err
+		}
+	}
+	err = r.cutter.cut(r.traced(job, f), job.stat.Size, func(p piece) error {
 		if err := s.push(p); err != nil {
 			return err
 		}
 		return r.commitFull()
 	})
+	if err != nil {
+		return err
+	}
+	return r.end(job, s)
 }
 
 // openSeen opens the file that job's stat describes, and returns errChanged if the

@@ -36,12 +36,12 @@ const missedLimit = 10_000
 type round struct {
 	*Capturer
 	tx      *catalog.Tx
-	sync    watch.Sync                // t*
-	drained change.Time               // wall clock right before the drain of t*
-	looked  map[watch.Key]change.Time // ctime of objects, by a stat taken before that; zero: nothing was there
-	since   watch.Set                 // events drained since t*
-	again   watch.Set                 // what must be captured by another round
-	forced  map[change.NodeID]bool    // content events: to be read whatever their stat says
+	sync    watch.Sync             // t*
+	drained change.Time            // wall clock right before the drain of t*
+	looked  map[watch.Key]look     // what objects looked like before that
+	since   watch.Set              // events drained since t*
+	again   watch.Set              // what must be captured by another round
+	forced  map[change.NodeID]bool // content events: to be read whatever their stat says
 
 	batch     []glimpse
 	batchRead uint64
@@ -64,6 +64,12 @@ type round struct {
 	missed   []watch.Key // changes that only the periodic scan found
 	blind    bool        // a scan tells what changed: trust no time stamp alone
 	doubt    bool        // a whole tree is scanned, as after a start or an overflow
+
+	blurred map[watch.Key]struct{} // append-only files that grew until t*, beside others that changed
+	mingled bool                   // of what changed right before t* not all was growth
+	last    bool                   // of the attempt
+	lenient bool                   // it is not worth another round to tell when such a file grew
+	unsure  map[string]struct{}    // "tree/path" of those that the certificate names for that
 }
 
 type dirKey struct {
@@ -75,7 +81,9 @@ type dirKey struct {
 func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 	return &round{
 		Capturer: c, tx: tx, sync: sync,
-		looked:    map[watch.Key]change.Time{},
+		looked:    map[watch.Key]look{},
+		blurred:   map[watch.Key]struct{}{},
+		unsure:    map[string]struct{}{},
 		forced:    map[change.NodeID]bool{},
 		parents:   map[dirKey]struct{}{},
 		seen:      map[watch.Key]change.NodeID{},
@@ -96,14 +104,17 @@ const startTries = 4
 // captured; work becomes D. Every object of D is looked at before t*: the kernel then
 // gives whatever changes it next another time stamp, so that a call which began after
 // that shows even while it has no event, because it isn't over; what was over before
-// t* has one, and is looked at again. All else
-// that takes time comes before, too: t* is to be as close as can be to the reading of
-// what is hot.
+// t* has one, and is looked at again. Files that only grow are looked at each time,
+// since it is as of then that they are captured. All else that takes time comes
+// before, too: t* is to be as close as can be to the reading of what is hot.
 func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) {
 	fresh := r.ordered(work)
-	items := fresh
+	items, growing := fresh, r.growing(fresh)
+	begun := r.opts.Clock.Mono()
 	for try := 1; ; try++ {
 		r.look(fresh)
+		looked := r.now()
+		r.look(growing)
 		before := change.TimeOf(r.opts.Clock.Now())
 		var last watch.Set
 		sync, err := r.opts.Watcher.Drain(ctx, &last)
@@ -117,15 +128,19 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		r.known(&last)
 		r.judgeScans(&last)
 		work.Merge(&last)
-		fresh = r.ordered(&last)
-		items = append(fresh[:len(fresh):len(fresh)], items...)
-		if len(fresh) > 0 && try < startTries {
+		grew, other := r.onlyGrew(r.ordered(&last))
+		items = append(other[:len(other):len(other)], items...)
+		growing = append(growing, r.growing(other)...)
+		worth := len(grew) > 1 && try < grownTries && r.opts.Clock.Mono()-begun < grownFor
+		if len(other) > 0 && try < startTries || len(other) == 0 && worth {
+			fresh = other
 			continue
 		}
-		for _, it := range fresh { // never quiet: these have changed since they were looked at
+		for _, it := range other { // never quiet: these have changed since they were looked at
 			delete(r.looked, it.key)
 		}
-		return r.favoredFirst(items), nil
+		r.cutGrowing(looked, grew, other)
+		return r.growingLast(r.favoredFirst(items)), nil
 	}
 }
 
@@ -133,12 +148,12 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 func (r *round) look(items []workItem) {
 	for _, it := range items {
 		// What can't be looked at, or isn't replicated, is nothing to the round either.
-		path := it.key.Path()
+		path, before := it.key.Path(), change.TimeOf(r.opts.Clock.Now())
 		st, err := r.readers[it.key.Tree].Lstat(path)
 		if err != nil || it.key.Name != "" && !r.replicated(it.key.Tree, path, &st) {
 			st = change.Stat{}
 		}
-		r.looked[it.key] = st.Ctime
+		r.looked[it.key] = look{st, before}
 	}
 }
 
@@ -155,7 +170,18 @@ func (r *round) judgeScans(dirty *watch.Set) {
 // capture takes everything in dirty, in the order of items, and reports whether all of it stands at the
 // round's t*. What doesn't is left in r.again.
 func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem) (bool, error) {
+	resting := true // nothing captured so far only grows
 	for _, it := range items {
+		if resting && r.grows(it.key) {
+			resting = false
+			if err := r.endBatch(ctx); err != nil {
+				return false, err
+			}
+		}
+		if !resting && r.again.Len() > 0 && !r.last && r.grows(it.key) {
+			r.since.AddIno(it.key, it.item.What, it.item.Last, it.item.Ino) // there will be another round
+			continue
+		}
 		if err := r.above(dirty, it.key); err != nil {
 			return false, err
 		}

@@ -20,26 +20,29 @@ const (
 
 // Keys of the catalog's clear-text state that belong to capture.
 const (
-	stateScanned  = "capture.scanned"  // "1" once the first scan is complete
-	stateRootID   = "capture.root."    // + tree name: identity of the tree's root
-	stateBootID   = "capture.boot"     // boot id at the last commit
-	statePosition = "capture.position" // log position that the catalog stands at
+	stateScanned = "capture.scanned" // "1" once the first scan is complete
+	stateRootID  = "capture.root."   // + tree name: identity of the tree's root
+	stateBootID  = "capture.boot"    // boot id at the last commit
+	// "1" while nodes without a name are being taken away
+	stateCollecting = "capture.collecting"
+	statePosition   = "capture.position" // log position that the catalog stands at
 )
 
 // sink writes records to the log and to the catalog, in one order.
 type sink struct {
 	log     *journal.Log
 	catalog *catalog.Catalog
-	limit   int64
+	room    func() bool // whether chunks may carry data
 
 	// logging is false during the first scan of a tree: the catalog alone is
 	// written then, and a standby gets it as a base.
 	logging bool
 
-	tx      *catalog.Tx // open between begin and commit
-	pending int         // records since the last commit
-	behind  bool        // a commit failed: the log may hold what the catalog lacks
-	buf     []byte      // scratch for encoded chunks, which are shorter than their data
+	tx       *catalog.Tx // open between begin and commit
+	pending  int         // records since the last commit
+	unlooked int         // bytes written since the room on the disk was looked at
+	behind   bool        // a commit failed: the log may hold what the catalog lacks
+	buf      []byte      // scratch for encoded chunks, which are shorter than their data
 
 	chunks, deduplicated  uint64 // chunks written with data, and known ones
 	rawBytes, storedBytes uint64 // of chunks written, before and after compression
@@ -84,7 +87,7 @@ func (s *sink) chunk(digest change.Digest, data []byte) error {
 		s.deduplicated++
 		return nil
 	}
-	if s.log.Bytes() >= s.limit {
+	if !s.room() {
 		return nil // by reference: the standby asks for it
 	}
 	codec, encoded := journal.EncodeChunk(s.buf, data)
@@ -95,6 +98,7 @@ func (s *sink) chunk(digest change.Digest, data []byte) error {
 	s.chunks++
 	s.rawBytes += uint64(len(data))
 	s.storedBytes += uint64(len(rec.Data))
+	s.unlooked += len(rec.Data)
 	return nil
 }
 

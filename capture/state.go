@@ -68,39 +68,17 @@ func (c *Capturer) confirm(sync watch.Sync) {
 // judgeLateness raises barrier-late when changes wait too long for a barrier, and
 // names what they wait for.
 func (c *Capturer) judgeLateness() {
-	state := c.State()
+	state, late := c.State(), c.settings().LateAfter
 	now := c.opts.Clock.Mono()
-	if !state.Scanned || state.Pending == 0 || now-state.Oldest < c.opts.LateAfter {
+	if !state.Scanned || state.Pending == 0 || now-state.Oldest < late {
 		c.resolve(health.BarrierLate)
 		return
 	}
-	text := fmt.Sprintf("no barrier for %.0f s; the limit is %.0f s", (now - state.Oldest).Seconds(), c.opts.LateAfter.Seconds())
+	text := fmt.Sprintf("no barrier for %.0f s; the limit is %.0f s", (now - state.Oldest).Seconds(), late.Seconds())
 	if names := c.hotNames(3); len(names) > 0 {
 		text += "; written without pause: " + strings.Join(names, ", ")
 	}
 	c.raise(health.BarrierLate, text)
-}
-
-// journalFull reports, and raises, that the log is at its limit: nothing is
-// captured until the standby has taken some of it, and what is dirty is remembered.
-// A log of one unfinished barrier must go on, because nothing else can end it; its
-// chunks carry no data then.
-func (c *Capturer) journalFull() bool {
-	bytes := c.opts.Log.Bytes()
-	if bytes < c.opts.JournalLimit || !c.sink.logging || c.opts.Waiting != nil && !c.opts.Waiting() {
-		c.resolve(health.JournalFull)
-		return false
-	}
-	c.raise(health.JournalFull, fmt.Sprintf("the journal holds %d bytes; the limit is %d: changes are remembered by name until the standby catches up", bytes, c.opts.JournalLimit))
-	return true
-}
-
-// halt stops capturing until the trees' roots are back.
-func (c *Capturer) halt(err error) {
-	c.mu.Lock()
-	c.state.Halted = err
-	c.mu.Unlock()
-	c.raise(health.GuardHalted, err.Error())
 }
 
 func (c *Capturer) raise(code health.Code, text string) {
@@ -110,8 +88,11 @@ func (c *Capturer) raise(code health.Code, text string) {
 func (c *Capturer) resolve(code health.Code) { c.opts.Board.Resolve(code, c.opts.Group, "") }
 
 // reportMissed counts what a periodic scan found that no event had told, before or
-// since.
+// since. The condition stands until a scan finds nothing.
 func (c *Capturer) reportMissed(r *round, work *watch.Set) {
+	if !r.rescan {
+		return
+	}
 	found := 0
 	for _, key := range r.missed {
 		_, told := work.Get(key)
@@ -120,6 +101,7 @@ func (c *Capturer) reportMissed(r *round, work *watch.Set) {
 		}
 	}
 	if found == 0 {
+		c.resolve(health.MissedChanges)
 		return
 	}
 	c.missed += found

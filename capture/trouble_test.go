@@ -17,7 +17,6 @@ import (
 	"repld/health"
 	"repld/internal/testfs"
 	"repld/journal/catalog"
-	"repld/tree"
 	"repld/watch"
 )
 
@@ -115,7 +114,7 @@ func restlessFile(t *testing.T, path string, size int) (stop func()) {
 // named; everything else is in the log; once it rests the barrier comes.
 func TestHotFile(t *testing.T) {
 	r, p := pair(t, watch.Auto, prepare)
-	r.c.opts.LateAfter = 200 * time.Millisecond
+	r.c.Set(Settings{LateAfter: 200 * time.Millisecond})
 	stop := restlessFile(t, r.path("hot"), 8<<20)
 	defer stop()
 	r.write("a/f", "beside the hot file")
@@ -145,7 +144,7 @@ func TestHotFile(t *testing.T) {
 func TestJournalLimit(t *testing.T) {
 	r, p := pair(t, watch.Auto, prepare)
 	limit := r.log.Bytes() + 1<<20
-	r.c.opts.JournalLimit, r.c.sink.limit = limit, limit
+	r.c.Set(Settings{JournalLimit: limit})
 	must(t, os.WriteFile(r.path("large"), noise(3, 8<<20), 0o644))
 	r.barrier()
 	if r.log.Bytes() > limit+1<<20 {
@@ -158,45 +157,12 @@ func TestJournalLimit(t *testing.T) {
 	if r.condition(health.JournalFull) == "" || r.c.State().Pending == 0 {
 		t.Errorf("conditions %v, %d pending", r.board.List(), r.c.State().Pending)
 	}
-	r.c.opts.JournalLimit, r.c.sink.limit = 1<<30, 1<<30
+	r.c.Set(Settings{})
 	r.equals(r.barrier())
 	if r.condition(health.JournalFull) != "" {
 		t.Error("still full")
 	}
 	_ = p
-}
-
-// TestRootReplaced: a root that is gone or another directory halts capturing, and
-// isn't taken for a mass deletion.
-func TestRootReplaced(t *testing.T) {
-	r, p := pair(t, watch.Auto, prepare)
-	away := r.dir + "-away"
-	for _, replace := range []bool{false, true} {
-		must(t, os.Rename(r.dir, away))
-		if replace {
-			must(t, os.Mkdir(r.dir, 0o755))
-		}
-		if _, err := r.try(0); !errors.Is(err, tree.ErrRootReplaced) {
-			t.Fatalf("asking for a barrier: %v", err)
-		}
-		if r.condition(health.GuardHalted) == "" || r.c.State().Halted == nil {
-			t.Error("not halted")
-		}
-		if replace {
-			must(t, os.Remove(r.dir))
-		}
-		must(t, os.Rename(away, r.dir))
-		r.write("a/f", fmt.Sprint("back, replaced ", replace))
-		cut := r.barrier()
-		if r.condition(health.GuardHalted) != "" || r.c.State().Halted != nil {
-			t.Error("still halted")
-		}
-		p.follow(r.log)
-		if p.kinds["Unlink"] > 0 {
-			t.Errorf("records %v", p.kinds)
-		}
-		r.equals(cut)
-	}
 }
 
 // deaf is a watcher that loses every event while it is deaf.

@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 //	                           waited for, must have ended with this exit code
 //	await-socket PATH          waits until a daemon answers on a control socket
 //	await-text FILE TEXT       waits until a file holds a line with the text
+//	expand FILE…               replaces $NAME in files by the environment variables of the script
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -66,6 +67,7 @@ func TestScript(t *testing.T) {
 			"exited":       exited,
 			"await-socket": awaitSocket,
 			"await-text":   awaitText,
+			"expand":       expand,
 		},
 		RequireExplicitExec: true,
 		Deadline:            deadline(t),
@@ -123,6 +125,16 @@ func awaitText(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return nil
 	})
+}
+
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: expand FILE…")
+	}
+	for _, file := range args {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
 }
 
 // await calls f until it has no error.

@@ -11,6 +11,7 @@ import (
 // [AsError]. The groups named in requests exist, and "" was replaced by the only
 // one where there is only one; the server sees to both.
 type Backend interface {
+	HistoryBackend
 	// Status never waits for the peer.
 	Status(ctx context.Context) (*Status, error)
 	// Barrier proves a drain, cuts a barrier if anything changed, and returns once
@@ -30,6 +31,10 @@ type Backend interface {
 	// Events calls each for the events of the last req.Since, oldest first, and,
 	// if req.Follow, for those to come until ctx ends. It returns each's error.
 	Events(ctx context.Context, req EventsRequest, each func(Event) error) error
+	// Invite makes a join token. A node that is paired needs req.Replace.
+	Invite(ctx context.Context, req InviteRequest) (*InviteReply, error)
+	// Join redeems a token, and returns when both nodes know each other's key.
+	Join(ctx context.Context, req JoinRequest) (*JoinReply, error)
 }
 
 // EventsRequest asks for the log of events.

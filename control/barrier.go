@@ -8,16 +8,21 @@ import (
 
 // Barrier is a barrier's certificate.
 type Barrier struct {
-	ID          change.BarrierID            `json:"id"`
-	Epoch       change.Epoch                `json:"epoch"`
-	Seq         uint64                      `json:"seq"`
-	CutAt       Time                        `json:"cut_at"`
-	ConfirmedAt Time                        `json:"confirmed_at,omitzero"` // last proof that nothing changed since
-	Digest      change.Digest               `json:"digest,omitzero"`
-	Databases   map[string]DatabasePosition `json:"databases"`
-	Rung        string                      `json:"rung"`
-	Stall       Seconds                     `json:"stall_seconds"`
-	Uncovered   []string                    `json:"uncovered"`
+	ID          change.BarrierID `json:"id"`
+	Epoch       change.Epoch     `json:"epoch"`
+	Seq         uint64           `json:"seq"`
+	CutAt       Time             `json:"cut_at"`
+	ConfirmedAt Time             `json:"confirmed_at,omitzero"` // last proof that nothing changed since
+
+	// The same as ages by the monotonic clock, which stay true when a clock is set.
+	CutAge       *Seconds `json:"cut_age_seconds,omitempty"`
+	ConfirmedAge *Seconds `json:"confirmed_age_seconds,omitempty"`
+
+	Digest    change.Digest               `json:"digest,omitzero"`
+	Databases map[string]DatabasePosition `json:"databases"`
+	Rung      string                      `json:"rung"`
+	Stall     Seconds                     `json:"stall_seconds"`
+	Uncovered []string                    `json:"uncovered"`
 }
 
 // DatabasePosition is where in its log a database stood at a barrier.
@@ -77,7 +82,8 @@ type BarrierReply struct {
 // BarriersRequest asks for the barriers that a node holds.
 type BarriersRequest struct {
 	Group string
-	Limit int // 0 = all that the node holds
+	Limit int    // 0 = all that the node holds
+	Find  string // "" = all; else those with different versions of a path, on a standby
 }
 
 // BarrierEntry is one barrier of a [BarrierList].
@@ -89,6 +95,7 @@ type BarrierEntry struct {
 	Files      *uint64      `json:"files,omitempty"`
 	Bytes      *uint64      `json:"bytes,omitempty"`
 	Rewindable bool         `json:"rewindable"`
+	Version    *PathVersion `json:"version,omitempty"` // of the path that was asked for
 }
 
 // LogPosition is a place in a group's log; see [change.LogPosition].

@@ -77,6 +77,9 @@ func (c *Client) Barriers(ctx context.Context, req BarriersRequest) (*BarrierLis
 	if req.Limit != 0 {
 		q.Set("limit", strconv.Itoa(req.Limit))
 	}
+	if req.Find != "" {
+		q.Set("find", req.Find)
+	}
 	return call[BarrierList](ctx, c, c.patience, http.MethodGet, "/v1/barriers?"+q.Encode(), nil)
 }
 
@@ -88,6 +91,16 @@ func (c *Client) Pause(ctx context.Context, req ApplyRequest) (*ApplyReply, erro
 // Resume is [Backend.Resume].
 func (c *Client) Resume(ctx context.Context, req ApplyRequest) (*ApplyReply, error) {
 	return call[ApplyReply](ctx, c, 0, http.MethodPost, "/v1/resume", req)
+}
+
+// Invite is [Backend.Invite].
+func (c *Client) Invite(ctx context.Context, req InviteRequest) (*InviteReply, error) {
+	return call[InviteReply](ctx, c, c.patience, http.MethodPost, "/v1/invite", req)
+}
+
+// Join is [Backend.Join]. It waits for the other node's answer.
+func (c *Client) Join(ctx context.Context, req JoinRequest) (*JoinReply, error) {
+	return call[JoinReply](ctx, c, 0, http.MethodPost, "/v1/join", req)
 }
 
 // Verify is [Backend.Verify].

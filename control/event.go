@@ -20,6 +20,8 @@ const (
 	EventUnpaused          EventType = "resumed"
 	EventAccepted          EventType = "accepted" // an operator let a halted group go on
 	EventHalted            EventType = "halted"
+	EventRewound           EventType = "rewound"  // the trees are at an older barrier
+	EventRestored          EventType = "restored" // a path was taken out of the history or of salvage
 	EventSalvaged          EventType = "salvaged" // something was set aside
 	EventRescanned         EventType = "rescanned"
 	EventVerifyStarted     EventType = "verify-started"
@@ -27,6 +29,10 @@ const (
 	EventRepaired          EventType = "repaired"
 	EventConditionRaised   EventType = "condition-raised"
 	EventConditionResolved EventType = "condition-resolved"
+	EventReloaded          EventType = "reloaded"      // the configuration was read again
+	EventReloadFailed      EventType = "reload-failed" // it is wrong: nothing has changed
+	EventAlertSent         EventType = "alert-sent"
+	EventAlertFailed       EventType = "alert-failed"
 )
 
 // Event is one thing that happened to a node. Single barriers are none: there

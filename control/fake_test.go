@@ -119,3 +119,37 @@ func wantExit(t *testing.T, err error, code Exit) *Error {
 }
 
 var lateBarrier = health.Condition{Code: health.BarrierLate, Severity: health.Warning, Text: "no barrier for 12 s"}
+
+func (f *fakeBackend) Invite(context.Context, InviteRequest) (*InviteReply, error) {
+	return &InviteReply{Token: "token"}, nil
+}
+
+func (f *fakeBackend) Join(_ context.Context, req JoinRequest) (*JoinReply, error) {
+	if req.Token == "" {
+		return nil, Errorf(ExitUsage, "no token")
+	}
+	return &JoinReply{Peer: "megadeth"}, nil
+}
+
+func (f *fakeBackend) Rewind(_ context.Context, req RewindRequest) (*RewindReply, error) {
+	return &RewindReply{Group: req.Group, Barrier: testBarrier(), Paused: true}, f.err
+}
+
+func (f *fakeBackend) Find(_ context.Context, req BarriersRequest) (*BarrierList, error) {
+	return &BarrierList{Group: req.Group, Barriers: []BarrierEntry{{Barrier: testBarrier(), Version: &PathVersion{Kind: req.Find}}}}, f.err
+}
+
+func (f *fakeBackend) Restore(_ context.Context, req RestoreRequest) (*RestoreReply, error) {
+	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.Path}}, f.err
+}
+
+func (f *fakeBackend) Salvages(_ context.Context, req SalvagesRequest) (*SalvageList, error) {
+	if req.ID == "" {
+		return &SalvageList{Group: req.Group}, f.err
+	}
+	return &SalvageList{Group: req.Group, Sets: []SalvageSet{{ID: req.ID, Count: uint64(req.Limit)}}}, f.err
+}
+
+func (f *fakeBackend) RestoreSalvage(_ context.Context, req RestoreSalvageRequest) (*RestoreReply, error) {
+	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.ID}}, f.err
+}

@@ -83,7 +83,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/resume", answer(func(r *http.Request) (*ApplyReply, error) {
 		return &ApplyReply{}, s.apply(r, s.backend.Resume)
 	}))
+	s.handleHistory(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
+	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))
 	mux.HandleFunc("/", answer(func(r *http.Request) (*Status, error) {
 		return nil, Errorf(ExitUsage, "this daemon has no call %s %s", r.Method, r.URL.Path).
 			WithHint("replctl and the daemon are of different versions; use those of one release")
@@ -153,7 +156,7 @@ func (s *Server) lateBarrier(ctx context.Context, req BarrierRequest) error {
 
 func (s *Server) barriers(r *http.Request) (*BarrierList, error) {
 	q := r.URL.Query()
-	req := BarriersRequest{}
+	req := BarriersRequest{Find: q.Get("find")}
 	if v := q.Get("limit"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 0 {
@@ -165,7 +168,12 @@ func (s *Server) barriers(r *http.Request) (*BarrierList, error) {
 	if req.Group, err = s.group(r.Context(), q.Get("group")); err != nil {
 		return nil, err
 	}
-	list, err := s.backend.Barriers(r.Context(), req)
+	list, err := func() (*BarrierList, error) {
+		if req.Find != "" {
+			return s.backend.Find(r.Context(), req)
+		}
+		return s.backend.Barriers(r.Context(), req)
+	}()
 	if err == nil && list.Barriers == nil {
 		list.Barriers = []BarrierEntry{}
 	}
@@ -263,6 +271,17 @@ func decode(r *http.Request, v any) error {
 		return Errorf(ExitUsage, "request body: %w", err)
 	}
 	return nil
+}
+
+// direct makes a function for [answer] of a backend's method that needs no group.
+func direct[Q, A any](method func(context.Context, Q) (*A, error)) func(*http.Request) (*A, error) {
+	return func(r *http.Request) (*A, error) {
+		var req Q
+		if err := decode(r, &req); err != nil {
+			return nil, err
+		}
+		return method(r.Context(), req)
+	}
 }
 
 // answer makes a handler of a call that returns one JSON document.

@@ -84,6 +84,8 @@ type Peer struct {
 	Epoch    *change.Epoch `json:"epoch,omitempty"`
 	RTT      *Seconds      `json:"rtt_seconds,omitempty"`
 	LastSeen Time          `json:"last_seen,omitzero"`
+	// LastSeenAge is the time since then by the monotonic clock.
+	LastSeenAge *Seconds `json:"last_seen_age_seconds,omitempty"`
 }
 
 // Group is the state of one consistency group.

@@ -20,11 +20,12 @@ func TestStatusContract(t *testing.T) {
 	at := time.Date(2026, 11, 21, 9, 0, 0, 123456789, time.FixedZone("CET", 3600))
 	barrier := testBarrier()
 	barrier.ConfirmedAt = TimeOf(at)
+	barrier.CutAge, barrier.ConfirmedAge = new(Seconds(2*time.Second)), new(Seconds(time.Second))
 	barrier.Digest = change.Digest{}
 	s := Status{
 		Node: "slayer", Version: "0.1.0", Designated: DesignatedPrimary, Role: RoleProduction, Status: StatusProduction, Epoch: 3,
 		Peer: &Peer{Name: "megadeth", Address: "10.0.0.2:7440", Link: LinkUp, Status: StatusStandby, Epoch: new(change.Epoch(3)),
-			RTT: new(Seconds(400 * time.Microsecond)), LastSeen: TimeOf(at)},
+			RTT: new(Seconds(400 * time.Microsecond)), LastSeen: TimeOf(at), LastSeenAge: new(Seconds(time.Second))},
 		Groups: []Group{{
 			Name: "sounz", Phase: PhaseStreaming, Trees: []TreePath{{"data", "/data/sounz"}},
 			Barriers: GroupBarriers{Captured: &barrier},
@@ -37,10 +38,10 @@ func TestStatusContract(t *testing.T) {
 	}
 	const want = `{"node":"slayer","version":"0.1.0","designated":"primary","role":"production","status":"production","epoch":3,
 	"peer":{"name":"megadeth","address":"10.0.0.2:7440","link":"up","status":"standby","epoch":3,
-		"rtt_seconds":0.0004,"last_seen":"2026-11-21T08:00:00.123456789Z"},
+		"rtt_seconds":0.0004,"last_seen":"2026-11-21T08:00:00.123456789Z","last_seen_age_seconds":1},
 	"groups":[{"name":"sounz","phase":"streaming","trees":[{"name":"data","path":"/data/sounz"}],
 		"barriers":{"captured":{"id":"3-812","epoch":3,"seq":812,"cut_at":"2026-11-21T08:00:00.1Z",
-			"confirmed_at":"2026-11-21T08:00:00.123456789Z","databases":{},"rung":"optimistic","stall_seconds":0,"uncovered":[]}},
+			"confirmed_at":"2026-11-21T08:00:00.123456789Z","cut_age_seconds":2,"confirmed_age_seconds":1,"databases":{},"rung":"optimistic","stall_seconds":0,"uncovered":[]}},
 		"lag":{"seconds":0.21,"bytes":40960,"files":0},
 		"seed":{"files_done":10,"files_total":10,"bytes_done":1000,"bytes_total":1000,"eta_seconds":0},
 		"tree":{"files":10,"bytes":1000},

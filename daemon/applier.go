@@ -12,8 +12,8 @@ import (
 	"repld/wire"
 )
 
-// applierOf makes a standby's applier a [ship.Applier].
-type applierOf struct{ *standby }
+// applierOf makes a group's applier a [ship.Applier].
+type applierOf struct{ *receiving }
 
 // Base returns where the applier goes on.
 func (a applierOf) Base() (change.LogPosition, bool) { return a.applier.From() }
@@ -60,7 +60,7 @@ func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
 // that only a later one can be applied.
 func (a applierOf) NeedsMore() bool {
 	for _, c := range a.board.List() {
-		if c.Code == health.ChunkMissing {
+		if c.Code == health.ChunkMissing && c.Group == a.name {
 			return true
 		}
 	}
@@ -72,7 +72,7 @@ func (a applierOf) Progress() wire.Progress {
 	cert, at := a.applier.Applied()
 	seed := a.applier.Progress()
 	p := wire.Progress{
-		Group: quickGroup, Applied: cert.ID, AppliedOffset: at.Offset, AppliedDigest: cert.Tree, Phase: a.phase(),
+		Group: a.name, Applied: cert.ID, AppliedOffset: at.Offset, AppliedDigest: cert.Tree, Phase: a.phase(),
 		SeedFilesDone: seed.FilesDone, SeedFilesTotal: seed.FilesTotal, SeedBytesDone: seed.BytesDone, SeedBytesTotal: seed.BytesTotal,
 	}
 	return p
@@ -84,6 +84,8 @@ func (a applierOf) phase() wire.Phase {
 		return wire.PhaseHalted
 	case a.applier.Paused():
 		return wire.PhasePaused
+	case a.applier.Halted() != nil:
+		return wire.PhaseHalted
 	case a.applier.NeedsSeed(), a.applier.Seeding():
 		return wire.PhaseSeeding
 	case a.behind():

@@ -9,7 +9,6 @@ import (
 	"repld/capture"
 	"repld/change"
 	"repld/control"
-	"repld/journal/catalog"
 	"repld/ship"
 	"repld/tree"
 )
@@ -26,41 +25,89 @@ func (n *node) Events(ctx context.Context, req control.EventsRequest, each func(
 	return n.events.Read(ctx, since, req.Follow, each)
 }
 
-// Barriers lists the catalog's barriers, newest first.
-func (n *node) Barriers(_ context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
-	list := &control.BarrierList{Group: quickGroup, Barriers: []control.BarrierEntry{}}
-	now := n.clock.Now()
-	err := n.catalog.View(func(tx *catalog.Tx) error {
-		for b := range tx.Barriers() {
-			if req.Limit > 0 && len(list.Barriers) == req.Limit {
-				break
-			}
-			list.Barriers = append(list.Barriers, n.barrierEntry(b, now))
+// byName returns a group that exists, as the control socket has seen to.
+func (n *node) byName(name string) (*group, error) {
+	for _, g := range n.groups {
+		if g.name == name {
+			return g, nil
 		}
-		return nil
+	}
+	return nil, control.Errorf(control.ExitUsage, "no group %q on this node", name)
+}
+
+// with calls f with the side of a group, and a context that ends with it.
+func (n *node) with(ctx context.Context, name string, f func(context.Context, side) error) error {
+	g, err := n.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := g.opened(ctx); err != nil {
+		return err
+	}
+	s, during, leave, err := g.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = f(during, s)
+	if errors.Is(context.Cause(during), errSideEnded) && errors.Is(err, context.Canceled) {
+		return control.Errorf(control.ExitNoDaemon, "%w", errSideEnded).WithHint("see replctl status for the reason, and ask again")
+	}
+	return err
+}
+
+// Barriers lists the barriers of a group, newest first; see [control.Backend].
+func (n *node) Barriers(ctx context.Context, req control.BarriersRequest) (list *control.BarrierList, err error) {
+	err = n.with(ctx, req.Group, func(_ context.Context, s side) error {
+		list, err = s.barriers(req)
+		return err
 	})
 	return list, err
 }
 
-func (n *node) barrierEntry(b catalog.StoredBarrier, now time.Time) control.BarrierEntry {
-	age := control.Seconds(now.Sub(b.CutAt))
-	e := control.BarrierEntry{Barrier: control.BarrierOf(b.Certificate), Age: &age, Files: &b.Files, Bytes: &b.Bytes, State: control.BarrierCaptured}
-	switch b.State {
-	case catalog.BarrierReceived:
-		e.State = control.BarrierReceived
-	case catalog.BarrierApplied:
-		e.State = control.BarrierApplied
-	}
-	if b.End.Offset != 0 {
-		at := control.LogPositionOf(b.End)
-		e.Position = &at
-	}
-	return e
+// Barrier cuts a barrier of a group and waits for it; see [control.Backend].
+func (n *node) Barrier(ctx context.Context, req control.BarrierRequest) (reply *control.BarrierReply, err error) {
+	err = n.with(ctx, req.Group, func(ctx context.Context, s side) error {
+		reply, err = s.barrier(ctx, req)
+		return err
+	})
+	return reply, err
 }
 
-// Barriers lists the barriers, each as far as the standby has said that it is.
-func (p *primary) Barriers(ctx context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
-	list, err := p.node.Barriers(ctx, req)
+// Verify compares both nodes' trees of a group; see [control.Backend].
+func (n *node) Verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (report *control.VerifyReport, err error) {
+	err = n.with(ctx, req.Group, func(ctx context.Context, s side) error {
+		report, err = s.verify(ctx, req, progress)
+		return err
+	})
+	return report, err
+}
+
+// each calls f with the side of the named group, or of every group.
+func (n *node) each(ctx context.Context, name string, f func(side) error) error {
+	if name != "" {
+		return n.with(ctx, name, func(_ context.Context, s side) error { return f(s) })
+	}
+	var errs []error
+	for _, g := range n.groups {
+		errs = append(errs, n.with(ctx, g.name, func(_ context.Context, s side) error { return f(s) }))
+	}
+	return errors.Join(errs...)
+}
+
+// Pause stops applying; see [control.Backend].
+func (n *node) Pause(ctx context.Context, req control.ApplyRequest) error {
+	return n.each(ctx, req.Group, side.pause)
+}
+
+// Resume goes on applying; see [control.Backend].
+func (n *node) Resume(ctx context.Context, req control.ApplyRequest) error {
+	return n.each(ctx, req.Group, func(s side) error { return s.resume(req.Accept) })
+}
+
+// barriers lists the barriers, each as far as the standby has said that it is.
+func (p *sending) barriers(req control.BarriersRequest) (*control.BarrierList, error) {
+	list, err := p.member.barriers(req)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +123,8 @@ func (p *primary) Barriers(ctx context.Context, req control.BarriersRequest) (*c
 	return list, nil
 }
 
-// Barrier cuts a barrier and waits for the standby as asked.
-func (p *primary) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
+// barrier cuts a barrier and waits for the standby as asked.
+func (p *sending) barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := p.clock.Mono()
 	id, err := p.capturer.Barrier(ctx)
 	switch {
@@ -129,23 +176,14 @@ func halted(err error) error {
 }
 
 // lateError says what keeps a barrier from being cut.
-func (n *node) lateError(err error) error {
+func (m *member) lateError(err error) error {
 	e := control.Errorf(control.ExitTimeout, "no barrier could be cut in time: %w", err)
-	for _, c := range n.board.List() {
-		if c.Group == quickGroup {
+	for _, c := range m.board.List() {
+		if c.Group == m.name {
 			return e.WithHint("%s", c.Text)
 		}
 	}
 	return e
-}
-
-// unreachable is an error for callers without a time limit while there is no link.
-func (n *node) unreachable(ctx context.Context) error {
-	if _, limited := ctx.Deadline(); limited || n.link() != nil {
-		return nil
-	}
-	return control.Errorf(control.ExitPeer, "the peer can't be reached").
-		WithHint("see replctl status; with --timeout the command waits for the link to come back")
 }
 
 // refuseHalted is an error while a standby applies nothing.
@@ -160,20 +198,13 @@ func refuseHalted(phase control.Phase) error {
 	return nil
 }
 
-func (n *node) barrierReply(id change.BarrierID, req control.BarrierRequest, start time.Duration) *control.BarrierReply {
-	reply := &control.BarrierReply{Barrier: *n.barrierOf(id), Group: quickGroup, State: req.Wait}
-	if reply.State == "" {
-		reply.State = control.BarrierCaptured
-	}
-	reply.Waited = control.Seconds(n.clock.Mono() - start)
-	return reply
-}
-
-// Barrier has the primary cut a barrier, and waits for it as asked.
-func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
+// barrier has the primary cut a barrier, and waits for it as asked.
+func (s *receiving) barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error) {
 	start := s.clock.Mono()
-	if err := s.volume.Root().Check(); err != nil {
-		return nil, halted(err)
+	for _, v := range s.volumes {
+		if err := v.Root().Check(); err != nil {
+			return nil, halted(err)
+		}
 	}
 	id, err := s.requestBarrier(ctx)
 	if err != nil {
@@ -206,7 +237,7 @@ func (s *standby) Barrier(ctx context.Context, req control.BarrierRequest) (*con
 
 // requestBarrier asks the primary for a barrier; callers with a time limit wait for
 // the link.
-func (s *standby) requestBarrier(ctx context.Context) (id change.BarrierID, err error) {
+func (s *receiving) requestBarrier(ctx context.Context) (id change.BarrierID, err error) {
 	err = s.waitFor(ctx, func() (bool, error) {
 		if id, err = s.receiver.RequestBarrier(ctx); !errors.Is(err, ship.ErrNoSession) {
 			return err == nil, err
@@ -225,14 +256,24 @@ func errNotStandby(verb string) error {
 		WithState(string(control.RoleProduction)).WithHint("run the command on the standby")
 }
 
-// Pause is refused: a primary applies nothing.
-func (p *primary) Pause(context.Context, control.ApplyRequest) error { return errNotStandby("pause") }
+// pause is refused: a primary applies nothing.
+func (p *sending) pause() error { return errNotStandby("pause") }
 
-// Resume is refused: a primary applies nothing.
-func (p *primary) Resume(context.Context, control.ApplyRequest) error { return errNotStandby("resume") }
+// resume lets a halted group go on; else it is refused, as a primary applies nothing.
+func (p *sending) resume(accept bool) error {
+	if !accept {
+		return errNotStandby("resume")
+	}
+	if !p.capturer.Accept() {
+		return control.Errorf(control.ExitRefused, "group %s has not halted on this node: there is nothing to accept", p.name).
+			WithState(string(control.RoleProduction)).WithHint("see replctl status on the standby")
+	}
+	p.event(control.EventAccepted, nil, "an operator accepts that a tree was emptied")
+	return nil
+}
 
-// Pause stops applying.
-func (s *standby) Pause(context.Context, control.ApplyRequest) error {
+// pause stops applying.
+func (s *receiving) pause() error {
 	if err := s.applier.Pause(); err != nil {
 		return err
 	}
@@ -241,22 +282,26 @@ func (s *standby) Pause(context.Context, control.ApplyRequest) error {
 	return nil
 }
 
-// Resume goes on applying.
-func (s *standby) Resume(_ context.Context, req control.ApplyRequest) error {
-	halted := s.halted.Load()
-	if req.Accept && !halted {
+// resume goes on applying.
+func (s *receiving) resume(accept bool) error {
+	seed, guard := s.halted.Load(), s.applier.Halted()
+	if accept && !seed && guard == nil {
 		// An agreement in advance would hold for whatever halts next.
-		return control.Errorf(control.ExitRefused, "no seed has halted: there is nothing to accept").
+		return control.Errorf(control.ExitRefused, "nothing has halted group %s: there is nothing to accept", s.name).
 			WithState(string(phaseOf(applierOf{s}.phase()))).WithHint("replctl resume ends a pause")
 	}
-	if halted && !req.Accept {
+	if seed && !accept {
 		return control.Errorf(control.ExitRefused, "the seed has halted: too much of what lies in the tree would be set aside").
 			WithState(string(control.PhaseHalted)).WithHint("see replctl status; replctl resume --accept lets it go on")
 	}
-	if err := s.applier.Resume(req.Accept); err != nil {
+	if guard != nil && !accept && !s.applier.Paused() {
+		return control.Errorf(control.ExitRefused, "the guard has halted the group: %w", guard).
+			WithState(string(control.PhaseHalted)).WithHint("look at the primary; replctl resume --accept lets exactly this go on, and pause with rewind takes it back")
+	}
+	if err := s.applier.Resume(accept); err != nil {
 		return err
 	}
-	if req.Accept {
+	if accept {
 		s.halted.Store(false)
 		s.event(control.EventAccepted, nil, "an operator lets the halted group go on")
 		select {

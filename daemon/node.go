@@ -2,39 +2,30 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"repld/alert"
 	"repld/change"
+	"repld/config"
 	"repld/control"
 	"repld/health"
-	"repld/journal"
-	"repld/journal/catalog"
-	"repld/tree"
+	"repld/notify"
 	"repld/wire"
 )
 
-// Quick mode has one group with one tree.
-const (
-	quickGroup = "tree"
-	quickTree  = "tree"
-)
+// epoch is the epoch of a pair whose roles never change.
+const epoch change.Epoch = 1
 
-// quickEpoch is the epoch of a pair in quick mode, where no role ever changes.
-const quickEpoch change.Epoch = 1
-
-// journalLimit bounds a group's log on disk on either side, in bytes.
-const journalLimit = 8 << 30
-
-// node is what both sides of a pair have.
+// node is one daemon.
 type node struct {
 	opts   Options
+	conf   *config.Config // as it was at the start
 	clock  change.Clock
 	logger *slog.Logger
 	board  *health.Board
@@ -42,50 +33,44 @@ type node struct {
 	events *control.EventLog
 	id     *wire.Identity
 	name   string
-	dir    string // absolute
+	groups []*group
 
-	seed    seedClock
-	log     *journal.Log
-	catalog *catalog.Catalog
+	short   atomic.Bool // of space for the state directory
+	alerter *alert.Alerter
+	notify  *notify.Service
+
+	invites  *wire.Invites
+	listener *wire.Listener // nil: this node doesn't listen
 
 	mu       sync.Mutex
+	live     config.Live
 	peer     peerFile
 	peerKey  wire.Fingerprint
 	paired   bool
-	conn     *wire.Conn // nil without a link
+	conn     *wire.Conn      // of the pair; nil without a link
+	peerSays *wire.NodeState // nil until it has said something
 	lastSeen time.Time
-	carried  uint64        // by links that have ended, bytes in this node's direction
-	changed  chan struct{} // closed when anything that callers wait for changes
+	// lastSeenMono is the same by the monotonic clock.
+	lastSeenMono time.Duration
+	changed      chan struct{} // closed when anything above changes
 }
 
-// openNode opens everything that both sides have. The caller closes it.
+// openNode opens what a node has beside its groups. The caller closes it.
 func openNode(o Options) (*node, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	dir, err := filepath.Abs(o.Dir)
-	if err != nil {
-		return nil, control.Errorf(control.ExitUsage, "%s: %w", o.Dir, err)
-	}
-	if err := checkDir(dir); err != nil {
-		return nil, err
-	}
-	if o.State == "" {
-		if o.State, err = control.QuickState(dir); err != nil {
-			return nil, err
+	c := o.Config
+	n := &node{opts: o, conf: c, live: c.Live, clock: o.Clock, logger: o.Logger, board: health.NewBoard(o.Clock), name: c.Node, changed: make(chan struct{}),
+		notify: notify.New(notify.Options{Logger: o.Logger})}
+	for _, g := range c.Groups {
+		for _, t := range g.Trees {
+			if err := checkApart(c.State, t.Path); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if o.State, err = filepath.Abs(o.State); err != nil {
-		return nil, control.Errorf(control.ExitUsage, "state directory: %w", err)
-	}
-	if err := checkApart(o.State, dir); err != nil {
-		return nil, err
-	}
-	n := &node{opts: o, clock: change.SystemClock(), logger: o.Logger, dir: dir, changed: make(chan struct{})}
-	n.board = health.NewBoard(n.clock)
-	if n.name = o.Name; n.name == "" {
+	if n.name == "" {
+		var err error
 		if n.name, err = os.Hostname(); err != nil {
-			return nil, control.Errorf(control.ExitFailed, "the name of this host: %w", err).WithHint("give a name with --name")
+			return nil, control.Errorf(control.ExitFailed, "the name of this host: %w", err).WithHint("give the node a name")
 		}
 	}
 	if err := n.open(); err != nil {
@@ -96,10 +81,17 @@ func openNode(o Options) (*node, error) {
 }
 
 func (n *node) open() (err error) {
-	if n.state, err = openState(n.opts.State); err != nil {
+	if n.state, err = openState(n.conf.State); err != nil {
 		return err
 	}
-	if err := n.state.claim(nodeFile{Role: n.opts.Role, Dir: n.dir, Name: n.name}); err != nil {
+	claim := nodeFile{Role: Standby, Name: n.name}
+	if n.primary() {
+		claim.Role = Primary
+	}
+	if q := n.opts.quick; q != nil {
+		claim.Dir = q.dir
+	}
+	if err := n.state.claim(claim); err != nil {
 		return err
 	}
 	if n.peer, n.peerKey, n.paired, err = n.state.peer(); err != nil {
@@ -108,33 +100,26 @@ func (n *node) open() (err error) {
 	if n.id, err = wire.LoadOrCreateIdentity(n.state.path); err != nil {
 		return explain(err)
 	}
-	if n.events, err = control.OpenEventLog(n.state.path, control.EventLogOptions{}); err != nil {
+	if n.events, err = control.OpenEventLog(n.state.path, control.EventLogOptions{Clock: n.clock}); err != nil {
 		return err
 	}
-	dir, err := n.state.group(quickGroup)
-	if err != nil {
+	if n.invites, err = n.openInvites(); err != nil {
 		return err
 	}
-	if n.catalog, err = catalog.Open(filepath.Join(dir, "catalog.db"), catalog.Options{}); err != nil {
-		return explain(err)
+	if n.alerter, err = n.openAlerts(); err != nil {
+		return err
 	}
-	if n.log, err = journal.Open(filepath.Join(dir, "log"), journal.Options{}); err != nil {
-		return explain(err)
+	for _, o := range n.conf.Groups {
+		g, err := newGroup(n, o)
+		if err != nil {
+			return err
+		}
+		n.groups = append(n.groups, g)
 	}
 	return nil
 }
 
 func (n *node) close() {
-	if n.log != nil {
-		if err := n.log.Close(); err != nil {
-			n.logger.Error("close the log", "error", err)
-		}
-	}
-	if n.catalog != nil {
-		if err := n.catalog.Close(); err != nil {
-			n.logger.Error("close the catalog", "error", err)
-		}
-	}
 	if n.events != nil {
 		n.events.Close()
 	}
@@ -143,18 +128,31 @@ func (n *node) close() {
 	}
 }
 
-// checkDir refuses what can't be a replicated tree before anything is made.
-func checkDir(dir string) error {
-	root, err := tree.Open(dir, tree.Options{})
-	if err != nil {
-		return explain(err)
+// primary reports whether this node produces.
+func (n *node) primary() bool { return n.conf.Designated == config.Primary }
+
+// describe says what has started.
+func (n *node) describe() string {
+	kind := "standby"
+	if n.primary() {
+		kind = "primary"
 	}
-	return root.Close()
+	var trees []string
+	for _, g := range n.groups {
+		for _, t := range g.conf.Trees {
+			trees = append(trees, t.Path)
+		}
+	}
+	text := fmt.Sprintf("repld %s of %s", kind, strings.Join(trees, ", "))
+	if n.listener != nil {
+		text += fmt.Sprintf(", listening on %s", n.listener.Addr())
+	}
+	return text
 }
 
-// event notes that something happened.
+// event notes that something happened to the node.
 func (n *node) event(typ control.EventType, attrs map[string]string, format string, args ...any) {
-	e := control.Event{Type: typ, Group: quickGroup, Text: fmt.Sprintf(format, args...), Attrs: attrs}
+	e := control.Event{Type: typ, Text: fmt.Sprintf(format, args...), Attrs: attrs}
 	n.note(e)
 	n.logger.Info(e.Text, "event", string(typ))
 }
@@ -173,13 +171,18 @@ func (n *node) follow(ctx context.Context) error {
 		changes, more := n.board.Changes(seen)
 		for _, c := range changes {
 			seen = c.Seq
-			attrs := map[string]string{"code": string(c.Condition.Code), "severity": string(c.Condition.Severity)}
+			e := control.Event{Group: c.Condition.Group,
+				Attrs: map[string]string{"code": string(c.Condition.Code), "severity": string(c.Condition.Severity)}}
 			switch c.Kind {
 			case health.Raised:
-				n.event(control.EventConditionRaised, attrs, "%s: %s", c.Condition.Code, c.Condition.Text)
+				e.Type, e.Text = control.EventConditionRaised, fmt.Sprintf("%s: %s", c.Condition.Code, c.Condition.Text)
 			case health.Resolved:
-				n.event(control.EventConditionResolved, attrs, "%s is over", c.Condition.Code)
+				e.Type, e.Text = control.EventConditionResolved, fmt.Sprintf("%s is over", c.Condition.Code)
+			default:
+				continue
 			}
+			n.note(e)
+			n.logger.Info(e.Text, "event", string(e.Type), "group", e.Group)
 		}
 		select {
 		case <-ctx.Done():
@@ -189,96 +192,12 @@ func (n *node) follow(ctx context.Context) error {
 	}
 }
 
-// signal wakes everybody who waits for progress.
+// signal wakes everybody who waits for the pair.
 func (n *node) signal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	close(n.changed)
 	n.changed = make(chan struct{})
-}
-
-// waitFor returns when done says so, asked at every signal.
-func (n *node) waitFor(ctx context.Context, done func() (bool, error)) error {
-	for {
-		n.mu.Lock()
-		changed := n.changed
-		n.mu.Unlock()
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
-	}
-}
-
-// linkUp makes conn the link.
-func (n *node) linkUp(conn *wire.Conn) {
-	hello := conn.PeerHello()
-	n.mu.Lock()
-	n.conn, n.lastSeen = conn, n.clock.Now()
-	n.mu.Unlock()
-	n.board.Resolve(health.LinkDown, "", "")
-	n.board.Resolve(health.PeerVersion, "", "")
-	n.judgeClock(conn)
-	n.event(control.EventLinkUp, map[string]string{"peer": hello.Node, "address": conn.RemoteAddr().String()},
-		"connected to %s at %s", hello.Node, conn.RemoteAddr())
-	n.signal()
-}
-
-// errStopping is why a link ends when this node, or a newer link, ends it.
-var errStopping = errors.New("this node ended it")
-
-// hangUp closes a connection whose session has ended with err, which the peer is
-// told unless this node ended it of its own will, and returns the reason.
-func (n *node) hangUp(ctx context.Context, conn *wire.Conn, err error) error {
-	if ctx.Err() != nil {
-		err = errStopping
-		conn.Close(nil)
-	} else {
-		conn.Close(err)
-	}
-	n.linkDown(conn, err)
-	return err
-}
-
-// linkDown ends the link that conn was.
-func (n *node) linkDown(conn *wire.Conn, reason error) {
-	n.mu.Lock()
-	current := n.conn == conn
-	if current {
-		n.conn, n.lastSeen = nil, n.clock.Now()
-		n.carried += n.ownDirection(conn.Counters())
-	}
-	n.mu.Unlock()
-	if !current {
-		return
-	}
-	n.event(control.EventLinkDown, nil, "the link is down: %v", reason)
-	n.board.Raise(health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("no link to the peer: %v", reason)})
-	n.signal()
-}
-
-// clockSkewLimit is how far the two wall clocks may differ before it is reported.
-const clockSkewLimit = 5 * time.Second
-
-func (n *node) judgeClock(conn *wire.Conn) {
-	offset := conn.ClockOffset()
-	if offset.Abs() < clockSkewLimit {
-		n.board.Resolve(health.ClockSkew, "", "")
-		return
-	}
-	n.board.Raise(health.Condition{Code: health.ClockSkew,
-		Text: fmt.Sprintf("the peer's clock is %v ahead of this node's; up to %v is normal", offset.Round(time.Millisecond), clockSkewLimit)})
-}
-
-// link returns the present link, nil if there is none.
-func (n *node) link() *wire.Conn {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.conn
 }
 
 // setPeer stores the peer durably.
@@ -289,6 +208,8 @@ func (n *node) setPeer(p peerFile, key wire.Fingerprint) error {
 	n.mu.Lock()
 	n.peer, n.peerKey, n.paired = p, key, true
 	n.mu.Unlock()
+	n.signal()
+	n.event(control.EventPaired, map[string]string{"peer": p.Name, "key": p.Key}, "paired with %s", p.Name)
 	return nil
 }
 
@@ -298,10 +219,11 @@ func (n *node) peerNow() (peerFile, wire.Fingerprint, bool) {
 	return n.peer, n.peerKey, n.paired
 }
 
-// hello is what this node says of itself.
-func (n *node) hello() wire.Hello {
-	h := wire.Hello{Software: Version, Node: n.name, Role: wire.RoleStandby, Epoch: quickEpoch, Designated: wire.DesignatedSecondary}
-	if n.opts.Role == Primary {
+// hello is what this node says of itself on a connection for a group, or for the
+// pair.
+func (n *node) hello(group string) wire.Hello {
+	h := wire.Hello{Software: Version, Node: n.name, Role: wire.RoleStandby, Epoch: epoch, Designated: wire.DesignatedSecondary, Group: group}
+	if n.primary() {
 		h.Role, h.Designated = wire.RoleProduction, wire.DesignatedPrimary
 	}
 	return h

@@ -3,26 +3,25 @@ package daemon
 import (
 	"io"
 	"log/slog"
-)
 
-// Role says which of the two sides a daemon in quick mode is.
-type Role string
-
-// The roles of quick mode.
-const (
-	Primary Role = "primary"
-	Standby Role = "standby"
+	"repld/change"
+	"repld/config"
 )
 
 // Options are the settings of [Run].
 type Options struct {
-	Role   Role
-	Dir    string       // the tree, as the user gave it
-	State  string       // state directory; "" = control.QuickState(Dir)
-	Listen string       // standby: UDP address to listen on; "" = ":7440"
-	Join   string       // primary: the join token; "" = joined before
-	Name   string       // of this node; "" = the host's name
-	Stdout io.Writer    // the join token and nothing else; nil = discard
-	Stderr io.Writer    // progress bar, where it is a terminal; nil = none
-	Logger *slog.Logger // nil = discard
+	Config *config.Config // required
+	Stdout io.Writer      // the join token of quick mode and nothing else; nil = discard
+	Stderr io.Writer      // progress bar of quick mode, where it is a terminal; nil = none
+	Logger *slog.Logger   // nil = discard
+	Clock  change.Clock   // nil = the system's
+
+	// Reload has a value when the configuration is to be read again, by Reread. nil =
+	// never.
+	Reload <-chan struct{}
+	Reread func() (*config.Config, error)
+	// LogLevel is set as the configuration says, where it does; nil = it isn't.
+	LogLevel *slog.LevelVar
+
+	quick *quickMode // nil = a service
 }

@@ -4,68 +4,87 @@ import (
 	"context"
 	"errors"
 	"io"
-	"syscall"
-	"time"
+	"log/slog"
+	"net"
 
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
 	"repld/control"
 )
 
-// Run runs a node in quick mode until ctx ends, which is a clean stop and nil.
-// Errors that an operator can act on are a [control.Error]. Once it has worked, a
-// full disk doesn't end it: see starved.go.
+// Run runs a node until ctx ends, which is a clean stop and nil. Errors that an
+// operator can act on are a [control.Error].
 func Run(ctx context.Context, o Options) error {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
 	}
-	const first, most = time.Second, 10 * time.Second
-	wait := first
-	var last *control.Status
-	var cause error // of last
-	for {
-		n, err := openNode(o)
-		began := time.Now()
-		if err == nil {
-			o = n.opts
-			if last != nil {
-				n.recovering(ctx, cause, most)
-			}
-			err = n.run(ctx)
-			var full errFull
-			if errors.As(err, &full) {
-				s := n.statusOf(err)
-				last, cause = &s, err
-			}
-			n.close()
-		}
-		// Somebody else may have taken the port while it was not needed.
-		taken := errors.Is(err, syscall.EADDRINUSE)
-		if ctx.Err() != nil || last == nil || !passing(err) && !taken {
-			return explain(err)
-		}
-		if time.Since(began) > most {
-			wait = first
-		}
-		o.Logger.Error("the node stops for want of space or descriptors, and begins anew", "error", err, "retry in", wait)
-		if err := waitForSpace(ctx, *last, o.State, err, wait, o); err != nil || ctx.Err() != nil {
-			return err
-		}
-		wait = min(2*wait, most)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-}
-
-// run runs an open node, and notes how it ends.
-func (n *node) run(ctx context.Context) (err error) {
-	if n.opts.Role == Primary {
-		err = runPrimary(ctx, n)
-	} else {
-		err = runStandby(ctx, n)
+	if o.Clock == nil {
+		o.Clock = change.SystemClock()
 	}
+	n, err := openNode(o)
+	if err != nil {
+		return explain(err)
+	}
+	defer n.close()
+	err = n.run(ctx)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		n.event(control.EventStopped, nil, "stopped")
 		return nil
 	}
 	if err != nil { // told by the caller, so not logged
-		n.note(control.Event{Type: control.EventStopped, Group: quickGroup, Text: "stopped: " + err.Error()})
+		n.note(control.Event{Type: control.EventStopped, Text: "stopped: " + err.Error()})
 	}
-	return err
+	return explain(err)
+}
+
+// run runs an open node.
+func (n *node) run(ctx context.Context) error {
+	if err := n.readToken(); err != nil {
+		return err
+	}
+	if n.conf.Listen != "" {
+		pc, err := net.ListenPacket("udp", n.conf.Listen)
+		if err != nil {
+			return control.Errorf(control.ExitFailed, "listen on UDP %s: %w", n.conf.Listen, err).
+				WithHint("end what uses the port, or give another one with --listen (listen: in the configuration)")
+		}
+		if err := n.listen(pc); err != nil {
+			return err
+		}
+		defer n.listener.Close()
+	}
+	ln, err := control.Listen(n.conf.Control)
+	if err != nil {
+		return err
+	}
+	httpLn, err := n.listenHTTP()
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	n.event(control.EventStarted, nil, "%s", n.describe())
+
+	g, ctx := errgroup.WithContext(ctx)
+	n.surround(g, ctx, ln, httpLn)
+	for _, group := range n.groups {
+		g.Go(func() error { return group.run(ctx) })
+		g.Go(func() error { return group.watchDamage(ctx) })
+	}
+	g.Go(func() error { return n.guardState(ctx) })
+	if n.listener != nil {
+		g.Go(func() error { return n.accept(ctx) })
+	}
+	if n.primary() {
+		g.Go(func() error { return n.dialPair(ctx) })
+	} else {
+		g.Go(func() error { return n.missPrimary(ctx) })
+	}
+	if n.opts.quick != nil {
+		g.Go(func() error { return n.drawSeed(ctx) })
+	}
+	return g.Wait()
 }

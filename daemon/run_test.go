@@ -18,11 +18,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // begin runs a node and returns what ends it and waits for that.
-func begin(t *testing.T, o Options) (end func()) {
+func begin(t *testing.T, o QuickOptions) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, o) }()
+	go func() { done <- RunQuick(ctx, o) }()
 	return func() {
 		cancel()
 		select {
@@ -67,10 +67,10 @@ func TestPairLeavesNothingRunning(t *testing.T) {
 	listen := pc.LocalAddr().String()
 	pc.Close()
 	printed := make(lines, 1)
-	endStandby := begin(t, Options{Role: Standby, Dir: to, State: filepath.Join(dir, "standby"), Listen: listen, Name: "megadeth", Stdout: printed})
+	endStandby := begin(t, QuickOptions{Role: Standby, Dir: to, State: filepath.Join(dir, "standby"), Listen: listen, Name: "megadeth", Stdout: printed})
 	token := strings.TrimPrefix(strings.TrimSpace(<-printed), "join token: ")
 	state := filepath.Join(dir, "primary")
-	endPrimary := begin(t, Options{Role: Primary, Dir: from, State: state, Join: token, Name: "slayer", Stdout: io.Discard})
+	endPrimary := begin(t, QuickOptions{Role: Primary, Dir: from, State: state, Join: token, Name: "slayer", Stdout: io.Discard})
 	client := control.NewClient(filepath.Join(state, control.SocketName), control.ClientOptions{})
 	defer client.Close()
 	deadline := time.Now().Add(30 * time.Second)

@@ -51,7 +51,7 @@ func (c *seedClock) status(m wire.Progress, clock change.Clock) *control.Seed {
 const drawEvery = 250 * time.Millisecond
 
 // drawSeed shows a seed as a progress bar where standard error is a terminal.
-func (n *node) drawSeed(ctx context.Context, status func(context.Context) (*control.Status, error)) error {
+func (n *node) drawSeed(ctx context.Context) error {
 	terminal, ok := n.opts.Stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
 		return nil
@@ -67,11 +67,7 @@ func (n *node) drawSeed(ctx context.Context, status func(context.Context) (*cont
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		s, err := status(ctx)
-		if err != nil {
-			return err
-		}
-		g := s.Groups[0]
+		g := n.groups[0].status(ctx)
 		switch {
 		case g.Phase == control.PhaseSeeding && g.Seed != nil:
 			line.Draw(meter.Line(g.Seed, n.clock.Now()))

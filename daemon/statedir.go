@@ -22,21 +22,30 @@ import (
 //	key.pem       this node's key
 //	peer.yaml     the paired peer, see peerFile
 //	invites.yaml  invitations that are open
+//	alerts.json   what each sink of alerts was told
 //	events*.jsonl what happened
 //	control.sock  the control socket
-//	groups/NAME/  log/, catalog.db, apply.db of a group
+//	groups/NAME/  of a group: log/, catalog.db; on a primary cookies/; on a standby
+//	              apply.db, roots.yaml (see rootsFile)
 type stateDir struct {
 	path string
 	lock *os.File
 }
 
-// nodeFile says which role and tree a state directory belongs to. A directory
+// nodeFile says which role, and in quick mode which tree, a state directory belongs to. A directory
 // that was made for one and has been paired is refused for another, so that two
 // commands swapped between machines change nothing.
 type nodeFile struct {
 	Role Role   `yaml:"role"`
-	Dir  string `yaml:"dir"`
+	Dir  string `yaml:"dir,omitempty"`
 	Name string `yaml:"name"`
+}
+
+func (f nodeFile) String() string {
+	if f.Dir == "" {
+		return fmt.Sprintf("%s with a configuration", f.Role)
+	}
+	return fmt.Sprintf("%s of %s (repld %s %s)", f.Role, f.Dir, f.Role, f.Dir)
 }
 
 // peerFile is the paired peer.
@@ -70,9 +79,12 @@ func (s *stateDir) close() { s.lock.Close() }
 
 func (s *stateDir) file(name string) string { return filepath.Join(s.path, name) }
 
+// groupFile returns the path of a group's file below the state directory.
+func groupFile(group, name string) string { return filepath.Join("groups", group, name) }
+
 // group returns the directory of a group, made if it is missing.
 func (s *stateDir) group(name string) (string, error) {
-	dir := filepath.Join(s.path, "groups", name)
+	dir := s.file(groupFile(name, ""))
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return "", control.Errorf(control.ExitFailed, "state directory: %w", err)
 	}
@@ -99,15 +111,14 @@ func (s *stateDir) claim(want nodeFile) error {
 		// holds nothing worth keeping.
 		return s.reclaim(want)
 	}
-	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to repld %s %s, not to repld %s %s",
-		s.path, found.Role, found.Dir, want.Role, want.Dir)
+	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to a %s, not to a %s", s.path, found, want)
 	return e.WithState(string(found.Role)).WithHint("if the two commands were swapped between the machines, run each where it ran before; " +
 		"to start anew with other roles, give another --state")
 }
 
 // reclaim makes the directory one for another role or tree.
 func (s *stateDir) reclaim(want nodeFile) error {
-	for _, name := range []string{"groups", "root.yaml", "invites.yaml"} {
+	for _, name := range []string{"groups", "invites.yaml"} {
 		if err := os.RemoveAll(s.file(name)); err != nil {
 			return control.Errorf(control.ExitFailed, "state directory: %w", err)
 		}

@@ -10,27 +10,42 @@ import (
 	"repld/wire"
 )
 
-// status fills in what both sides say about themselves.
-func (n *node) status() *control.Status {
+// roleNow is what this node does, and what it is within its pair.
+func (n *node) roleNow() (control.Role, control.NodeStatus) {
+	if n.primary() {
+		return control.RoleProduction, control.StatusProduction
+	}
+	return control.RoleStandby, control.StatusStandby
+}
+
+// Status is what this node says about itself; see [control.Backend].
+func (n *node) Status(ctx context.Context) (*control.Status, error) {
 	s := &control.Status{
-		Node: n.name, Version: Version, Epoch: quickEpoch,
-		Designated: control.DesignatedSecondary, Role: control.RoleStandby, Status: control.StatusStandby,
-		Health: n.board.List(),
+		Node: n.name, Version: Version, Epoch: epoch, Designated: control.Designation(n.conf.Designated),
+		Health: n.board.List(), Peer: n.peerStatus(), Groups: []control.Group{},
 	}
-	peerStatus := control.StatusProduction
-	if n.opts.Role == Primary {
-		s.Designated, s.Role, s.Status = control.DesignatedPrimary, control.RoleProduction, control.StatusProduction
-		peerStatus = control.StatusStandby
+	s.Role, s.Status = n.roleNow()
+	for _, g := range n.groups {
+		s.Groups = append(s.Groups, g.status(ctx))
 	}
+	return s, nil
+}
+
+// peerStatus is what is known of the peer; nil before there is one.
+func (n *node) peerStatus() *control.Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.paired {
-		return s
+		return nil
 	}
-	epoch := quickEpoch
-	p := &control.Peer{Name: n.peer.Name, Address: n.peer.Address, Link: control.LinkDown, Status: peerStatus, Epoch: &epoch}
+	p := &control.Peer{Name: n.peer.Name, Address: n.dialAddress(), Link: control.LinkDown}
+	if says := n.peerSays; says != nil {
+		p.Status, p.Epoch = control.NodeStatus(says.Status), &says.Epoch
+	}
 	if !n.lastSeen.IsZero() {
 		p.LastSeen = control.TimeOf(n.lastSeen)
+		age := control.Seconds(n.clock.Mono() - n.lastSeenMono)
+		p.LastSeenAge = &age
 	}
 	if n.conn != nil {
 		rtt := control.Seconds(n.conn.RTT())
@@ -39,36 +54,15 @@ func (n *node) status() *control.Status {
 			p.Address = n.conn.RemoteAddr().String()
 		}
 	}
-	s.Peer = p
-	return s
+	return p
 }
 
-// journalStatus is the disk use of the group's log.
-func (n *node) journalStatus() *control.Journal {
-	limit := uint64(journalLimit)
-	return &control.Journal{Bytes: uint64(n.log.Bytes()), LimitBytes: &limit}
-}
-
-// barrierOf returns a barrier by its id; what isn't known of it is left out.
-func (n *node) barrierOf(id change.BarrierID) *control.Barrier {
-	if id.IsZero() {
-		return nil
-	}
-	cert := change.Certificate{ID: id}
-	if b, ok, err := n.storedBarrier(id); err == nil && ok {
-		cert = b.Certificate
-	}
-	b := control.BarrierOf(cert)
-	return &b
-}
-
-// Status is what the primary says.
-func (p *primary) Status(context.Context) (*control.Status, error) {
-	s := p.status()
+// status is what the primary says of a group.
+func (p *sending) status() control.Group {
 	state := p.capturer.State()
 	progress := p.standbyProgress()
 	g := control.Group{
-		Name: quickGroup, Trees: []control.TreePath{{Name: quickTree, Path: p.dir}},
+		Name: p.name, Trees: p.trees(),
 		Phase: p.phase(progress), Journal: p.journalStatus(), Seed: p.seed.status(progress, p.clock),
 	}
 	if state.HasBarrier {
@@ -83,13 +77,15 @@ func (p *primary) Status(context.Context) (*control.Status, error) {
 			b.ConfirmedAt = g.Barriers.Captured.ConfirmedAt
 		}
 	}
+	p.progressMu.Lock()
+	p.cutAt.ages(&g.Barriers, p.clock.Mono(), state.ConfirmedAt)
+	p.progressMu.Unlock()
 	g.Lag = p.lag(progress)
 	g.Sent = p.sent()
-	s.Groups = []control.Group{g}
-	return s, nil
+	return g
 }
 
-func (p *primary) phase(progress wire.Progress) control.Phase {
+func (p *sending) phase(progress wire.Progress) control.Phase {
 	switch {
 	case p.capturer.State().Halted != nil:
 		return control.PhaseHalted
@@ -114,7 +110,7 @@ func phaseOf(phase wire.Phase) control.Phase {
 }
 
 // lag is how far the standby is behind; unknown before it has applied anything.
-func (p *primary) lag(progress wire.Progress) *control.Lag {
+func (p *sending) lag(progress wire.Progress) *control.Lag {
 	state := p.capturer.State()
 	if progress.Applied.IsZero() {
 		return nil
@@ -133,7 +129,7 @@ func (p *primary) lag(progress wire.Progress) *control.Lag {
 
 // oldestUnapplied returns the monotonic time of the oldest change that the standby
 // has not applied as far as this node knows; false if there is none.
-func (p *primary) oldestUnapplied(state capture.State) (time.Duration, bool) {
+func (p *sending) oldestUnapplied(state capture.State) (time.Duration, bool) {
 	p.progressMu.Lock()
 	defer p.progressMu.Unlock()
 	if len(p.cuts) > 0 {
@@ -143,7 +139,7 @@ func (p *primary) oldestUnapplied(state capture.State) (time.Duration, bool) {
 }
 
 // sent counts what went over the link since the start.
-func (p *primary) sent() *control.Sent {
+func (p *sending) sent() *control.Sent {
 	state := p.capturer.State()
 	chunks, _, before := p.sender.Fetched()
 	s := &control.Sent{Chunks: chunks + state.Chunks, Bytes: p.linkBytes()}
@@ -152,33 +148,12 @@ func (p *primary) sent() *control.Sent {
 	return s
 }
 
-// linkBytes counts the bytes that all links so far have carried away from this
-// node.
-func (n *node) linkBytes() uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	total := n.carried
-	if n.conn != nil {
-		total += n.ownDirection(n.conn.Counters())
-	}
-	return total
-}
-
-// ownDirection is what a primary has sent, or a standby has received.
-func (n *node) ownDirection(c wire.Counters) uint64 {
-	if n.opts.Role == Primary {
-		return c.Sent
-	}
-	return c.Received
-}
-
-// Status is what the standby says.
-func (s *standby) Status(context.Context) (*control.Status, error) {
-	st := s.status()
+// status is what the standby says of a group.
+func (s *receiving) status() control.Group {
 	cert, at := s.applier.Applied()
 	progress := applierOf{s}.Progress()
 	g := control.Group{
-		Name: quickGroup, Trees: []control.TreePath{{Name: quickTree, Path: s.dir}},
+		Name: s.name, Trees: s.trees(),
 		Phase: phaseOf(progress.Phase), Journal: s.journalStatus(), Seed: s.seed.status(progress, s.clock),
 	}
 	if s.link() == nil && g.Phase != control.PhaseHalted && g.Phase != control.PhasePaused {
@@ -197,18 +172,24 @@ func (s *standby) Status(context.Context) (*control.Status, error) {
 	}
 	if heard {
 		s.addHeartbeat(&g, beat, beatAge)
+		var confirmed time.Duration
+		if beat.Confirmed {
+			confirmed = s.clock.Mono() - beatAge - beat.ConfirmedAge
+		}
+		s.beatMu.Lock()
+		s.cutAt.ages(&g.Barriers, s.clock.Mono(), confirmed)
+		s.beatMu.Unlock()
 	}
 	if !cert.ID.IsZero() {
 		g.Lag = s.lag(beat, beatAge, heard, cert, at)
 	}
 	fetched, _ := s.fetcher.Received()
 	g.Sent = &control.Sent{Bytes: s.linkBytes(), Chunks: fetched}
-	st.Groups = []control.Group{g}
-	return st, nil
+	return g
 }
 
 // addHeartbeat adds what only the primary knows.
-func (s *standby) addHeartbeat(g *control.Group, beat wire.Heartbeat, age time.Duration) {
+func (s *receiving) addHeartbeat(g *control.Group, beat wire.Heartbeat, age time.Duration) {
 	if beat.Captured.IsZero() {
 		return
 	}
@@ -235,7 +216,7 @@ func (s *standby) addHeartbeat(g *control.Group, beat wire.Heartbeat, age time.D
 
 // lag is the age of the oldest change that is not applied; without a link at least
 // the time since the newest barrier was confirmed.
-func (s *standby) lag(beat wire.Heartbeat, age time.Duration, heard bool, applied change.Certificate, at change.LogPosition) *control.Lag {
+func (s *receiving) lag(beat wire.Heartbeat, age time.Duration, heard bool, applied change.Certificate, at change.LogPosition) *control.Lag {
 	linked := s.link() != nil
 	if !heard {
 		if linked {

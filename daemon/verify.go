@@ -17,31 +17,31 @@ import (
 	"repld/wire"
 )
 
-// Verify proves that both trees are equal: each side re-reads its own and holds it
+// verify proves that both trees are equal: each side re-reads its own and holds it
 // against its catalog, and the digests of both catalogs are compared at one
 // barrier.
-func (p *primary) Verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error) {
+func (p *sending) verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error) {
 	if req.Full {
 		p.capturer.Rescan()
 	}
-	if _, err := p.Barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied}); err != nil {
+	if _, err := p.barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied}); err != nil {
 		return nil, err
 	}
-	v := newVerification(p.node, control.SidePrimary, req, progress)
+	v := newVerification(p.member, control.SidePrimary, req, progress)
 	return v.run(ctx, p.verifyLocal, p.sender.Verify)
 }
 
-// Verify is the same on a standby.
-func (s *standby) Verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error) {
-	if _, err := s.Barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied}); err != nil {
+// verify is the same on a standby.
+func (s *receiving) verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error) {
+	if _, err := s.barrier(ctx, control.BarrierRequest{Wait: control.BarrierApplied}); err != nil {
 		return nil, err
 	}
-	v := newVerification(s.node, control.SideStandby, req, progress)
+	v := newVerification(s.member, control.SideStandby, req, progress)
 	return v.run(ctx, s.verifyLocal, s.receiver.Verify)
 }
 
 // verifyLocal re-reads the primary's tree.
-func (p *primary) verifyLocal(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error {
+func (p *sending) verifyLocal(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error {
 	if req.Full {
 		p.capturer.Rescan()
 	}
@@ -64,7 +64,7 @@ func (p *primary) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 }
 
 // verifyLocal re-reads the standby's tree, and mends it if asked to.
-func (s *standby) verifyLocal(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error {
+func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error {
 	every := newPacer(s.clock)
 	found, err := s.applier.Verify(ctx, apply.VerifyOptions{Repair: req.Repair, OnProgress: func(files, bytes uint64) {
 		if every.due() {
@@ -121,7 +121,7 @@ func (p *pacer) due() bool {
 
 // verification is one run of verify on both nodes.
 type verification struct {
-	*node
+	*member
 	own      control.Side
 	req      control.VerifyRequest
 	progress func(control.VerifyProgress)
@@ -131,8 +131,8 @@ type verification struct {
 	diffs []control.Difference
 }
 
-func newVerification(n *node, own control.Side, req control.VerifyRequest, progress func(control.VerifyProgress)) *verification {
-	return &verification{node: n, own: own, req: req, progress: progress,
+func newVerification(m *member, own control.Side, req control.VerifyRequest, progress func(control.VerifyProgress)) *verification {
+	return &verification{member: m, own: own, req: req, progress: progress,
 		sides: map[control.Side]*wire.VerifyReport{control.SidePrimary: {}, control.SideStandby: {}}}
 }
 
@@ -142,7 +142,7 @@ type verifyPeer func(context.Context, wire.VerifyRequest, func(wire.VerifyReport
 func (v *verification) run(ctx context.Context, local ship.VerifyFunc, peer verifyPeer) (*control.VerifyReport, error) {
 	start := v.clock.Mono()
 	v.event(control.EventVerifyStarted, nil, "verification begins")
-	req := wire.VerifyRequest{Group: quickGroup, Full: v.req.Full, Repair: v.req.Repair}
+	req := wire.VerifyRequest{Group: v.name, Full: v.req.Full, Repair: v.req.Repair}
 	other := control.SideStandby
 	if v.own == control.SideStandby {
 		other = control.SidePrimary
@@ -206,7 +206,7 @@ func (v *verification) report(ctx context.Context) (*control.VerifyReport, error
 	defer v.mu.Unlock()
 	primary, standby := v.sides[control.SidePrimary], v.sides[control.SideStandby]
 	r := &control.VerifyReport{
-		Group: quickGroup, Barrier: &standby.Barrier, Standby: standby.Tree, Primary: primary.Tree,
+		Group: v.name, Barrier: &standby.Barrier, Standby: standby.Tree, Primary: primary.Tree,
 		Files: min(primary.Files, standby.Files), Bytes: min(primary.Bytes, standby.Bytes),
 		DifferencesTotal: primary.Total + standby.Total, Repaired: standby.Repaired,
 		Differences: append([]control.Difference{}, v.diffs...),

@@ -139,6 +139,10 @@ func (b *Board) Reconcile(group string, codes []Code, now []Condition) {
 func (b *Board) List() []Condition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.list()
+}
+
+func (b *Board) list() []Condition {
 	list := make([]Condition, 0, len(b.now))
 	for _, s := range b.now {
 		list = append(list, b.dated(s))
@@ -155,8 +159,20 @@ func (b *Board) List() []Condition {
 func (b *Board) Changes(after uint64) ([]Change, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.changes(after), b.more
+}
+
+func (b *Board) changes(after uint64) []Change {
 	i, _ := slices.BinarySearchFunc(b.history, after+1, func(c Change, seq uint64) int { return cmp.Compare(c.Seq, seq) })
-	return slices.Clone(b.history[i:]), b.more
+	return slices.Clone(b.history[i:])
+}
+
+// Follow is [Board.Changes] and [Board.List] of one moment: the last of changes has
+// led to standing.
+func (b *Board) Follow(after uint64) (changes []Change, standing []Condition, more <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changes(after), b.list(), b.more
 }
 
 func (b *Board) dated(s *standing) Condition {

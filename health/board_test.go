@@ -108,3 +108,20 @@ func TestConditionJSON(t *testing.T) {
 		t.Fatalf("got %s, %v", out, err)
 	}
 }
+
+func TestFollow(t *testing.T) {
+	b := NewBoard(nil)
+	b.Raise(Condition{Code: LinkDown, Text: "x"})
+	b.Raise(Condition{Code: DiskLow, Text: "y"})
+	b.Resolve(LinkDown, "", "")
+	changes, standing, more := b.Follow(1)
+	if len(changes) != 2 || changes[1].Kind != Resolved || len(standing) != 1 || standing[0].Code != DiskLow {
+		t.Fatalf("changes %+v, standing %+v", changes, standing)
+	}
+	b.Resolve(DiskLow, "", "")
+	select {
+	case <-more:
+	default:
+		t.Fatal("a change was not announced")
+	}
+}

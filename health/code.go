@@ -32,6 +32,9 @@ const (
 	Fenced            Code = "fenced"
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
+	GroupFailed       Code = "group-failed"  // a group of this node does not work at all
+	AlertFailed       Code = "alert-failed"  // a sink of alerts can't be told
+	StateDamaged      Code = "state-damaged" // a part of a node's state was damaged and is made again
 )
 
 // Severity says how much a condition matters.
@@ -75,7 +78,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed,
+		Held, Fenced, SplitBrain, HookFailed, GroupFailed, AlertFailed, StateDamaged,
 	}
 }
 
@@ -92,7 +95,7 @@ var described = map[Code]description{
 	WatchLimit:        {Warning, "raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and put it into /etc/sysctl.d); directories without a watch are polled meanwhile"},
 	WatchOverflow:     {Info, "the kernel dropped change events and the tree was scanned again; if it repeats, raise fs.inotify.max_queued_events or run with CAP_SYS_ADMIN so that fanotify can be used"},
 	UncoveredFiles:    {Warning, "the files that the text names can change without a kernel event (mapped writable, or libaio): the certificate lists them as uncovered"},
-	NotPermitted:      {Info, "run the standby as root to keep owners, devices and privileged attributes; the data itself is complete"},
+	NotPermitted:      {Info, "run repld as root, or with the capabilities of its unit file (CAP_CHOWN and so on, see docs/INSTALL.md), to keep owners, devices and privileged attributes and to see every change"},
 	ForeignWrite:      {Warning, "somebody writes into the standby's tree: stop it; what it wrote is kept in salvage"},
 	GuardHalted:       {Critical, "more of the tree goes or is rewritten at once than guard allows: look at the primary, then replctl resume --accept"},
 	SeedHalted:        {Critical, "more than a fifth of what is in the standby's directory would be set aside: check that it is the right directory, then replctl resume --accept"},
@@ -112,4 +115,7 @@ var described = map[Code]description{
 	Fenced:            {Critical, "the peer has taken over with a higher epoch: replctl rejoin makes this node its standby"},
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
+	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
+	StateDamaged:      {Warning, "look after disk and memory of this machine; then remove what was set aside"},
+	AlertFailed:       {Warning, "alerts don't get out and are tried again: the text has the reason; mend the command, the service or the settings under alerts"},
 }

@@ -13,6 +13,9 @@
 //   - The codes are part of the operators' interface: they are never renamed and
 //     never given another meaning.
 //
+// A [ClockWatch] is the one that raises something itself: a wall clock that jumps is
+// nobody else's business.
+//
 // A [Board] is safe for concurrent use; conditions are plain data. The board
 // starts no goroutine and keeps nothing on disk: after a restart whoever still
 // sees the trouble raises it again.

@@ -42,6 +42,8 @@ var (
 	ErrOtherFS = errors.New("on another file system")
 	// ErrOwnDir: the path leads into the directory that repld keeps for itself.
 	ErrOwnDir = errors.New("inside repld's own directory")
+	// ErrNotOurs: the own directory belongs to another user.
+	ErrNotOurs = errors.New("another user's directory")
 	// ErrBadPath: a path that could lead out of the tree, or names nothing.
 	ErrBadPath = errors.New("not a path inside the tree")
 	// ErrNetworkFS, ErrFUSE, ErrClusterFS: other hosts or processes write to such a
@@ -53,8 +55,6 @@ var (
 	ErrRootReplaced = errors.New("the root of the tree was replaced")
 	// ErrNotPermitted: it takes a privilege that the process doesn't have (device nodes).
 	ErrNotPermitted = errors.New("not permitted without privileges")
-	// ErrNoClone: the file system can't share the data of these files; copy it.
-	ErrNoClone = errors.New("can't clone")
 	// ErrKernel: the kernel lacks a system call that confinement needs.
 	ErrKernel = errors.New("the kernel is too old")
 )

@@ -22,7 +22,7 @@ func openOwn(r *Root, staging string) (fd int, path string, err error) {
 		}
 		if err != nil {
 			return -1, "", &Error{Op: "open staging directory", Path: staging, Err: err,
-				Hint: "name a directory on the tree's file system that is not in the tree"}
+				Hint: stagingHint}
 		}
 		return makeOwn(r, path)
 	}
@@ -74,37 +74,69 @@ func makeOwn(r *Root, path string) (int, string, error) {
 		return -1, "", &Error{Op: "open staging directory", Path: path, Err: err, Hint: hint}
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fail(errors.Unwrap(err), "let the process write there, or choose another staging directory")
+		return fail(errors.Unwrap(err), makeHint)
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fail(translate(err), "it has to be a directory of repld's own")
 	}
-	st, _, err := statAt(fd, "")
-	uid, gid := os.Geteuid(), os.Getegid()
-	if err == nil && mountOf(fd) != mountOf(r.fd) {
-		err = ErrOtherFS // or on the same one through another mount, which rename refuses as well
+	err = suits(r, fd)
+	if err == nil {
+		err = keepPrivate(fd)
 	}
-	switch {
-	case err != nil:
-	case st.UID != uint32(uid):
-		err = fmt.Errorf("it belongs to user %d, and this is user %d", st.UID, uid)
-	case st.Dev != r.dev:
-		err = ErrOtherFS
-	default:
-		// Files made here get our group, not that of a directory with setgid around it.
-		if st.GID != uint32(gid) {
-			err = unix.Fchown(fd, -1, gid)
-		}
-		if err == nil && (st.Mode != 0o700 || st.GID != uint32(gid)) {
-			err = unix.Fchmod(fd, 0o700)
-		}
-		if err == nil {
-			return fd, path, nil
-		}
+	if err == nil {
+		return fd, path, nil
 	}
 	closeFD(fd)
-	return fail(err, "staging and salvage need a directory of their own on the tree's file system")
+	return fail(err, ownHint)
+}
+
+const (
+	stagingHint = "name a directory on the tree's file system that is not in the tree"
+	makeHint    = "let the process write there, or choose another staging directory"
+	ownHint     = "staging and salvage need a directory of their own on the tree's file system"
+)
+
+// suits refuses an own directory from which nothing could be renamed into the
+// tree, and one that belongs to somebody else.
+func suits(r *Root, fd int) error {
+	st, _, err := statAt(fd, "")
+	if err != nil {
+		return err
+	}
+	if uid := os.Geteuid(); mountOf(fd) == mountOf(r.fd) && st.UID != uint32(uid) {
+		return fmt.Errorf("%w: it belongs to user %d, and this is user %d", ErrNotOurs, st.UID, uid)
+	}
+	return sameFS(r, fd)
+}
+
+// sameFS refuses what rename can't move to the tree: another file system, and
+// the same one through another mount.
+func sameFS(r *Root, fd int) error {
+	st, _, err := statAt(fd, "")
+	if err == nil && (mountOf(fd) != mountOf(r.fd) || st.Dev != r.dev) {
+		err = ErrOtherFS
+	}
+	return err
+}
+
+// keepPrivate gives the own directory mode and group that nobody else can use.
+func keepPrivate(fd int) error {
+	st, _, err := statAt(fd, "")
+	if err != nil {
+		return err
+	}
+	// Files made here get our group, not that of a directory with setgid around it.
+	gid := os.Getegid()
+	if st.GID != uint32(gid) {
+		if err := unix.Fchown(fd, -1, gid); err != nil {
+			return err
+		}
+	}
+	if st.Mode != 0o700 || st.GID != uint32(gid) {
+		return unix.Fchmod(fd, 0o700)
+	}
+	return nil
 }
 
 // outside refuses a staging directory that lies in the tree (but for its OwnName).

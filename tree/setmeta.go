@@ -60,6 +60,9 @@ func (s *setter) run() error {
 		if err := s.foreign(s.o.chmod(mode), "mode"); err != nil {
 			return err
 		}
+		if err := s.setgid(mode); err != nil {
+			return err
+		}
 		s.st.Mode = mode
 	}
 	if !s.clean || len(s.m.Xattrs) > 0 {
@@ -84,6 +87,19 @@ func (s *setter) foreign(err error, what string) error {
 	if err == unix.EPERM && s.v.uid != 0 && s.st.UID != s.v.uid {
 		s.notPermitted = append(s.notPermitted, what)
 		return nil
+	}
+	return err
+}
+
+// setgid notes that the bit went. The kernel takes it, without an error, from who is
+// not in the group and lacks CAP_FSETID (chmod(2)).
+func (s *setter) setgid(mode uint32) error {
+	if mode&unix.S_ISGID == 0 || Held().has(unix.CAP_FSETID) {
+		return nil
+	}
+	st, _, err := statAt(s.o.fd, s.o.name)
+	if err == nil && st.Mode&unix.S_ISGID == 0 {
+		s.notPermitted = append(s.notPermitted, "setgid")
 	}
 	return err
 }

@@ -97,7 +97,7 @@
 //     device into its image, chattr and dedupe give no event at all. [Invisible]
 //     names the files of the first two kinds; it leaves out SQLite's X-shm beside
 //     X-wal or X, which is rebuilt from the log and not worth keeping.
-//   - inotify misses what happens through a hard link in a directory outside the
+//   - inotify misses what happens through a hard link in a skipped directory or outside the
 //     trees, and doesn't know inode numbers of files that are written.
 //   - What another host does to a network file system: only [Poll] sees that.
 //   - A file system mounted inside a tree is not part of it and not watched.

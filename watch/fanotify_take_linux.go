@@ -57,7 +57,9 @@ func (f *fanotify) name(ev *event, n named, what What, appeared bool, at time.Du
 	place, state := f.dirs.place(n.dir)
 	switch state {
 	case placeInside:
-		f.mark1(place, n.name, what, appeared, at, f.dirs.ino(ev.target))
+		if !f.mark1(place, n.name, what, appeared, at, f.dirs.ino(ev.target)) {
+			f.skipped(ev, place, what, at)
+		}
 	case placeOutside:
 		if ev.pid != f.pid && what&(Content|Meta) != 0 && ev.target != nil {
 			f.unnamed(ev, at, 2)
@@ -73,19 +75,32 @@ func (f *fanotify) name(ev *event, n named, what What, appeared bool, at time.Du
 	}
 }
 
-func (f *fanotify) mark1(p *place, name []byte, what What, appeared bool, at time.Duration, ino uint64) {
+// mark1 marks a name, unless the tree skips it.
+func (f *fanotify) mark1(p *place, name []byte, what What, appeared bool, at time.Duration, ino uint64) bool {
 	if !appeared && f.pending.addKnown(p.tree, p.path, name, what, at, ino) {
-		return
+		return true
 	}
 	key := Key{p.tree, p.path, string(name)}
 	t := &f.options.Trees[p.tree]
 	if t.Skip != nil && t.Skip(key.Path()) {
-		return
+		return false
 	}
 	if appeared {
 		what |= Subtree
 	}
 	f.pending.AddIno(key, what, at, ino)
+	return true
+}
+
+// skipped marks what else changes with a name that the tree skips: the time stamp of
+// its directory, and the object if it has another name.
+func (f *fanotify) skipped(ev *event, p *place, what What, at time.Duration) {
+	if what&Entry != 0 {
+		f.pending.Add(Key{Tree: p.tree, Dir: p.path}, Meta, at)
+	}
+	if ev.mask&unix.FAN_ONDIR == 0 && what&(Content|Meta) != 0 && ev.target != nil {
+		f.unnamed(ev, at, 2)
+	}
 }
 
 // self marks a directory whose own attributes changed.

@@ -196,6 +196,19 @@ func identify(abs string) (id dirID, isDir bool, err error) {
 	return id, st.IsDir(), nil
 }
 
+// linksOf returns the number of names of what isn't a directory, 0 if that can't be
+// said.
+func linksOf(abs string) (ino, links uint64) {
+	st, err := os.Lstat(abs)
+	if err != nil || st.IsDir() {
+		return 0, 0
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		ino, links = uint64(sys.Ino), uint64(sys.Nlink) //nolint:unconvert // their widths differ by system
+	}
+	return ino, links
+}
+
 // touchDir reads the beginning of a directory, and so waits for its lock.
 func touchDir(abs string) {
 	if f, err := openDir(abs); err == nil {

@@ -22,12 +22,14 @@ func (w *inotify) take(ev fsnotify.Event) {
 		w.cookie.arrived(ev.Name)
 		return
 	}
-	tree, path, ok := w.locate(ev.Name)
+	tree, path, skipped, ok := w.locate(ev.Name)
+	at := w.options.Clock.Mono()
 	if !ok {
 		return
 	}
-	at := w.options.Clock.Mono()
-	if path == "" {
+	if skipped {
+		w.takeSkipped(tree, path, ev, at)
+	} else if path == "" {
 		w.takeRoot(tree, ev.Op, at)
 	} else {
 		w.takeName(tree, path, ev, at)
@@ -37,16 +39,44 @@ func (w *inotify) take(ev fsnotify.Event) {
 	}
 }
 
-// locate finds the tree that an absolute path lies in; not ok if in none, or if
-// the tree skips it.
-func (w *inotify) locate(abs string) (tree int, path string, ok bool) {
+// locate finds the tree that an absolute path lies in, rather one that doesn't skip
+// it; not ok if it lies in none.
+func (w *inotify) locate(abs string) (tree int, path string, skipped, ok bool) {
 	for i := range w.options.Trees {
 		t := &w.options.Trees[i]
-		if rel, in := below(abs, t.Path); in && !t.skips(rel) {
-			return i, rel, true
+		rel, in := below(abs, t.Path)
+		switch {
+		case !in:
+		case !t.skips(rel):
+			return i, rel, false, true
+		default:
+			tree, path, skipped, ok = i, rel, true, true
 		}
 	}
-	return 0, "", false
+	return tree, path, skipped, ok
+}
+
+// takeSkipped marks what else changes with a name that the tree skips: the time stamp
+// of its directory, and the object if it has another name.
+func (w *inotify) takeSkipped(tree int, path string, ev fsnotify.Event, at time.Duration) {
+	dir, _ := change.Split(path)
+	if w.options.Trees[tree].skips(dir) {
+		return
+	}
+	if ev.Has(fsnotify.Create) {
+		if from := renamedFrom(ev); from != "" {
+			delete(w.halves, from)
+		}
+	}
+	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
+		w.pending.Add(Key{Tree: tree, Dir: dir}, Meta, at)
+	}
+	if !ev.Has(fsnotify.Write) && !ev.Has(fsnotify.Chmod) {
+		return
+	}
+	if ino, links := linksOf(ev.Name); links > 1 {
+		w.pending.AddObject(Object{tree, ino}, Content|Meta, at)
+	}
 }
 
 func (w *inotify) takeRoot(tree int, op fsnotify.Op, at time.Duration) {

@@ -21,6 +21,8 @@ type pair struct {
 	relay    *wiretest.Relay
 	from, to string   // the trees
 	before   []string // in front of the primary's command
+
+	beforeStandby []string // in front of the standby's
 }
 
 // newPair starts and pairs two daemons. The primary's tree is made empty unless it
@@ -39,6 +41,7 @@ func (p *pair) start(seed uint64) {
 	p.t.Helper()
 	listen := freePort(p.t)
 	p.standby = newNode(p.t, "standby", p.to, filepath.Join(p.dir, "standby"), "--listen", listen, "--name", "megadeth")
+	p.standby.user = p.beforeStandby
 	p.standby.start()
 	token := p.standby.token()
 	addr, err := net.ResolveUDPAddr("udp", listen)

@@ -13,12 +13,19 @@ import (
 	"repld/control"
 )
 
+// Manual describes the manual pages of a program.
+type Manual struct {
+	Version string   // of the program
+	Section int      // 1: commands of users, 8: of administrators
+	Also    []string // what the program's own page refers to besides its commands: "replctl (1)"
+}
+
 // ManCommand is "man DIR": it writes the manual pages of the program.
-func ManCommand(version string) *cobra.Command {
+func ManCommand(m Manual) *cobra.Command {
 	return &cobra.Command{
 		Use: "man DIR", Short: "write the manual pages into a directory", Args: Args("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := writeManuals(cmd.Root(), args[0], version); err != nil {
+			if err := m.write(cmd.Root(), args[0]); err != nil {
 				return control.Errorf(control.ExitFailed, "manual pages: %w", err)
 			}
 			return nil
@@ -26,19 +33,19 @@ func ManCommand(version string) *cobra.Command {
 	}
 }
 
-func writeManuals(cmd *cobra.Command, dir, version string) error {
+func (m Manual) write(cmd *cobra.Command, dir string) error {
 	if !cmd.IsAvailableCommand() && cmd.HasParent() || cmd.Name() == "help" {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	name := manName(cmd)
-	if err := os.WriteFile(filepath.Join(dir, name+".1"), manPage(cmd, version), 0o644); err != nil {
+	name := fmt.Sprintf("%s.%d", manName(cmd), m.Section)
+	if err := os.WriteFile(filepath.Join(dir, name), m.page(cmd), 0o644); err != nil {
 		return err
 	}
 	for _, sub := range cmd.Commands() {
-		if err := writeManuals(sub, dir, version); err != nil {
+		if err := m.write(sub, dir); err != nil {
 			return err
 		}
 	}
@@ -47,12 +54,12 @@ func writeManuals(cmd *cobra.Command, dir, version string) error {
 
 func manName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-// manPage renders one page in the macros of man(7). Cobra's own generator would
+// page renders one page in the macros of man(7). Cobra's own generator would
 // bring a Markdown parser and a YAML library for it.
-func manPage(cmd *cobra.Command, version string) []byte {
+func (m Manual) page(cmd *cobra.Command) []byte {
 	cmd.InitDefaultHelpFlag()
 	var b bytes.Buffer
-	fmt.Fprintf(&b, ".TH %q 1 \"\" \"repld %s\" \"repld\"\n", strings.ToUpper(manName(cmd)), version)
+	fmt.Fprintf(&b, ".TH %q %d \"\" \"repld %s\" \"repld\"\n", strings.ToUpper(manName(cmd)), m.Section, m.Version)
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(manName(cmd)), roff(cmd.Short))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(cmd.UseLine()))
 	long := cmd.Long
@@ -75,19 +82,19 @@ func manPage(cmd *cobra.Command, version string) []byte {
 	}
 	b.WriteString(manExit)
 	var also []string
+	page := func(cmd *cobra.Command) { also = append(also, fmt.Sprintf("%s (%d)", roff(manName(cmd)), m.Section)) }
 	if cmd.HasParent() {
-		also = append(also, manName(cmd.Parent()))
+		page(cmd.Parent())
+	} else {
+		also = append(also, m.Also...)
 	}
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() && sub.Name() != "help" {
-			also = append(also, manName(sub))
+			page(sub)
 		}
 	}
-	for i, name := range also {
-		if i == 0 {
-			b.WriteString(".SH SEE ALSO\n")
-		}
-		fmt.Fprintf(&b, ".BR %s (1)\n", roff(name))
+	if len(also) > 0 {
+		b.WriteString(".SH SEE ALSO\n.BR " + strings.Join(also, ",\n.BR ") + "\n")
 	}
 	return b.Bytes()
 }

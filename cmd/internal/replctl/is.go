@@ -1,6 +1,8 @@
 package replctl
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"repld/cmd/internal/cli"
@@ -12,10 +14,7 @@ func (a *app) isCommand() *cobra.Command {
 		Use: "is WORD", Short: "test the role or the status, for scripts", Args: cli.Args("WORD"),
 		Long: `is prints nothing and exits with 0 if it is so, 1 if not, 3 if no daemon can be asked. The words
 production and standby test the role; any other word the status, for example down or production_alone.`,
-		ValidArgs: []string{
-			string(control.RoleProduction), string(control.RoleStandby), string(control.StatusDown),
-			string(control.StatusProductionAlone), string(control.StatusStandbyAsProduction), string(control.StatusProductionAsStandby),
-		},
+		ValidArgs: roleWords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, err := a.client(ctx)
@@ -36,6 +35,14 @@ production and standby test the role; any other word the status, for example dow
 		},
 	}
 }
+
+// roleWords are the words that a node's role and status are asked for by.
+var roleWords = []string{
+	string(control.RoleProduction), string(control.RoleStandby), string(control.StatusDown),
+	string(control.StatusProductionAlone), string(control.StatusStandbyAsProduction), string(control.StatusProductionAsStandby),
+}
+
+func knownRole(word string) bool { return slices.Contains(roleWords, word) }
 
 // silent is an exit code without a message.
 func silent(code control.Exit) error { return &control.Error{Code: code} }

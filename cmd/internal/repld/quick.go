@@ -22,7 +22,7 @@ import (
 const tokenLimit = 4096
 
 func (a *app) standbyCommand() *cobra.Command {
-	o := daemon.Options{Role: daemon.Standby}
+	o := daemon.QuickOptions{Role: daemon.Standby}
 	cmd := &cobra.Command{
 		Use: "standby DIR", Short: "be the standby of one tree", Args: cli.Args("DIR"),
 		Long: `standby keeps DIR as the copy of a primary's tree. While it has no peer it prints one line,
@@ -41,7 +41,7 @@ set aside next to DIR, never deleted. Stop it with SIGTERM or Ctrl-C; started ag
 }
 
 func (a *app) primaryCommand() *cobra.Command {
-	o := daemon.Options{Role: daemon.Primary}
+	o := daemon.QuickOptions{Role: daemon.Primary}
 	var join string
 	cmd := &cobra.Command{
 		Use: "primary DIR", Short: "be the primary of one tree", Args: cli.Args("DIR"),
@@ -65,7 +65,7 @@ the list of processes. Stop it with SIGTERM or Ctrl-C; started again it goes on 
 	return cmd
 }
 
-func (a *app) quickFlags(cmd *cobra.Command, o *daemon.Options) {
+func (a *app) quickFlags(cmd *cobra.Command, o *daemon.QuickOptions) {
 	cmd.Flags().StringVar(&o.State, "state", "", "state `directory`, outside of DIR (default $XDG_STATE_HOME/repld/<hash of DIR>)")
 	cmd.Flags().StringVar(&o.Name, "name", "", "`name` of this node (default the host's name)")
 	cmd.Flags().StringVar(&a.profileTo, "profile", "", "`directory` for profiles of this run, for developers")
@@ -113,7 +113,7 @@ func readToken(r io.Reader) ([]byte, error) {
 }
 
 // serve runs a daemon until a signal ends ctx.
-func (a *app) serve(ctx context.Context, o daemon.Options) (err error) {
+func (a *app) serve(ctx context.Context, o daemon.QuickOptions) (err error) {
 	logger, err := a.logger()
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (a *app) serve(ctx context.Context, o daemon.Options) (err error) {
 	}
 	o.Stdout, o.Stderr, o.Logger = a.stdout, a.stderr, logger
 	defer ignoreReload(logger)()
-	return daemon.Run(ctx, o)
+	return daemon.RunQuick(ctx, o)
 }
 
 // ignoreReload answers SIGHUP until its result is called: quick mode has no

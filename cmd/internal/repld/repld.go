@@ -37,7 +37,7 @@ type app struct {
 	stdout, stderr io.Writer
 
 	logFormat string
-	logLevel  slog.Level
+	logLevel  slog.LevelVar
 	profileTo string // directory for profiles; "" = none
 }
 
@@ -49,22 +49,22 @@ func (a *app) root() *cobra.Command {
 barriers: moments at which the copy is exactly what the tree was.
 
 Quick mode needs no configuration: start "repld standby DIR" on one machine, and "repld primary DIR --join TOKEN"
-with the token that it prints on the other.`,
+with the token that it prints on the other. As a service it has a configuration: "repld run".`,
 		RunE: cli.NeedCommand,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.logFormat, "log-format", "text", "`format` of the log on standard error: text or json")
-	flags.TextVar(&a.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	flags.TextVar(&a.logLevel, "log-level", new(slog.LevelVar), "least `level` that is logged: debug, info, warn or error")
 	root.AddCommand(a.standbyCommand(), a.primaryCommand(), a.demoCommand(), a.demoApplicationCommand(), a.versionCommand(),
-		cli.Later("run", "run as a service"), cli.Later("check", "check the configuration"))
-	man := cli.ManCommand(daemon.Version)
+		a.runCommand(), a.checkCommand())
+	man := cli.ManCommand(cli.Manual{Version: daemon.Version, Section: 8, Also: []string{"replctl (1)", "repld.yaml (5)"}})
 	man.Hidden = true // the operator's tool documents the command; packagers know it
 	root.AddCommand(man, cli.CompletionCommand())
 	return root
 }
 
 func (a *app) logger() (*slog.Logger, error) {
-	o := &slog.HandlerOptions{Level: a.logLevel}
+	o := &slog.HandlerOptions{Level: &a.logLevel}
 	switch a.logFormat {
 	case "text":
 		return slog.New(slog.NewTextHandler(a.stderr, o)), nil

@@ -1,0 +1,62 @@
+package config
+
+// level is a mapping of the file: which keys it knows.
+type level struct {
+	what string // in messages, after "in" and "of"
+	keys []string
+}
+
+// The levels of the file. Hints list keys in this order.
+var (
+	topLevel = &level{"the configuration", []string{"node", "designated", "listen", "state", "control", "http", "disk_reserve",
+		"log_level", "peer", "groups", "alerts"}}
+	peerLevel      = &level{"peer", []string{"name", "address"}}
+	groupLevel     = &level{"a group", []string{"name", "trees", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
+	treeLevel      = &level{"a tree", []string{"name", "path", "exclude", "append_only", "staging", "watch"}}
+	barrierLevel   = &level{"barrier", []string{"every", "late_after", "quiesce"}}
+	bandwidthLevel = &level{"bandwidth", []string{"limit", "windows"}}
+	windowLevel    = &level{"a window", []string{"from", "to", "limit"}}
+	journalLevel   = &level{"journal", []string{"limit"}}
+	historyLevel   = &level{"history", []string{"keep", "limit", "every"}}
+	guardLevel     = &level{"guard", []string{"changed"}}
+	rescanLevel    = &level{"rescan", []string{"every"}}
+	alertLevel     = &level{"an alert", []string{"exec", "http", "at_most_every", "timeout"}}
+	alertHTTPLevel = &level{"http of an alert", []string{"post", "headers", "headers_file"}}
+)
+
+var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
+	historyLevel, guardLevel, rescanLevel, alertLevel, alertHTTPLevel}
+
+// later are the keys that a later version will have. They are known, so that
+// nobody has to guess whether a key was mistyped, and refused, so that nobody
+// relies on what isn't there. A version that builds one moves it to its level.
+var later = []struct {
+	at  *level
+	key string
+	is  shape // a value of another shape is told too
+}{
+	{topLevel, "start_alone", isScalar},
+	{topLevel, "hooks", isMapping},
+	{topLevel, "coordination", isMapping},
+	{topLevel, "parity", isMapping},
+	{groupLevel, "databases", isList},
+	{groupLevel, "scrub", isMapping},
+	{barrierLevel, "cgroup", isScalar},
+	{barrierLevel, "freeze_max", isScalar},
+}
+
+// laterQuiesce are the words of barrier.quiesce that a later version will have.
+var laterQuiesce = []string{"cgroup"}
+
+const notYet = "not in this version"
+
+// known returns the keys that may be meant by a word at this level.
+func (l *level) known() []string {
+	words := l.keys[:len(l.keys):len(l.keys)]
+	for _, k := range later {
+		if k.at == l {
+			words = append(words, k.key)
+		}
+	}
+	return words
+}

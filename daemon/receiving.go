@@ -1,0 +1,199 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/apply"
+	"repld/change"
+	"repld/control"
+	"repld/health"
+	"repld/ship"
+	"repld/tree"
+	"repld/wire"
+)
+
+// receiving is a group's side on the standby.
+type receiving struct {
+	*member
+	volumes  []*tree.Volume // in the order of the group's trees
+	applier  *apply.Applier
+	receiver *ship.Receiver
+	fetcher  *ship.Fetcher
+
+	seeding  atomic.Bool   // a base was imported, its first barrier is to come
+	halted   atomic.Bool   // a seed waits for the operator
+	rootGone atomic.Bool   // another directory stands where a tree was
+	accepted chan struct{} // capacity 1: the operator lets it go on
+
+	beatMu sync.Mutex
+	beat   wire.Heartbeat // what the primary said last
+	beatAt time.Duration  // monotonic, when it came; 0: never
+	cutAt  cutTimes
+}
+
+// openReceiving opens a group on the standby, which finishes a barrier that was
+// being published. The caller closes it.
+func openReceiving(g *group) (side, error) {
+	m, err := openMember(g)
+	if err != nil {
+		return nil, err
+	}
+	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1)}
+	// Before the trees, whose opening may finish a barrier and tell of it.
+	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
+		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
+		JournalLimit: int64(g.settings().Journal.Limit), Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+	})
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *receiving) open() error {
+	trees, err := s.openTrees()
+	if err != nil {
+		return err
+	}
+	limits := s.applyLimits(s.settings())
+	s.applier, err = apply.Open(apply.Options{
+		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
+		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied,
+		History: limits.History, Guard: limits.Guard, Reserve: limits.Reserve, ForeignScan: foreignScan,
+	})
+	if err != nil {
+		return err
+	}
+	s.seeding.Store(s.applier.Seeding())
+	return nil
+}
+
+// rootsFile holds the identities of the trees' roots by the trees' names, so that
+// another file system at a path is noticed after a restart.
+type rootsFile map[string]string
+
+// rootsName is the name of the rootsFile in a group's directory.
+const rootsName = "roots.yaml"
+
+func (s *receiving) openTrees() ([]apply.Tree, error) {
+	known := rootsFile{}
+	rel := groupFile(s.name, rootsName)
+	if _, err := s.state.load(rel, &known); err != nil {
+		return nil, err
+	}
+	var trees []apply.Tree
+	found := false
+	for _, t := range s.conf.Trees {
+		v, err := tree.OpenVolume(t.Path, tree.VolumeOptions{Options: tree.Options{RootID: known[t.Name]}, Staging: t.Staging})
+		if err != nil {
+			return nil, err
+		}
+		s.volumes = append(s.volumes, v)
+		if known[t.Name] == "" {
+			known[t.Name], found = v.Root().ID(), true
+		}
+		excluded, _, err := patternsOf(t)
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root(), Skip: excluded.Match})
+	}
+	if found {
+		return trees, s.state.store(rel, known)
+	}
+	return trees, nil
+}
+
+func (s *receiving) close() {
+	if s.applier != nil {
+		if err := s.applier.Close(); err != nil {
+			s.logger.Error("close the scratch file", "group", s.name, "error", err)
+		}
+	}
+	for _, v := range s.volumes {
+		v.Close()
+	}
+	s.member.close()
+}
+
+// run applies what arrives until ctx ends.
+func (s *receiving) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.applier.Run(ctx) })
+	g.Go(func() error { return s.guardRoots(ctx) })
+	g.Go(func() error { return s.awaitBroken(ctx) })
+	return g.Wait()
+}
+
+// serve runs one session until it ends.
+func (s *receiving) serve(ctx context.Context, conn *wire.Conn) {
+	s.connected(conn)
+	s.judge(s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn)))
+}
+
+func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
+	if err := s.log.Free(at.Offset); err != nil {
+		s.logger.Error("free the log", "group", s.name, "error", err)
+	}
+	if s.seeding.Swap(false) {
+		s.event(control.EventSeedFinished, map[string]string{"barrier": c.ID.String()},
+			"the seed is published at barrier %s: %d files, %d bytes", c.ID, c.Files, c.Bytes)
+	}
+	s.receiver.Notify()
+	s.signal()
+}
+
+func (s *receiving) onHeartbeat(h wire.Heartbeat) {
+	s.beatMu.Lock()
+	s.beat, s.beatAt = h, s.clock.Mono()
+	s.cutAt.note(h.Captured, s.beatAt-h.CutAge)
+	s.beatMu.Unlock()
+	s.signal()
+}
+
+func (s *receiving) heartbeat() (h wire.Heartbeat, age time.Duration, ok bool) {
+	s.beatMu.Lock()
+	defer s.beatMu.Unlock()
+	return s.beat, s.clock.Mono() - s.beatAt, s.beatAt != 0
+}
+
+// guardRoots watches that each tree's path leads to the tree: nothing is applied
+// while it doesn't, and nobody must have to find that out by a late barrier.
+func (s *receiving) guardRoots(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		gone := s.checkRoots()
+		if was := s.rootGone.Swap(gone); was != gone {
+			s.applier.Notify()
+			s.receiver.Notify()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// checkRoots reports whether a root is gone, and says so on the board.
+func (s *receiving) checkRoots() (gone bool) {
+	for _, v := range s.volumes {
+		path := v.Root().Path()
+		err := v.Root().Check()
+		if err == nil {
+			s.board.Resolve(health.GuardHalted, s.name, path)
+			continue
+		}
+		gone = true
+		s.board.Raise(health.Condition{Code: health.GuardHalted, Group: s.name, Subject: path, Text: explain(err).Error(),
+			Hint: "mount the file system that belongs there; replication goes on by itself then"})
+	}
+	return gone
+}

@@ -1,0 +1,329 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/capture"
+	"repld/change"
+	"repld/config"
+	"repld/control"
+	"repld/health"
+	"repld/journal/catalog"
+	"repld/ship"
+	"repld/tree"
+	"repld/watch"
+	"repld/wire"
+)
+
+// sending is a group's side on the primary.
+type sending struct {
+	*member
+	roots    []*tree.Root
+	watcher  watch.Watcher
+	capturer *capture.Capturer
+	sender   *ship.Sender
+	speed    *bandwidth
+
+	progressMu sync.Mutex
+	progress   wire.Progress // what the standby said last
+	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
+	movedAt    time.Duration // monotonic, of the newest barrier or the last one applied
+	cuts       []cut         // barriers that the standby has not applied, oldest first
+	cutAt      cutTimes
+}
+
+// cutsKept bounds the barriers that are remembered while the standby is away; of
+// more, the second oldest is forgotten, so that the age of the oldest stays right.
+const cutsKept = 10_000
+
+// cut is a barrier and the monotonic time of the oldest change in it.
+type cut struct {
+	id     change.BarrierID
+	oldest time.Duration
+}
+
+// openSending opens a group on the primary. The caller closes it.
+func openSending(g *group) (side, error) {
+	m, err := openMember(g)
+	if err != nil {
+		return nil, err
+	}
+	p := &sending{member: m}
+	if err := p.open(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *sending) open() error {
+	var trees []capture.Tree
+	var watched []watch.Tree
+	var shipped []ship.Tree
+	for _, t := range p.conf.Trees {
+		root, err := tree.Open(t.Path, tree.Options{AllowShared: t.Watch == config.WatchPoll})
+		if err != nil {
+			return err
+		}
+		p.roots = append(p.roots, root)
+		excluded, grow, err := patternsOf(t)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: excluded.Skip, AppendOnly: grow.Match})
+		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: excluded.Skip})
+		shipped = append(shipped, ship.Tree{Name: t.Name, Root: root})
+	}
+	var err error
+	if p.watcher, err = watch.New(watch.Options{
+		Trees: watched, Backend: p.backend(), CookieDir: p.file("cookies"), Clock: p.clock, Logger: p.logger,
+	}); err != nil {
+		return err
+	}
+	if p.capturer, err = capture.New(p.captureOptions(trees, watched)); err != nil {
+		return err
+	}
+	if err = p.loadCuts(); err != nil {
+		return err
+	}
+	p.speed = newBandwidth(p.clock, p.settings().Bandwidth)
+	p.sender = ship.NewSender(ship.SenderOptions{
+		Group: p.name, Trees: shipped, Log: p.log, Catalog: p.catalog, Capture: captureOf{p}, Position: capture.Position,
+		Logger: p.logger, Pace: p.speed.wait, OnProgress: p.onProgress, Verify: p.verifyLocal,
+	})
+	return nil
+}
+
+// backend is how the group's trees are watched: one watcher serves them all, as one
+// instant is to be found for all.
+func (p *sending) backend() watch.Backend {
+	for _, t := range p.conf.Trees {
+		if t.Watch != config.WatchAuto {
+			return watch.Backend(t.Watch)
+		}
+	}
+	return watch.Auto
+}
+
+func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
+	return capture.Options{
+		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
+		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
+		Settings: captureSettings(p.settings()),
+		Space: func() (free, reserve uint64, err error) {
+			free, reserve, _, err = p.space(p.dir)
+			return free, reserve, err
+		},
+		Invisible: func() ([]watch.Unseen, error) {
+			report, err := watch.Invisible(context.Background(), watched)
+			return report.Files, err
+		},
+		OnBarrier: p.onBarrier, Waiting: p.waiting,
+	}
+}
+
+func (p *sending) close() {
+	if p.watcher != nil {
+		p.watcher.Close()
+	}
+	for _, root := range p.roots {
+		root.Close()
+	}
+	p.member.close()
+}
+
+// run captures and sends until ctx ends.
+func (p *sending) run(ctx context.Context) error {
+	p.logger.Info("the group works", "group", p.name, "watching by", p.watcher.Backend())
+	if lacks := tree.Held().ReadLacks(); len(lacks) > 0 {
+		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
+			Text: fmt.Sprintf("this primary may miss changes or attributes: it runs without %s", strings.Join(lacks, ", "))})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.watcher.Run(ctx) })
+	g.Go(func() error { return p.capturer.Run(ctx) })
+	g.Go(func() error { return p.redial(ctx, p.dialSession, p.judgeSession) })
+	g.Go(func() error { return p.mirrorConditions(ctx) })
+	g.Go(func() error { return p.awaitBroken(ctx) })
+	return g.Wait()
+}
+
+// dialSession runs one session with the standby, once the pair is connected.
+func (p *sending) dialSession(ctx context.Context) error {
+	if err := p.linked(ctx); err != nil {
+		return err
+	}
+	conn, err := p.dial(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	p.progressMu.Lock()
+	p.progressAt = 0
+	p.progressMu.Unlock()
+	p.connected(conn)
+	p.board.Resolve(health.LinkDown, p.name, "")
+	err = p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	p.judge(err)
+	return err
+}
+
+// judgeSession reports why a session with the standby can't be had while there is a
+// connection of the pair.
+func (p *sending) judgeSession(err error) error {
+	var refused *wire.RefusedError
+	if errors.As(err, &refused) && p.node.link() != nil && refused.Code == wire.CodeNotAccepted {
+		p.board.Raise(health.Condition{Code: health.LinkDown, Group: p.name, Text: refused.Text, Hint: refused.Hint})
+	}
+	return nil
+}
+
+// serve is for a standby: nobody opens a session to a primary.
+func (p *sending) serve(_ context.Context, conn *wire.Conn) {
+	conn.Close(&wire.RefusedError{Code: wire.CodeNotAccepted, Text: fmt.Sprintf("%s is the primary; it opens the sessions", p.node.name)})
+}
+
+// loadCuts remembers the barriers of former runs: the standby may lack some.
+func (p *sending) loadCuts() error {
+	now, mono := p.clock.Now(), p.clock.Mono()
+	err := p.catalog.View(func(tx *catalog.Tx) error {
+		for b := range tx.Barriers() {
+			if len(p.cuts) == cutsKept {
+				break
+			}
+			p.cuts = append(p.cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
+			if len(p.cuts) == 1 {
+				p.cutAt.note(b.ID, mono-now.Sub(b.CutAt))
+			}
+		}
+		return nil
+	})
+	slices.Reverse(p.cuts)
+	return err
+}
+
+func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
+	p.progressMu.Lock()
+	if len(p.cuts) >= cutsKept {
+		p.cuts = slices.Delete(p.cuts, 1, 2)
+	}
+	p.cuts = append(p.cuts, cut{b.ID, oldest})
+	p.movedAt = p.clock.Mono()
+	p.cutAt.note(b.ID, p.movedAt)
+	p.progressMu.Unlock()
+	p.sender.Notify()
+	p.signal()
+}
+
+func (p *sending) onProgress(m wire.Progress) {
+	p.progressMu.Lock()
+	if m.Applied != p.progress.Applied {
+		p.movedAt = p.clock.Mono()
+	}
+	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
+	p.progress, p.progressAt = m, p.clock.Mono()
+	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
+		p.cuts = p.cuts[1:]
+	}
+	p.progressMu.Unlock()
+	if seeded {
+		p.event(control.EventSeedFinished, map[string]string{"barrier": m.Applied.String()}, "the standby is seeded, at barrier %s", m.Applied)
+	}
+	p.signal()
+}
+
+// standbyPhase is what the standby does; false if it hasn't said so since the given
+// monotonic time.
+func (p *sending) standbyPhase(since time.Duration) (control.Phase, bool) {
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	return phaseOf(p.progress.Phase), p.progressAt > since
+}
+
+// stuckAfter is how long a standby may have all barriers and apply none until it
+// is taken to need a newer one.
+const stuckAfter = 30 * time.Second
+
+// waiting reports whether there are barriers that the standby has not applied, and
+// can apply without a newer one. One that has received all of them and still applies
+// none lacks chunks that nobody has any more: with a full journal neither side would
+// go on.
+func (p *sending) waiting() bool {
+	linked := p.link() != nil
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	if len(p.cuts) == 0 {
+		return false
+	}
+	m := &p.progress
+	working := linked && p.progressAt != 0 && m.Phase != wire.PhasePaused && m.Phase != wire.PhaseHalted
+	return !working || m.Received.Compare(p.cuts[len(p.cuts)-1].id) < 0 || p.clock.Mono()-p.movedAt < stuckAfter
+}
+
+func (p *sending) standbyProgress() wire.Progress {
+	p.progressMu.Lock()
+	defer p.progressMu.Unlock()
+	return p.progress
+}
+
+// mirrorConditions shows the watcher's conditions on the board.
+func (p *sending) mirrorConditions(ctx context.Context) error {
+	codes := []health.Code{health.WatchLimit, health.WatchOverflow}
+	defer p.board.Reconcile(p.name, codes, nil)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		p.board.Reconcile(p.name, codes, p.watcher.Conditions())
+	}
+}
+
+// captureOf makes a group's capturer a [ship.Capture].
+type captureOf struct{ *sending }
+
+// Shippable returns the log offset beyond which nothing may be sent yet.
+func (p captureOf) Shippable() uint64 { return p.capturer.Shippable() }
+
+// Ready waits for the first scan.
+func (p captureOf) Ready(ctx context.Context) error { return p.capturer.Ready(ctx) }
+
+// Demand has a barrier cut soon.
+func (p captureOf) Demand() { p.capturer.Demand() }
+
+// Barrier cuts a barrier for the standby.
+func (p captureOf) Barrier(ctx context.Context) (change.BarrierID, error) {
+	return p.capturer.Barrier(ctx)
+}
+
+// Heartbeat says how far capturing is.
+func (p captureOf) Heartbeat() wire.Heartbeat {
+	s := p.capturer.State()
+	now := p.clock.Mono()
+	h := wire.Heartbeat{Group: p.name, EndOffset: p.log.End().Offset, PendingFiles: uint64(s.Pending)}
+	if oldest, behind := p.oldestUnapplied(s); behind {
+		h.OldestPending = max(now-oldest, 1)
+	}
+	if s.HasBarrier {
+		h.Captured = s.Newest.ID
+		p.progressMu.Lock()
+		if at, ok := p.cutAt.at(s.Newest.ID); ok {
+			h.CutAge = max(now-at, 0)
+		}
+		p.progressMu.Unlock()
+		if s.ConfirmedAt != 0 {
+			h.Confirmed, h.ConfirmedAge = true, max(now-s.ConfirmedAt, 0)
+		}
+	}
+	return h
+}
