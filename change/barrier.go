@@ -93,6 +93,8 @@ type Certificate struct {
 	Rung      Rung
 	Stall     time.Duration // how long writers stood still
 	Uncovered []string      // files that could have changed unseen, "tree/path"
+	// Databases are where the group's databases stood at the cut, sorted by name.
+	Databases []DatabasePosition
 }
 
 // IncarnationID tells one opening of a log from the next. It is random.

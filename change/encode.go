@@ -14,6 +14,9 @@ import (
 //	          │ mtime nsec uvarint │ rdev uvarint │ target string
 //	          │ number of xattrs uvarint │ (name string │ value string) …
 //	ChunkRef  length uvarint │ 0x01 digest[32], or 0x00 for a hole
+//	databases number uvarint │ (name string │ engine string │ position │ retain) …
+//	          nothing if there are none
+//	position  chapter uvarint │ offset uvarint
 
 // Limits of decoded metadata, so that damaged or hostile input can't claim more.
 const (

@@ -27,8 +27,8 @@ type Barrier struct {
 
 // DatabasePosition is where in its log a database stood at a barrier.
 type DatabasePosition struct {
-	Engine   string `json:"engine"`
-	Position string `json:"position"`
+	Engine   string `json:"engine"`   // "postgres", "mariadb", "redis"
+	Position string `json:"position"` // as the engine writes it, see [change.DatabasePosition]
 }
 
 // BarrierOf converts a certificate. What it does not hold, ConfirmedAt, stays
@@ -42,6 +42,9 @@ func BarrierOf(c change.Certificate) Barrier {
 		Uncovered: []string{},
 	}
 	b.Uncovered = append(b.Uncovered, c.Uncovered...)
+	for _, d := range c.Databases {
+		b.Databases[d.Name] = DatabasePosition{Engine: d.Engine, Position: d.String()}
+	}
 	return b
 }
 

@@ -91,6 +91,7 @@
 //	6 Barrier  epoch uvarint │ number uvarint │ cut time: sec varint, nsec uvarint
 //	           │ tree[32] │ portable[32] │ files uvarint │ bytes uvarint │ rung 1
 //	           │ stall ns uvarint │ number uvarint │ uncovered string … │ chain[32]
+//	           │ databases, if there are any
 //
 // A chunk's head has a checksum of its own so that it can be trusted without
 // reading the data. Chunks are stored as zstd (RFC 8878) or as they are, whichever

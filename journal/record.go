@@ -95,7 +95,8 @@ func appendBarrier(b []byte, r *change.Barrier) []byte {
 	for _, path := range r.Uncovered {
 		b = change.AppendString(b, path)
 	}
-	return append(b, r.Chain[:]...)
+	b = append(b, r.Chain[:]...)
+	return change.AppendDatabases(b, r.Databases)
 }
 
 // DecodeRecord decodes the record at the start of b and returns it with the
@@ -198,6 +199,7 @@ func decodeBarrier(d *change.Decoder) *change.Barrier {
 		r.Uncovered = append(r.Uncovered, d.String("uncovered file", MaxRecord))
 	}
 	r.Chain = d.Digest("chain")
+	r.Databases = d.Databases()
 	return r
 }
 

@@ -35,6 +35,34 @@ func allRecords() []change.Record {
 			Tree: digest, Portable: digest, Files: 7, Bytes: 8, Rung: change.RungPolled, Stall: time.Second,
 			Uncovered: []string{"tree/db", ""}}},
 		&change.Barrier{},
+		&change.Barrier{Certificate: change.Certificate{ID: change.BarrierID{Epoch: 3, Seq: 813}, CutAt: time.Unix(1_700_000_001, 5).UTC(),
+			Databases: databases}, Chain: digest},
+	}
+}
+
+var databases = []change.DatabasePosition{
+	{Name: "app", Engine: change.EnginePostgres, Position: change.StreamPosition{Chapter: 1, Offset: 0x1A2B3C8}, Retain: change.StreamPosition{Chapter: 1, Offset: 0x1A00028}},
+	{Name: "shop", Engine: change.EngineMariaDB, Position: change.StreamPosition{Chapter: math.MaxUint32, Offset: math.MaxUint64}},
+}
+
+// A barrier without databases is what it was before there were any: it ends with
+// its chain, and the positions follow that.
+func TestBarrierWithoutDatabases(t *testing.T) {
+	b := &change.Barrier{Certificate: change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: 2}, Uncovered: []string{"tree/db"}}, Chain: change.Digest{9, 8, 7}}
+	without, err := journal.AppendRecord(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasSuffix(without, b.Chain[:]) {
+		t.Errorf("without databases it ends with %x", without[len(without)-32:])
+	}
+	b.Databases = databases
+	with, err := journal.AppendRecord(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(with[9:], append(without[9:], change.AppendDatabases(nil, databases)...)) {
+		t.Errorf("with databases it is %x, without %x", with, without)
 	}
 }
 
@@ -142,8 +170,15 @@ func anyRecord() *rapid.Generator[change.Record] {
 		case 4:
 			return &change.Unlink{Parent: node(), Name: name()}
 		default:
-			return &change.Barrier{Certificate: change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: rapid.Uint64().Draw(t, "seq")},
+			at := func() change.StreamPosition {
+				return change.StreamPosition{Chapter: rapid.Uint32().Draw(t, "chapter"), Offset: rapid.Uint64().Draw(t, "offset")}
+			}
+			b := &change.Barrier{Certificate: change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: rapid.Uint64().Draw(t, "seq")},
 				CutAt: time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "at"), 0).UTC(), Tree: digest(), Rung: change.RungOptimistic}}
+			for i := range rapid.IntRange(0, 3).Draw(t, "databases") {
+				b.Databases = append(b.Databases, change.DatabasePosition{Name: string(rune('a'+i)) + name(), Engine: name(), Position: at(), Retain: at()})
+			}
+			return b
 		}
 	})
 }

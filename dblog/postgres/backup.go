@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -37,7 +36,7 @@ func (s *Source) baseBackup(ctx context.Context, w io.Writer) (Backup, error) {
 		return b, err
 	}
 	defer closeConn(conn)
-	stop := context.AfterFunc(ctx, func() { conn.Conn().SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { conn.Conn().Close() })
 	defer stop()
 	front := conn.Frontend()
 	front.SendQuery(&pgproto3.Query{String: "BASE_BACKUP (LABEL 'repld', CHECKPOINT 'fast', WAL false, MANIFEST 'no', WAIT false)"})

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -205,7 +204,6 @@ func TestStreamIsBounded(t *testing.T) {
 		last.Position = p.spool.Durable()
 		last.Position.Offset &^= pageSize - 1
 		must(t, p.gate.Release(last))
-		time.Sleep(20 * time.Millisecond)
 		r, err := p.source.Position(t.Context())
 		must(t, err)
 		return !p.spool.Durable().Before(r.Position)

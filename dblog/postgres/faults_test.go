@@ -180,7 +180,7 @@ func TestTimelineSwitch(t *testing.T) {
 				l.acked[w].Store(0)
 			}
 		}
-		time.Sleep(100 * time.Millisecond) // some work
+		eventually(t, "the load has begun", func() bool { return l.total(t) > 20 })
 		p.barrier()
 		l.stop()
 		if round == 1 {

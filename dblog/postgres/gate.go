@@ -95,8 +95,7 @@ func OpenGate(o GateOptions) (*Gate, error) {
 		return g, nil
 	}
 	if g.line, g.about, err = g.lineage(g.state.gate); err != nil {
-		g.file.close()
-		return nil, err
+		return nil, errors.Join(err, g.file.close())
 	}
 	o.Spool.SetFloor(g.state.gate)
 	return g, nil

@@ -45,10 +45,14 @@ func (g *Gate) serve(ctx context.Context, conn net.Conn) {
 	defer s.close()
 	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
-	conn.SetDeadline(time.Now().Add(startupTimeout))
-	err := s.start()
+	err := conn.SetDeadline(time.Now().Add(startupTimeout))
 	if err == nil {
-		conn.SetDeadline(time.Time{})
+		err = s.start()
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err == nil {
 		err = s.commands(ctx)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {

@@ -74,7 +74,8 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	if err != nil {
 		return err
 	}
-	for timeline := line.timeline; ; {
+	for {
+		var timeline uint32
 		if timeline, at, err = s.follow(ctx, conn, at); err != nil {
 			return err
 		}
@@ -248,7 +249,7 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	c := &streaming{source: s, net: conn.Conn(), timeline: at.Chapter, ask: make(chan struct{}, 1)}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(gctx, func() {
-		c.net.SetDeadline(time.Unix(1, 0))
+		c.interrupt()
 		close(interrupted)
 	})
 	g.Go(func() error { return c.report(gctx) })
@@ -260,7 +261,9 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	if !errors.Is(err, errCopyDone) {
 		return 0, at, err
 	}
-	c.net.SetDeadline(time.Time{})
+	if err := c.net.SetDeadline(time.Time{}); err != nil {
+		return 0, at, err
+	}
 	return s.nextTimeline(ctx, conn)
 }
 
@@ -352,6 +355,13 @@ type streaming struct {
 	net      net.Conn
 	timeline uint32
 	ask      chan struct{} // the server wants to hear from us
+}
+
+// interrupt makes whoever reads or writes return.
+func (c *streaming) interrupt() {
+	if err := c.net.SetDeadline(time.Unix(1, 0)); err != nil {
+		c.net.Close()
+	}
 }
 
 var errCopyDone = errors.New("the server ended the timeline")

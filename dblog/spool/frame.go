@@ -41,10 +41,6 @@ type Chapter struct {
 	Info   []byte // what the engine's package must know of it, at most MaxInfo
 }
 
-func (c *Chapter) position() change.StreamPosition {
-	return change.StreamPosition{Chapter: c.Number, Offset: c.Start}
-}
-
 // head is the head of a frame.
 type head struct {
 	sum     uint32

@@ -64,8 +64,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		s.disk = journal.Directory(dir)
 	}
 	if err := s.recover(); err != nil {
-		s.closeFiles()
-		return nil, fmt.Errorf("spool %s: %w", filepath.Base(dir), err)
+		return nil, errors.Join(fmt.Errorf("spool %s: %w", filepath.Base(dir), err), s.closeFiles())
 	}
 	return s, nil
 }

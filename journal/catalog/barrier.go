@@ -172,7 +172,7 @@ func (s *StoredBarrier) append(b []byte) []byte {
 	for _, path := range s.Uncovered {
 		b = change.AppendString(b, path)
 	}
-	return b
+	return change.AppendDatabases(b, s.Databases)
 }
 
 func decodeBarrier(id change.BarrierID, v []byte) (StoredBarrier, error) {
@@ -198,5 +198,6 @@ func decodeBarrier(id change.BarrierID, v []byte) (StoredBarrier, error) {
 	for i := uint64(0); i < n && d.Err() == nil; i++ {
 		s.Uncovered = append(s.Uncovered, d.String("uncovered file", 1<<20))
 	}
+	s.Databases = d.Databases()
 	return s, d.Finish()
 }

@@ -95,7 +95,7 @@
 //
 //	state[1] │ rung[1] │ incarnation[16] │ offset[8] │ chain of the log │ chain
 //	│ tree │ portable │ cut sec v │ nsec u │ files u │ bytes u │ stall u
-//	│ uncovered u │ path string …
+//	│ uncovered u │ path string … │ databases, if there are any
 //
 // # Digests
 //

@@ -12,7 +12,7 @@ import (
 func TestBarriers(t *testing.T) {
 	c := fresh(t)
 	stored := func(n uint64) StoredBarrier {
-		return StoredBarrier{
+		s := StoredBarrier{
 			Barrier: change.Barrier{Certificate: change.Certificate{
 				ID: change.BarrierID{Epoch: change.Epoch(1 + n/3), Seq: n}, CutAt: time.Unix(-5, 7).UTC(), Tree: change.Digest{1},
 				Portable: change.Digest{2}, Files: 3, Bytes: 4, Rung: change.RungPolled, Stall: 5, Uncovered: []string{"tree/a", "tree/b"},
@@ -20,6 +20,11 @@ func TestBarriers(t *testing.T) {
 			End:   change.LogPosition{Incarnation: change.IncarnationID{4}, Offset: 1000 + n, Chain: change.Digest{5}},
 			State: BarrierReceived,
 		}
+		for i := range n % 3 {
+			s.Databases = append(s.Databases, change.DatabasePosition{Name: string(rune('a' + i)), Engine: "e",
+				Position: change.StreamPosition{Chapter: 1, Offset: n}, Retain: change.StreamPosition{Offset: i}})
+		}
+		return s
 	}
 	must(t, c.Update(func(tx *Tx) error {
 		for n := range uint64(7) {

@@ -9,7 +9,6 @@ package postgrestest
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -239,7 +238,7 @@ func (s *Server) Launch() {
 	}
 	s.cmd, s.done = cmd, make(chan struct{})
 	go func(done chan struct{}) {
-		cmd.Wait()
+		_ = cmd.Wait() // however it ended
 		close(done)
 	}(s.done)
 }
@@ -299,12 +298,12 @@ func (s *Server) Stop(sig syscall.Signal) {
 	if s.cmd == nil {
 		return
 	}
-	s.cmd.Process.Signal(sig)
+	_ = s.cmd.Process.Signal(sig) // it may have ended
 	select {
 	case <-s.done:
 	case <-time.After(startTimeout):
 		s.t.Errorf("the server at %s doesn't end on %v", s.Data, sig)
-		s.cmd.Process.Kill()
+		_ = s.cmd.Process.Kill()
 		<-s.done
 	}
 	s.cmd = nil
@@ -334,9 +333,12 @@ func (s *Server) Exec(sql string) {
 	}
 }
 
-// Log copies the server's log.
-func (s *Server) Log(w io.Writer) {
-	if b, err := os.ReadFile(s.logFile()); err == nil {
-		w.Write(b)
+// Log returns the server's log.
+func (s *Server) Log() string {
+	s.t.Helper()
+	b, err := os.ReadFile(s.logFile())
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	return string(b)
 }
