@@ -35,6 +35,7 @@ const (
 	TypeBarrierReply   Type = 22
 	TypeVerifyRequest  Type = 23
 	TypeVerifyReport   Type = 24
+	TypeSpoolResume    Type = 25
 
 	TypeLogStream Type = 32
 	TypeBlock     Type = 33
@@ -47,6 +48,13 @@ const (
 	TypeManifestStart   Type = 49
 	TypeManifestRecords Type = 50
 	TypeManifestEnd     Type = 51
+
+	TypeSpoolStream Type = 56
+	TypeSpoolBlock  Type = 57
+
+	TypeSeedStream Type = 64
+	TypeSeedBlock  Type = 65
+	TypeSeedEnd    Type = 66
 )
 
 // Message is one of the message types of this package; the set is closed. A
@@ -67,6 +75,7 @@ const (
 	fetchLimit    = 20 << 10
 	reportLimit   = 320 << 10
 	manifestLimit = MaxManifestRecords + 64
+	spoolsLimit   = smallLimit + MaxSpools*(MaxName+64)
 )
 
 type kind struct {
@@ -81,10 +90,10 @@ var kinds = map[Type]kind{
 	TypeJoinReply:       {"JoinReply", smallLimit, func() Message { return new(JoinReply) }},
 	TypeRefusal:         {"Refusal", smallLimit, func() Message { return new(Refusal) }},
 	TypeNodeState:       {"NodeState", smallLimit, func() Message { return new(NodeState) }},
-	TypeResume:          {"Resume", smallLimit, func() Message { return new(Resume) }},
+	TypeResume:          {"Resume", spoolsLimit, func() Message { return new(Resume) }},
 	TypeResumeReply:     {"ResumeReply", smallLimit, func() Message { return new(ResumeReply) }},
 	TypeIncarnation:     {"Incarnation", smallLimit, func() Message { return new(Incarnation) }},
-	TypeProgress:        {"Progress", smallLimit, func() Message { return new(Progress) }},
+	TypeProgress:        {"Progress", spoolsLimit, func() Message { return new(Progress) }},
 	TypeHeartbeat:       {"Heartbeat", smallLimit, func() Message { return new(Heartbeat) }},
 	TypeBarrierRequest:  {"BarrierRequest", smallLimit, func() Message { return new(BarrierRequest) }},
 	TypeBarrierReply:    {"BarrierReply", smallLimit, func() Message { return new(BarrierReply) }},
@@ -99,6 +108,12 @@ var kinds = map[Type]kind{
 	TypeManifestStart:   {"ManifestStart", smallLimit, func() Message { return new(ManifestStart) }},
 	TypeManifestRecords: {"ManifestRecords", manifestLimit, func() Message { return new(ManifestRecords) }},
 	TypeManifestEnd:     {"ManifestEnd", smallLimit, func() Message { return new(ManifestEnd) }},
+	TypeSpoolResume:     {"SpoolResume", smallLimit, func() Message { return new(SpoolResume) }},
+	TypeSpoolStream:     {"SpoolStream", smallLimit, func() Message { return new(SpoolStream) }},
+	TypeSpoolBlock:      {"SpoolBlock", smallLimit, func() Message { return new(SpoolBlock) }},
+	TypeSeedStream:      {"SeedStream", smallLimit, func() Message { return new(SeedStream) }},
+	TypeSeedBlock:       {"SeedBlock", smallLimit, func() Message { return new(SeedBlock) }},
+	TypeSeedEnd:         {"SeedEnd", smallLimit, func() Message { return new(SeedEnd) }},
 }
 
 func (t Type) String() string {

@@ -18,6 +18,7 @@ var (
 	testIncarnation = change.IncarnationID{9, 8, 7}
 	testPosition    = change.LogPosition{Incarnation: testIncarnation, Offset: 1 << 40, Chain: change.Digest{5}}
 	testBarrier     = change.BarrierID{Epoch: 3, Seq: 812}
+	testStream      = change.StreamPosition{Chapter: ^uint32(0), Offset: ^uint64(0)}
 	testRefusal     = &Refusal{Code: CodeFailed, Text: "no", Hint: "wait"}
 )
 
@@ -42,12 +43,16 @@ func samples() []Message {
 		&NodeState{Role: RoleStandby, Status: "standby", Epoch: 3, Clock: time.Unix(1795248000, 1).UTC()},
 		&Resume{Group: "tree", Position: testPosition, Applied: testBarrier, HasBase: true},
 		&Resume{Group: "t"},
+		&Resume{Group: "t", Spools: testSpools()},
+		&SpoolResume{Group: "tree", Spool: SpoolEnd{Database: "app", Call: 1}},
+		&SpoolResume{Group: "tree", Spool: testSpools()[1]},
 		&ResumeReply{Group: "tree", Action: ResumeStream, Position: testPosition, Incarnation: testIncarnation},
 		&ResumeReply{Group: "tree", Action: ResumeBase},
 		&Incarnation{Group: "tree", Incarnation: testIncarnation, Start: 77},
 		&Progress{Group: "tree", Durable: 1, Received: testBarrier, Applied: testBarrier, AppliedOffset: 2, Phase: PhaseCatchingUp,
 			SeedFilesDone: 3, SeedFilesTotal: 4, SeedBytesDone: 5, SeedBytesTotal: 6, AppliedDigest: testDigest},
 		&Progress{Group: "tree", Phase: PhaseSeeding},
+		&Progress{Group: "tree", Phase: PhaseStreaming, Spools: testSpoolProgress()},
 		&Heartbeat{Group: "tree", Captured: testBarrier, CutAge: time.Second, Confirmed: true, ConfirmedAge: 2, OldestPending: 3,
 			PendingBytes: 4, PendingFiles: 5, EndOffset: 6},
 		&Heartbeat{Group: "tree"},
@@ -68,7 +73,28 @@ func samples() []Message {
 		&ManifestStart{Position: testPosition, Nodes: 1, Files: 2, Bytes: 3},
 		&ManifestRecords{Records: bytes.Repeat([]byte{7}, MaxManifestRecords)},
 		&ManifestEnd{},
+		&SpoolStream{Group: "tree", Database: "app", Call: 1 << 40},
+		&SpoolBlock{Length: MaxSpoolBlock},
+		&SeedStream{Group: "tree", Database: "app"},
+		&SeedBlock{Length: MaxSeedBlock},
+		&SeedEnd{Bytes: 1 << 50, Digest: testDigest},
+		&SeedEnd{},
 	}
+}
+
+// testSpools are as many as there may be, with the longest names and numbers.
+func testSpools() (list []SpoolEnd) {
+	for i := range uint64(MaxSpools) {
+		list = append(list, SpoolEnd{Database: strings.Repeat("x", MaxName), Call: ^i, End: testStream})
+	}
+	return list
+}
+
+func testSpoolProgress() (list []SpoolProgress) {
+	for range MaxSpools {
+		list = append(list, SpoolProgress{Database: strings.Repeat("y", MaxName), Durable: testStream, Replayed: testStream})
+	}
+	return list
 }
 
 func TestSamplesCoverEveryType(t *testing.T) {
@@ -208,6 +234,14 @@ func TestLimits(t *testing.T) {
 		&FetchedChunk{Digest: testDigest, Codec: change.CodecRaw, RawLength: 5, Length: 4},
 		&ManifestStream{},
 		&ManifestRecords{}, &ManifestRecords{Records: make([]byte, MaxManifestRecords+1)},
+		&Resume{Group: "g", Spools: make([]SpoolEnd, 1)}, &Resume{Group: "g", Spools: append(testSpools(), testSpools()...)},
+		&Progress{Group: "g", Phase: PhaseStreaming, Spools: make([]SpoolProgress, 1)},
+		&Progress{Group: "g", Phase: PhaseStreaming, Spools: append(testSpoolProgress(), testSpoolProgress()...)},
+		&SpoolResume{Group: "g"}, &SpoolResume{Group: "g", Spool: SpoolEnd{Database: "d"}}, &SpoolResume{Spool: SpoolEnd{Database: "d", Call: 1}},
+		&SpoolStream{Group: "g", Database: "d"}, &SpoolStream{Group: "g", Call: 1}, &SpoolStream{Database: "d", Call: 1},
+		&SpoolBlock{}, &SpoolBlock{Length: MaxSpoolBlock + 1},
+		&SeedStream{Group: "g"}, &SeedStream{Database: "d"},
+		&SeedBlock{}, &SeedBlock{Length: MaxSeedBlock + 1},
 	} {
 		if b, err := appendFrame(nil, m); err == nil {
 			t.Errorf("%v was sent as %d bytes: %+v", m.Type(), len(b), m)

@@ -49,17 +49,22 @@ type Progress struct {
 	SeedFilesTotal uint64 // 0: not known yet, or no seed is going on
 	SeedBytesDone  uint64
 	SeedBytesTotal uint64
-	AppliedDigest  change.Digest // of the tree at Applied
+	AppliedDigest  change.Digest   // of the tree at Applied
+	Spools         []SpoolProgress // of its databases, at most MaxSpools
 }
 
 // Type implements [Message].
 func (*Progress) Type() Type { return TypeProgress }
 
 func (m *Progress) toProto() proto.Message {
-	return &wirepb.Progress{Group: m.Group, Durable: m.Durable, Received: barrierProto(m.Received),
+	p := &wirepb.Progress{Group: m.Group, Durable: m.Durable, Received: barrierProto(m.Received),
 		Applied: barrierProto(m.Applied), AppliedOffset: m.AppliedOffset, Phase: uint32(m.Phase),
 		SeedFilesDone: m.SeedFilesDone, SeedFilesTotal: m.SeedFilesTotal,
 		SeedBytesDone: m.SeedBytesDone, SeedBytesTotal: m.SeedBytesTotal, AppliedDigest: optional(m.AppliedDigest[:])}
+	for i := range m.Spools {
+		p.Spools = append(p.Spools, spoolProgressProto(&m.Spools[i]))
+	}
+	return p
 }
 
 func (m *Progress) fromProto(body []byte) error {
@@ -73,12 +78,23 @@ func (m *Progress) fromProto(body []byte) error {
 		SeedFilesDone: p.SeedFilesDone, SeedFilesTotal: p.SeedFilesTotal,
 		SeedBytesDone: p.SeedBytesDone, SeedBytesTotal: p.SeedBytesTotal}
 	f.fixed("digest", m.AppliedDigest[:], p.AppliedDigest, true)
+	for _, s := range p.Spools {
+		m.Spools = append(m.Spools, spoolProgress(s))
+	}
 	return f.err
 }
 
 func (m *Progress) validate() error {
 	if m.Phase < PhaseSeeding || m.Phase > PhaseHalted {
 		return fmt.Errorf("phase %d is unknown", m.Phase)
+	}
+	if err := checkSpools(len(m.Spools)); err != nil {
+		return err
+	}
+	for i := range m.Spools {
+		if err := checkName("database", m.Spools[i].Database); err != nil {
+			return err
+		}
 	}
 	return checkName("group", m.Group)
 }

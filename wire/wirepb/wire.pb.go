@@ -485,6 +485,7 @@ type Resume struct {
 	Position      *Position              `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
 	Applied       *BarrierID             `protobuf:"bytes,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	HasBase       bool                   `protobuf:"varint,4,opt,name=has_base,json=hasBase,proto3" json:"has_base,omitempty"`
+	Spools        []*SpoolEnd            `protobuf:"bytes,5,rep,name=spools,proto3" json:"spools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +548,177 @@ func (x *Resume) GetHasBase() bool {
 	return false
 }
 
+func (x *Resume) GetSpools() []*SpoolEnd {
+	if x != nil {
+		return x.Spools
+	}
+	return nil
+}
+
+type StreamPosition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chapter       uint32                 `protobuf:"varint,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamPosition) Reset() {
+	*x = StreamPosition{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamPosition) ProtoMessage() {}
+
+func (x *StreamPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamPosition.ProtoReflect.Descriptor instead.
+func (*StreamPosition) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamPosition) GetChapter() uint32 {
+	if x != nil {
+		return x.Chapter
+	}
+	return 0
+}
+
+func (x *StreamPosition) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+type SpoolEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Call          uint64                 `protobuf:"varint,2,opt,name=call,proto3" json:"call,omitempty"`
+	End           *StreamPosition        `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolEnd) Reset() {
+	*x = SpoolEnd{}
+	mi := &file_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolEnd) ProtoMessage() {}
+
+func (x *SpoolEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolEnd.ProtoReflect.Descriptor instead.
+func (*SpoolEnd) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SpoolEnd) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *SpoolEnd) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *SpoolEnd) GetEnd() *StreamPosition {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+type SpoolResume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Spool         *SpoolEnd              `protobuf:"bytes,2,opt,name=spool,proto3" json:"spool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolResume) Reset() {
+	*x = SpoolResume{}
+	mi := &file_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolResume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolResume) ProtoMessage() {}
+
+func (x *SpoolResume) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolResume.ProtoReflect.Descriptor instead.
+func (*SpoolResume) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SpoolResume) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SpoolResume) GetSpool() *SpoolEnd {
+	if x != nil {
+		return x.Spool
+	}
+	return nil
+}
+
 type ResumeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -559,7 +731,7 @@ type ResumeReply struct {
 
 func (x *ResumeReply) Reset() {
 	*x = ResumeReply{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +743,7 @@ func (x *ResumeReply) String() string {
 func (*ResumeReply) ProtoMessage() {}
 
 func (x *ResumeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +756,7 @@ func (x *ResumeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReply.ProtoReflect.Descriptor instead.
 func (*ResumeReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResumeReply) GetGroup() string {
@@ -626,7 +798,7 @@ type Incarnation struct {
 
 func (x *Incarnation) Reset() {
 	*x = Incarnation{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +810,7 @@ func (x *Incarnation) String() string {
 func (*Incarnation) ProtoMessage() {}
 
 func (x *Incarnation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +823,7 @@ func (x *Incarnation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
 func (*Incarnation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Incarnation) GetGroup() string {
@@ -688,13 +860,14 @@ type Progress struct {
 	SeedBytesDone  uint64                 `protobuf:"varint,9,opt,name=seed_bytes_done,json=seedBytesDone,proto3" json:"seed_bytes_done,omitempty"`
 	SeedBytesTotal uint64                 `protobuf:"varint,10,opt,name=seed_bytes_total,json=seedBytesTotal,proto3" json:"seed_bytes_total,omitempty"`
 	AppliedDigest  []byte                 `protobuf:"bytes,11,opt,name=applied_digest,json=appliedDigest,proto3" json:"applied_digest,omitempty"` // 32 bytes, or none
+	Spools         []*SpoolProgress       `protobuf:"bytes,12,rep,name=spools,proto3" json:"spools,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +879,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +892,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Progress) GetGroup() string {
@@ -799,6 +972,73 @@ func (x *Progress) GetAppliedDigest() []byte {
 	return nil
 }
 
+func (x *Progress) GetSpools() []*SpoolProgress {
+	if x != nil {
+		return x.Spools
+	}
+	return nil
+}
+
+type SpoolProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Durable       *StreamPosition        `protobuf:"bytes,2,opt,name=durable,proto3" json:"durable,omitempty"`
+	Replayed      *StreamPosition        `protobuf:"bytes,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolProgress) Reset() {
+	*x = SpoolProgress{}
+	mi := &file_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolProgress) ProtoMessage() {}
+
+func (x *SpoolProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolProgress.ProtoReflect.Descriptor instead.
+func (*SpoolProgress) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SpoolProgress) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *SpoolProgress) GetDurable() *StreamPosition {
+	if x != nil {
+		return x.Durable
+	}
+	return nil
+}
+
+func (x *SpoolProgress) GetReplayed() *StreamPosition {
+	if x != nil {
+		return x.Replayed
+	}
+	return nil
+}
+
 type Heartbeat struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Group              string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -816,7 +1056,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1068,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1081,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Heartbeat) GetGroup() string {
@@ -917,7 +1157,7 @@ type BarrierRequest struct {
 
 func (x *BarrierRequest) Reset() {
 	*x = BarrierRequest{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1169,7 @@ func (x *BarrierRequest) String() string {
 func (*BarrierRequest) ProtoMessage() {}
 
 func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1182,7 @@ func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierRequest.ProtoReflect.Descriptor instead.
 func (*BarrierRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BarrierRequest) GetCall() uint64 {
@@ -970,7 +1210,7 @@ type BarrierReply struct {
 
 func (x *BarrierReply) Reset() {
 	*x = BarrierReply{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1222,7 @@ func (x *BarrierReply) String() string {
 func (*BarrierReply) ProtoMessage() {}
 
 func (x *BarrierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1235,7 @@ func (x *BarrierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierReply.ProtoReflect.Descriptor instead.
 func (*BarrierReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BarrierReply) GetCall() uint64 {
@@ -1031,7 +1271,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1283,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1296,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyRequest) GetCall() uint64 {
@@ -1097,7 +1337,7 @@ type Difference struct {
 
 func (x *Difference) Reset() {
 	*x = Difference{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1349,7 @@ func (x *Difference) String() string {
 func (*Difference) ProtoMessage() {}
 
 func (x *Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1362,7 @@ func (x *Difference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Difference.ProtoReflect.Descriptor instead.
 func (*Difference) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Difference) GetPath() []byte {
@@ -1157,7 +1397,7 @@ type VerifyReport struct {
 
 func (x *VerifyReport) Reset() {
 	*x = VerifyReport{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1409,7 @@ func (x *VerifyReport) String() string {
 func (*VerifyReport) ProtoMessage() {}
 
 func (x *VerifyReport) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1422,7 @@ func (x *VerifyReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReport.ProtoReflect.Descriptor instead.
 func (*VerifyReport) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyReport) GetCall() uint64 {
@@ -1265,7 +1505,7 @@ type LogStream struct {
 
 func (x *LogStream) Reset() {
 	*x = LogStream{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1517,7 @@ func (x *LogStream) String() string {
 func (*LogStream) ProtoMessage() {}
 
 func (x *LogStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1530,7 @@ func (x *LogStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStream.ProtoReflect.Descriptor instead.
 func (*LogStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogStream) GetGroup() string {
@@ -1317,7 +1557,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1569,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1582,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Block) GetOffset() uint64 {
@@ -1368,7 +1608,7 @@ type FetchStream struct {
 
 func (x *FetchStream) Reset() {
 	*x = FetchStream{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1620,7 @@ func (x *FetchStream) String() string {
 func (*FetchStream) ProtoMessage() {}
 
 func (x *FetchStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1633,7 @@ func (x *FetchStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchStream.ProtoReflect.Descriptor instead.
 func (*FetchStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FetchStream) GetGroup() string {
@@ -1413,7 +1653,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1665,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1678,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FetchRequest) GetDigests() []byte {
@@ -1468,7 +1708,7 @@ type FetchedChunk struct {
 
 func (x *FetchedChunk) Reset() {
 	*x = FetchedChunk{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1720,7 @@ func (x *FetchedChunk) String() string {
 func (*FetchedChunk) ProtoMessage() {}
 
 func (x *FetchedChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1733,7 @@ func (x *FetchedChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchedChunk.ProtoReflect.Descriptor instead.
 func (*FetchedChunk) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FetchedChunk) GetDigest() []byte {
@@ -1540,7 +1780,7 @@ type ManifestStream struct {
 
 func (x *ManifestStream) Reset() {
 	*x = ManifestStream{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1792,7 @@ func (x *ManifestStream) String() string {
 func (*ManifestStream) ProtoMessage() {}
 
 func (x *ManifestStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1805,7 @@ func (x *ManifestStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestStream.ProtoReflect.Descriptor instead.
 func (*ManifestStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ManifestStream) GetGroup() string {
@@ -1587,7 +1827,7 @@ type ManifestStart struct {
 
 func (x *ManifestStart) Reset() {
 	*x = ManifestStart{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1839,7 @@ func (x *ManifestStart) String() string {
 func (*ManifestStart) ProtoMessage() {}
 
 func (x *ManifestStart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1852,7 @@ func (x *ManifestStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestStart.ProtoReflect.Descriptor instead.
 func (*ManifestStart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ManifestStart) GetPosition() *Position {
@@ -1652,7 +1892,7 @@ type ManifestRecords struct {
 
 func (x *ManifestRecords) Reset() {
 	*x = ManifestRecords{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1904,7 @@ func (x *ManifestRecords) String() string {
 func (*ManifestRecords) ProtoMessage() {}
 
 func (x *ManifestRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1917,7 @@ func (x *ManifestRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestRecords.ProtoReflect.Descriptor instead.
 func (*ManifestRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ManifestRecords) GetRecords() []byte {
@@ -1695,7 +1935,7 @@ type ManifestEnd struct {
 
 func (x *ManifestEnd) Reset() {
 	*x = ManifestEnd{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1947,7 @@ func (x *ManifestEnd) String() string {
 func (*ManifestEnd) ProtoMessage() {}
 
 func (x *ManifestEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1960,259 @@ func (x *ManifestEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestEnd.ProtoReflect.Descriptor instead.
 func (*ManifestEnd) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{29}
+}
+
+type SpoolStream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Database      string                 `protobuf:"bytes,2,opt,name=database,proto3" json:"database,omitempty"`
+	Call          uint64                 `protobuf:"varint,3,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolStream) Reset() {
+	*x = SpoolStream{}
+	mi := &file_wire_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolStream) ProtoMessage() {}
+
+func (x *SpoolStream) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolStream.ProtoReflect.Descriptor instead.
+func (*SpoolStream) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SpoolStream) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SpoolStream) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *SpoolStream) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+type SpoolBlock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Length        uint32                 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolBlock) Reset() {
+	*x = SpoolBlock{}
+	mi := &file_wire_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolBlock) ProtoMessage() {}
+
+func (x *SpoolBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolBlock.ProtoReflect.Descriptor instead.
+func (*SpoolBlock) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SpoolBlock) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+type SeedStream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Database      string                 `protobuf:"bytes,2,opt,name=database,proto3" json:"database,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeedStream) Reset() {
+	*x = SeedStream{}
+	mi := &file_wire_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeedStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeedStream) ProtoMessage() {}
+
+func (x *SeedStream) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeedStream.ProtoReflect.Descriptor instead.
+func (*SeedStream) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SeedStream) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SeedStream) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+type SeedBlock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Length        uint32                 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeedBlock) Reset() {
+	*x = SeedBlock{}
+	mi := &file_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeedBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeedBlock) ProtoMessage() {}
+
+func (x *SeedBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeedBlock.ProtoReflect.Descriptor instead.
+func (*SeedBlock) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SeedBlock) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+type SeedEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bytes         uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeedEnd) Reset() {
+	*x = SeedEnd{}
+	mi := &file_wire_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeedEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeedEnd) ProtoMessage() {}
+
+func (x *SeedEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeedEnd.ProtoReflect.Descriptor instead.
+func (*SeedEnd) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SeedEnd) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SeedEnd) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -1768,12 +2260,23 @@ const file_wire_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x01(\fR\x05chain\"3\n" +
 	"\tBarrierID\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x9c\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xca\x01\n" +
 	"\x06Resume\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x120\n" +
 	"\bposition\x18\x02 \x01(\v2\x14.repld.wire.PositionR\bposition\x12/\n" +
 	"\aapplied\x18\x03 \x01(\v2\x15.repld.wire.BarrierIDR\aapplied\x12\x19\n" +
-	"\bhas_base\x18\x04 \x01(\bR\ahasBase\"\x8f\x01\n" +
+	"\bhas_base\x18\x04 \x01(\bR\ahasBase\x12,\n" +
+	"\x06spools\x18\x05 \x03(\v2\x14.repld.wire.SpoolEndR\x06spools\"B\n" +
+	"\x0eStreamPosition\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\rR\achapter\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"h\n" +
+	"\bSpoolEnd\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x12\n" +
+	"\x04call\x18\x02 \x01(\x04R\x04call\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.repld.wire.StreamPositionR\x03end\"O\n" +
+	"\vSpoolResume\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12*\n" +
+	"\x05spool\x18\x02 \x01(\v2\x14.repld.wire.SpoolEndR\x05spool\"\x8f\x01\n" +
 	"\vResumeReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\rR\x06action\x120\n" +
@@ -1782,7 +2285,7 @@ const file_wire_proto_rawDesc = "" +
 	"\vIncarnation\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
-	"\x05start\x18\x03 \x01(\x04R\x05start\"\xa6\x03\n" +
+	"\x05start\x18\x03 \x01(\x04R\x05start\"\xd9\x03\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\adurable\x18\x02 \x01(\x04R\adurable\x121\n" +
@@ -1795,7 +2298,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x0fseed_bytes_done\x18\t \x01(\x04R\rseedBytesDone\x12(\n" +
 	"\x10seed_bytes_total\x18\n" +
 	" \x01(\x04R\x0eseedBytesTotal\x12%\n" +
-	"\x0eapplied_digest\x18\v \x01(\fR\rappliedDigest\"\xe1\x02\n" +
+	"\x0eapplied_digest\x18\v \x01(\fR\rappliedDigest\x121\n" +
+	"\x06spools\x18\f \x03(\v2\x19.repld.wire.SpoolProgressR\x06spools\"\x99\x01\n" +
+	"\rSpoolProgress\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x124\n" +
+	"\adurable\x18\x02 \x01(\v2\x1a.repld.wire.StreamPositionR\adurable\x126\n" +
+	"\breplayed\x18\x03 \x01(\v2\x1a.repld.wire.StreamPositionR\breplayed\"\xe1\x02\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x121\n" +
 	"\bcaptured\x18\x02 \x01(\v2\x15.repld.wire.BarrierIDR\bcaptured\x12\"\n" +
@@ -1862,7 +2370,23 @@ const file_wire_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"+\n" +
 	"\x0fManifestRecords\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\fR\arecords\"\r\n" +
-	"\vManifestEndB\x13Z\x11repld/wire/wirepbb\x06proto3"
+	"\vManifestEnd\"S\n" +
+	"\vSpoolStream\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
+	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12\x12\n" +
+	"\x04call\x18\x03 \x01(\x04R\x04call\"$\n" +
+	"\n" +
+	"SpoolBlock\x12\x16\n" +
+	"\x06length\x18\x01 \x01(\rR\x06length\">\n" +
+	"\n" +
+	"SeedStream\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
+	"\bdatabase\x18\x02 \x01(\tR\bdatabase\"#\n" +
+	"\tSeedBlock\x12\x16\n" +
+	"\x06length\x18\x01 \x01(\rR\x06length\"7\n" +
+	"\aSeedEnd\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digestB\x13Z\x11repld/wire/wirepbb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -1876,7 +2400,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_wire_proto_goTypes = []any{
 	(*Hello)(nil),           // 0: repld.wire.Hello
 	(*NodeState)(nil),       // 1: repld.wire.NodeState
@@ -1886,43 +2410,58 @@ var file_wire_proto_goTypes = []any{
 	(*Position)(nil),        // 5: repld.wire.Position
 	(*BarrierID)(nil),       // 6: repld.wire.BarrierID
 	(*Resume)(nil),          // 7: repld.wire.Resume
-	(*ResumeReply)(nil),     // 8: repld.wire.ResumeReply
-	(*Incarnation)(nil),     // 9: repld.wire.Incarnation
-	(*Progress)(nil),        // 10: repld.wire.Progress
-	(*Heartbeat)(nil),       // 11: repld.wire.Heartbeat
-	(*BarrierRequest)(nil),  // 12: repld.wire.BarrierRequest
-	(*BarrierReply)(nil),    // 13: repld.wire.BarrierReply
-	(*VerifyRequest)(nil),   // 14: repld.wire.VerifyRequest
-	(*Difference)(nil),      // 15: repld.wire.Difference
-	(*VerifyReport)(nil),    // 16: repld.wire.VerifyReport
-	(*LogStream)(nil),       // 17: repld.wire.LogStream
-	(*Block)(nil),           // 18: repld.wire.Block
-	(*FetchStream)(nil),     // 19: repld.wire.FetchStream
-	(*FetchRequest)(nil),    // 20: repld.wire.FetchRequest
-	(*FetchedChunk)(nil),    // 21: repld.wire.FetchedChunk
-	(*ManifestStream)(nil),  // 22: repld.wire.ManifestStream
-	(*ManifestStart)(nil),   // 23: repld.wire.ManifestStart
-	(*ManifestRecords)(nil), // 24: repld.wire.ManifestRecords
-	(*ManifestEnd)(nil),     // 25: repld.wire.ManifestEnd
+	(*StreamPosition)(nil),  // 8: repld.wire.StreamPosition
+	(*SpoolEnd)(nil),        // 9: repld.wire.SpoolEnd
+	(*SpoolResume)(nil),     // 10: repld.wire.SpoolResume
+	(*ResumeReply)(nil),     // 11: repld.wire.ResumeReply
+	(*Incarnation)(nil),     // 12: repld.wire.Incarnation
+	(*Progress)(nil),        // 13: repld.wire.Progress
+	(*SpoolProgress)(nil),   // 14: repld.wire.SpoolProgress
+	(*Heartbeat)(nil),       // 15: repld.wire.Heartbeat
+	(*BarrierRequest)(nil),  // 16: repld.wire.BarrierRequest
+	(*BarrierReply)(nil),    // 17: repld.wire.BarrierReply
+	(*VerifyRequest)(nil),   // 18: repld.wire.VerifyRequest
+	(*Difference)(nil),      // 19: repld.wire.Difference
+	(*VerifyReport)(nil),    // 20: repld.wire.VerifyReport
+	(*LogStream)(nil),       // 21: repld.wire.LogStream
+	(*Block)(nil),           // 22: repld.wire.Block
+	(*FetchStream)(nil),     // 23: repld.wire.FetchStream
+	(*FetchRequest)(nil),    // 24: repld.wire.FetchRequest
+	(*FetchedChunk)(nil),    // 25: repld.wire.FetchedChunk
+	(*ManifestStream)(nil),  // 26: repld.wire.ManifestStream
+	(*ManifestStart)(nil),   // 27: repld.wire.ManifestStart
+	(*ManifestRecords)(nil), // 28: repld.wire.ManifestRecords
+	(*ManifestEnd)(nil),     // 29: repld.wire.ManifestEnd
+	(*SpoolStream)(nil),     // 30: repld.wire.SpoolStream
+	(*SpoolBlock)(nil),      // 31: repld.wire.SpoolBlock
+	(*SeedStream)(nil),      // 32: repld.wire.SeedStream
+	(*SeedBlock)(nil),       // 33: repld.wire.SeedBlock
+	(*SeedEnd)(nil),         // 34: repld.wire.SeedEnd
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: repld.wire.Resume.position:type_name -> repld.wire.Position
 	6,  // 1: repld.wire.Resume.applied:type_name -> repld.wire.BarrierID
-	5,  // 2: repld.wire.ResumeReply.position:type_name -> repld.wire.Position
-	6,  // 3: repld.wire.Progress.received:type_name -> repld.wire.BarrierID
-	6,  // 4: repld.wire.Progress.applied:type_name -> repld.wire.BarrierID
-	6,  // 5: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
-	6,  // 6: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
-	4,  // 7: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
-	6,  // 8: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
-	15, // 9: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
-	4,  // 10: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
-	5,  // 11: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 2: repld.wire.Resume.spools:type_name -> repld.wire.SpoolEnd
+	8,  // 3: repld.wire.SpoolEnd.end:type_name -> repld.wire.StreamPosition
+	9,  // 4: repld.wire.SpoolResume.spool:type_name -> repld.wire.SpoolEnd
+	5,  // 5: repld.wire.ResumeReply.position:type_name -> repld.wire.Position
+	6,  // 6: repld.wire.Progress.received:type_name -> repld.wire.BarrierID
+	6,  // 7: repld.wire.Progress.applied:type_name -> repld.wire.BarrierID
+	14, // 8: repld.wire.Progress.spools:type_name -> repld.wire.SpoolProgress
+	8,  // 9: repld.wire.SpoolProgress.durable:type_name -> repld.wire.StreamPosition
+	8,  // 10: repld.wire.SpoolProgress.replayed:type_name -> repld.wire.StreamPosition
+	6,  // 11: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
+	6,  // 12: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
+	4,  // 13: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
+	6,  // 14: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
+	19, // 15: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
+	4,  // 16: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
+	5,  // 17: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1936,7 +2475,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
