@@ -25,7 +25,7 @@ func BenchmarkBarrier(b *testing.B) {
 	var confirm, ship, advance []time.Duration
 	before := l.total(b)
 	begin := time.Now()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for b.Loop() {
 		t0 := time.Now()

@@ -1,10 +1,22 @@
 package postgres
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
+
+// barriers is how many each run cuts; REPLD_SOAK multiplies it.
+var barriers = 80 * soak()
+
+func soak() int {
+	if n, err := strconv.Atoi(os.Getenv("REPLD_SOAK")); err == nil {
+		return n
+	}
+	return 1
+}
 
 // TestReplicaIsExactlyAtEachBarrier cuts barriers under load and looks at the replica
 // at each of them.
@@ -13,9 +25,13 @@ func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
 	p.barrier()
+	eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
+	pace := time.NewTicker(25 * time.Millisecond)
+	defer pace.Stop()
 	replica := p.replica.Connect()
 	var advances, confirms []time.Duration
-	for i := range 60 {
+	for i := range barriers {
+		<-pace.C
 		begin := time.Now()
 		n, err := p.note(l, i%4 == 0)
 		must(t, err)

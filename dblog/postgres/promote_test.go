@@ -126,6 +126,31 @@ func (p *pair) checkCommitted(from, to uint64) {
 	}
 }
 
+// TestPromotionAtTheEnd gives up no commit that the standby has.
+func TestPromotionAtTheEnd(t *testing.T) {
+	p := newPair(t, nil)
+	p.primary.Exec(loadSchema)
+	l := startLoad(t, p.primary.DSN(), 4)
+	p.barrier()
+	eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
+	p.primary.Stop(syscall.SIGKILL)
+	l.stopping.Store(true)
+	must(t, p.unlink())
+	end := p.spool.Durable()
+	promotion, err := p.gate.PromoteAtEnd(t.Context())
+	must(t, err)
+	if promotion.At.Chapter != 1 || promotion.At.Offset > end.Offset || end.Offset-promotion.At.Offset > pageSize {
+		t.Fatalf("promoted at %s, the spool ends at %s", show(promotion.At), show(end))
+	}
+	n := noted{point: dblog.Point{Position: promotion.At}, least: make([]int64, 4), most: values(l.begun)}
+	must(t, n.check(p.replica.Connect()))
+	var rows int64
+	must(t, p.replica.Connect().QueryRow(t.Context(), "SELECT count(*) FROM a").Scan(&rows))
+	if rows == 0 {
+		t.Fatal("the promoted server has no row")
+	}
+}
+
 // TestSwitchover stops the primary, promotes the replica at the end of its log, and
 // makes the former primary a replica of it, back and forth.
 func TestSwitchover(t *testing.T) {

@@ -105,7 +105,35 @@ func (g *Gate) Watch(ctx context.Context, every time.Duration) error {
 // Promote implements [dblog.Replica]. It promotes a replica that has replayed
 // everything up to the gate, has nothing beyond it and no other source, and proves by
 // the new timeline's history that it forks exactly there.
-func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
+func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) { return g.promote(ctx, true) }
+
+// PromoteAtEnd opens the gate to the end of what the spool holds durably, and promotes
+// the replica at the last whole record of that. The result belongs to no barrier.
+func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
+	end := g.opts.Spool.Durable()
+	if err := g.Release(dblog.Point{Position: end}); err != nil {
+		return dblog.Promotion{}, err
+	}
+	for {
+		g.mu.Lock()
+		var flushed change.StreamPosition
+		if g.session != nil {
+			flushed = g.session.flushed
+		}
+		changed, target := g.changed, g.state.gate
+		g.mu.Unlock()
+		if !flushed.Before(target) {
+			return g.promote(ctx, false)
+		}
+		select {
+		case <-ctx.Done():
+			return dblog.Promotion{}, fmt.Errorf("the replica has received up to %s of %s: %w", show(flushed), show(target), ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+func (g *Gate) promote(ctx context.Context, exactly bool) (dblog.Promotion, error) {
 	var p dblog.Promotion
 	if g.admin == nil {
 		return p, errors.New("there is no connection string for the replica: promote it by hand (pg_ctl promote)")
@@ -122,7 +150,7 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 		if err := g.judge(st); err != nil {
 			return g.noted(err)
 		}
-		if st.replayed != LSN(gate.Offset) {
+		if exactly && st.replayed != LSN(gate.Offset) {
 			return fmt.Errorf("%w: the replica has replayed up to %v, the gate is at %s", dblog.ErrNotReached, st.replayed, show(gate))
 		}
 		rows, err := query(ctx, c, "SELECT pg_promote(true, 60)::text")
@@ -137,7 +165,11 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 	if err != nil {
 		return p, err
 	}
-	return g.promoted(ctx, gate)
+	p, err = g.promoted(ctx, gate)
+	if err == nil && exactly && p.At != gate {
+		err = fmt.Errorf("%w: it was promoted at %s, want %s", dblog.ErrAhead, show(p.At), show(gate))
+	}
+	return p, err
 }
 
 // promoted reads where the new timeline forks.
@@ -154,9 +186,6 @@ func (g *Gate) promoted(ctx context.Context, gate change.StreamPosition) (dblog.
 	if err != nil {
 		return p, fmt.Errorf("the replica was promoted, but not asked where: %w", err)
 	}
-	p = dblog.Promotion{At: change.StreamPosition{Chapter: gate.Chapter, Offset: uint64(line.begin(line.timeline))}, Chapter: line.timeline}
-	if p.At != gate {
-		return p, fmt.Errorf("%w: it was promoted at %s, want %s", dblog.ErrAhead, show(p.At), show(gate))
-	}
-	return p, nil
+	at := change.StreamPosition{Chapter: gate.Chapter, Offset: uint64(line.begin(line.timeline))}
+	return dblog.Promotion{At: at, Chapter: line.timeline}, nil
 }
