@@ -19,8 +19,15 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 	}
 	c.lookForInvisible()
 	if c.dirty.Len() == 0 && len(c.unseen) == 0 && c.State().HasBarrier && !c.demanded.Load() {
-		c.confirm(sync)
-		return sync.At, true, nil
+		rests, err := c.rest(ctx, sync.At)
+		if err != nil {
+			return 0, false, err
+		}
+		if rests {
+			c.confirm(sync)
+			return sync.At, true, nil
+		}
+		c.publishPending()
 	}
 	if c.journalFull() {
 		return 0, false, nil
@@ -50,11 +57,15 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 			// Every object was captured once: that is a base. The first cut comes next.
 			return r.sync.At, false, c.endScan()
 		}
-		if stands && c.deferred.Len() == 0 {
-			return r.sync.At, true, c.seal(r)
+		if stands && c.deferred.Len() == 0 && r.paired() {
+			sealed, err := c.seal(ctx, r)
+			if sealed || err != nil {
+				return r.sync.At, sealed, err
+			}
 		}
 		c.noteHot(r)
-		if n+1 == c.opts.MaxRounds || stands || c.opts.Clock.Mono()-begun > live.LateAfter {
+		hopeless := r.deaf || stands && (len(c.opts.Databases) == 0 || c.deferred.Len() > 0)
+		if n+1 == c.opts.MaxRounds || hopeless || c.opts.Clock.Mono()-begun > live.LateAfter {
 			break
 		}
 		if sync, err = c.drain(ctx); err != nil {
@@ -63,6 +74,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 	}
 	c.dirty.Merge(&c.deferred)
 	c.deferred.Clear()
+	c.owe(sync.At)
 	c.publishPending()
 	return 0, false, c.sink.commit()
 }
@@ -75,7 +87,7 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 		return sync, err
 	}
 	c.dirty.Merge(&fresh)
-	if c.dirty.Len() > 0 && c.oldest == 0 {
+	if (c.dirty.Len() > 0 || c.owed) && c.oldest == 0 {
 		c.oldest = sync.At
 	}
 	c.publishPending()

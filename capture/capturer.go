@@ -49,6 +49,9 @@ type Capturer struct {
 
 	collectStep int // see collectAtOnce
 
+	owed     bool   // databases: the newest barrier may lack something that isn't dirty any more
+	unpaired string // why the last round had no positions; "" if it had
+
 	conflicts int  // in a row
 	lowDisk   bool // see judgeSpace
 
@@ -88,8 +91,15 @@ type reply struct {
 // catalog is new.
 func New(o Options) (*Capturer, error) {
 	o = o.withDefaults()
+	databases, err := checkDatabases(o.Databases)
+	if err != nil {
+		return nil, err
+	}
+	o.Databases = databases
 	c := &Capturer{
 		opts:   o,
+		owed:   len(databases) > 0, // a former run may have had positions confirmed for nothing
+
 		sink:   sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
 		cutter: newCutter(),
 
@@ -105,7 +115,7 @@ func New(o Options) (*Capturer, error) {
 	c.live.Store(&o.Settings)
 	c.sink.room = c.room
 	c.hold.Store(math.MaxUint64)
-	err := restore(o.Log, o.Catalog)
+	err = restore(o.Log, o.Catalog)
 	if errors.Is(err, ErrLogBehind) {
 		o.Logger.Error("the log was lost, or is another one; it begins anew where the catalog stands, and the standby gets a base", "error", err)
 		err = replace(o.Log, o.Catalog)

@@ -42,6 +42,10 @@ type Options struct {
 
 	Settings
 
+	// Databases are those of the group. Each barrier holds the position of every one
+	// of them; without it there is no barrier.
+	Databases []Database
+
 	MaxRounds int // of one attempt; 0 means 8
 
 	// Space tells how many bytes can still be written on the file system of the log,

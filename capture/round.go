@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/dblog"
 	"repld/journal/catalog"
 	"repld/watch"
 )
@@ -70,6 +71,10 @@ type round struct {
 	last    bool                   // of the attempt
 	lenient bool                   // it is not worth another round to tell when such a file grew
 	unsure  map[string]struct{}    // "tree/path" of those that the certificate names for that
+
+	readings   []dblog.Reading // of the databases, as of t*; nil if there was no quiet window
+	deaf       bool            // a database doesn't answer: no barrier in this attempt
+	windowEnds time.Duration   // monotonic: no more tries at a window; 0 before the first
 }
 
 type dirKey struct {
@@ -115,24 +120,17 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		r.look(fresh)
 		looked := r.now()
 		r.look(growing)
-		before := change.TimeOf(r.opts.Clock.Now())
-		var last watch.Set
-		sync, err := r.opts.Watcher.Drain(ctx, &last)
+		last, err := r.drainTo(ctx, work)
+		if err == nil && len(last) == 0 && r.pairs() {
+			last, err = r.window(ctx, work)
+		}
 		if err != nil {
 			return nil, err
 		}
-		sync.Exact = sync.Exact && r.sync.Exact
-		r.sync, r.drained = sync, before
-		r.noteSync(sync)
-		r.setAside(&last)
-		r.known(&last)
-		r.judgeScans(&last)
-		work.Merge(&last)
-		grew, other := r.onlyGrew(r.ordered(&last))
+		grew, other := r.onlyGrew(last)
 		items = append(other[:len(other):len(other)], items...)
 		growing = append(growing, r.growing(other)...)
-		worth := len(grew) > 1 && try < grownTries && r.opts.Clock.Mono()-begun < grownFor
-		if len(other) > 0 && try < startTries || len(other) == 0 && worth {
+		if r.startAgain(try, begun, grew, other) {
 			fresh = other
 			continue
 		}
@@ -142,6 +140,38 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		r.cutGrowing(looked, grew, other)
 		return r.growingLast(r.favoredFirst(items)), nil
 	}
+}
+
+// drainTo makes an instant the round's t*, unless it goes on to another, and adds to
+// work what changed before it and wasn't known yet. It returns that in order.
+func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error) {
+	before := change.TimeOf(r.opts.Clock.Now())
+	var last watch.Set
+	sync, err := r.opts.Watcher.Drain(ctx, &last)
+	if err != nil {
+		return nil, err
+	}
+	sync.Exact = sync.Exact && r.sync.Exact
+	r.sync, r.drained = sync, before
+	r.noteSync(sync)
+	r.setAside(&last)
+	r.known(&last)
+	r.judgeScans(&last)
+	work.Merge(&last)
+	return r.ordered(&last), nil
+}
+
+// startAgain reports whether start is to look and drain once more, because of what
+// the last drain has brought.
+func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem) bool {
+	now := r.opts.Clock.Mono()
+	if r.pairs() && len(grew)+len(other) > 0 && try < windowTries && (r.windowEnds == 0 || now < r.windowEnds) {
+		return true // the positions are still to be read, and only nothing is quiet
+	}
+	if len(other) > 0 {
+		return try < startTries
+	}
+	return len(grew) > 1 && try < grownTries && now-begun < grownFor
 }
 
 // look takes a stat of each object, for what start says.

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"maps"
 	"math"
 	"slices"
@@ -9,33 +10,37 @@ import (
 	"repld/watch"
 )
 
-// seal ends the cut that r stands at: with a barrier if it changed anything, else
-// by confirming the newest.
-func (c *Capturer) seal(r *round) error {
-	if !c.sink.logging {
-		return c.endScan()
-	}
+// seal ends the cut that r stands at: with a barrier if anything changed, else by
+// confirming the newest. It returns false if a database doesn't confirm its position,
+// so that there is no barrier.
+func (c *Capturer) seal(ctx context.Context, r *round) (bool, error) {
 	changed, err := c.dirtySinceBarrier(r)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if !changed {
+	if !changed && !c.owed && !anyMoved(r.readings) {
 		if err := c.sink.commit(); err != nil {
-			return err
+			return false, err
 		}
 		c.confirm(r.sync)
-		return nil
+		return true, nil
+	}
+	id := c.nextBarrier()
+	held, err := c.confirmPositions(ctx, r, id)
+	if err != nil || len(held) < len(c.opts.Databases) {
+		return false, err
 	}
 	// Before the barrier: who demands one from here on, because of a base that begins
 	// behind this one, gets another.
 	c.demanded.Store(false)
-	barrier, err := c.writeBarrier(r)
+	barrier, err := c.writeBarrier(r, id, held)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := c.sink.commit(); err != nil {
-		return err
+		return false, err
 	}
+	c.owed, c.unpaired = false, ""
 	c.hold.Store(math.MaxUint64)
 	c.coolDown()
 	oldest := c.oldest
@@ -46,7 +51,16 @@ func (c *Capturer) seal(r *round) error {
 	if c.opts.OnBarrier != nil {
 		c.opts.OnBarrier(*barrier, oldest)
 	}
-	return nil
+	return true, nil
+}
+
+// nextBarrier returns the id of the barrier behind the newest.
+func (c *Capturer) nextBarrier() change.BarrierID {
+	id := change.BarrierID{Epoch: c.opts.Epoch, Seq: 1}
+	if newest := c.State().Newest.ID; newest.Epoch == id.Epoch {
+		id.Seq = newest.Seq + 1
+	}
+	return id
 }
 
 // dirtySinceBarrier reports whether records that change the tree follow the newest
@@ -63,7 +77,7 @@ func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
 	return !ok || c.opts.Log.End().Offset > stored.End.Offset, nil
 }
 
-func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
+func (c *Capturer) writeBarrier(r *round, id change.BarrierID, held []change.DatabasePosition) (*change.Barrier, error) {
 	if err := r.collect(); err != nil {
 		return nil, err
 	}
@@ -71,14 +85,10 @@ func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := change.BarrierID{Epoch: c.opts.Epoch, Seq: 1}
-	if newest := c.State().Newest.ID; newest.Epoch == id.Epoch {
-		id.Seq = newest.Seq + 1
-	}
 	barrier := &change.Barrier{
 		Certificate: change.Certificate{
 			ID: id, CutAt: r.sync.Wall.UTC(), Tree: tree, Portable: portable, Files: files, Bytes: bytes,
-			Rung: change.RungOptimistic, Uncovered: r.uncoveredFiles(),
+			Rung: change.RungOptimistic, Uncovered: r.uncoveredFiles(), Databases: held,
 		},
 		Chain: c.opts.Log.End().Chain,
 	}

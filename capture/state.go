@@ -27,7 +27,7 @@ type State struct {
 	ConfirmedAt   time.Duration
 	ConfirmedWall time.Time
 	// Oldest is the monotonic time of the oldest change that is in no barrier;
-	// Pending counts the objects concerned.
+	// Pending counts the objects concerned, all databases together as one.
 	Oldest  time.Duration
 	Pending int
 	// Uncovered lists what can change without being seen or can't be read.
@@ -50,6 +50,9 @@ func (c *Capturer) publishPending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state.Pending, c.state.Oldest = c.dirty.Len(), c.oldest
+	if c.owed {
+		c.state.Pending++
+	}
 	c.state.Chunks, c.state.Deduplicated = c.sink.chunks, c.sink.deduplicated
 	c.state.RawBytes, c.state.StoredBytes = c.sink.rawBytes, c.sink.storedBytes
 }
@@ -77,6 +80,9 @@ func (c *Capturer) judgeLateness() {
 	text := fmt.Sprintf("no barrier for %.0f s; the limit is %.0f s", (now - state.Oldest).Seconds(), late.Seconds())
 	if names := c.hotNames(3); len(names) > 0 {
 		text += "; written without pause: " + strings.Join(names, ", ")
+	}
+	if c.unpaired != "" {
+		text += "; " + c.unpaired
 	}
 	c.raise(health.BarrierLate, text)
 }

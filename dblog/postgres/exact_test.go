@@ -2,21 +2,10 @@ package postgres
 
 import (
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
-
-// barriers is how many each run cuts; REPLD_SOAK multiplies it.
-var barriers = 80 * soak()
-
-func soak() int {
-	if n, err := strconv.Atoi(os.Getenv("REPLD_SOAK")); err == nil {
-		return n
-	}
-	return 1
-}
 
 // TestReplicaIsExactlyAtEachBarrier cuts barriers under load and looks at the replica
 // at each of them.
@@ -30,7 +19,7 @@ func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
 	defer pace.Stop()
 	replica := p.replica.Connect()
 	var advances, confirms []time.Duration
-	for i := range barriers {
+	for i, end := 0, time.Now().Add(soak(t)); i < 80 || time.Now().Before(end); i++ {
 		<-pace.C
 		begin := time.Now()
 		n, err := p.note(l, i%4 == 0)
@@ -61,4 +50,16 @@ func (p *pair) intact() {
 			p.t.Errorf("the replica found: %s", line)
 		}
 	}
+}
+
+// soak returns how long REPLD_SOAK wants a randomised test to go on.
+func soak(t *testing.T) time.Duration {
+	t.Helper()
+	s := os.Getenv("REPLD_SOAK")
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	must(t, err)
+	return d
 }

@@ -38,7 +38,7 @@ func TestExactThroughFaults(t *testing.T) {
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
 	p.barrier()
-	for i := range 15 {
+	for i, end := 0, time.Now().Add(soak(t)); i < 15 || time.Now().Before(end); i++ {
 		what := p.fault(rng)
 		n, err := p.note(l, rng.IntN(4) == 0)
 		if err != nil {

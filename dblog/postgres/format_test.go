@@ -156,3 +156,27 @@ func TestSCRAM(t *testing.T) {
 		}
 	}
 }
+
+func FuzzHistory(f *testing.F) {
+	f.Add(someHistory, uint32(5))
+	f.Add("1\t0/0", uint32(2))
+	f.Fuzz(func(t *testing.T, content string, timeline uint32) {
+		forks, err := parseHistory(content)
+		if err != nil {
+			return
+		}
+		before, err := parseHistory(historyBefore(content, timeline))
+		must(t, err)
+		l := lineage{timeline: 1<<32 - 1, forks: forks}
+		for i, k := range before {
+			if k != forks[i] || k.timeline >= timeline {
+				t.Fatalf("fork %d of the timelines before %d is %+v, want %+v", i, timeline, k, forks[i])
+			}
+		}
+		for _, k := range forks {
+			if end, _, historic, known := l.end(k.timeline); k.timeline != l.timeline && (!known || !historic || end != k.at) {
+				t.Fatalf("timeline %d ends at %v, want %v", k.timeline, end, k.at)
+			}
+		}
+	})
+}

@@ -2,14 +2,12 @@ package postgres
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"golang.org/x/sync/errgroup"
@@ -17,19 +15,6 @@ import (
 	"repld/change"
 	"repld/dblog"
 	"repld/dblog/spool"
-	"repld/health"
-)
-
-// maxSend is how many bytes of WAL go into one message, as in the server
-// (MAX_SEND_SIZE).
-const maxSend = 128 << 10
-
-// Keepalives go out this often; while the replica has more to replay, sooner and with
-// a wish for an answer, since by itself it reports what it has replayed every 10 s.
-const (
-	keepaliveEvery = 5 * time.Second
-	askFirst       = time.Millisecond
-	askAtMost      = 50 * time.Millisecond
 )
 
 // commands answers the commands of replication until the client goes.
@@ -180,21 +165,6 @@ func (s *session) history(line lineage, about info, timeline uint32) {
 	s.complete("TIMELINE_HISTORY")
 }
 
-// limit returns up to where a timeline may be sent, and whether it ends there, with a
-// channel that is closed when that changes.
-func (g *Gate) limit(timeline uint32) (limit LSN, ended bool, changed <-chan struct{}, err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	end, _, historic, known := g.line.end(timeline)
-	switch {
-	case g.line.timeline == 0 || !known:
-		return 0, false, nil, fmt.Errorf("timeline %d is not in the history of %s, where the gate is", timeline, show(g.state.gate))
-	case historic:
-		return end, true, g.changed, nil
-	}
-	return LSN(g.state.gate.Offset), false, g.changed, nil
-}
-
 // startable says what keeps a stream from beginning at a position.
 func (s *session) startable(timeline uint32, at LSN) (code string, err error) {
 	g := s.gate
@@ -287,166 +257,4 @@ func (s *session) streamed(timeline uint32) error {
 	s.complete("START_STREAMING")
 	s.complete("START_REPLICATION")
 	return nil
-}
-
-var errClientDone = errors.New("the client ended the stream")
-
-// listen takes what the replica says while it streams.
-func (s *session) listen(timeline uint32) error {
-	for {
-		msg, err := s.back.Receive()
-		if err != nil {
-			return err
-		}
-		switch m := msg.(type) {
-		case *pgproto3.CopyData:
-			if len(m.Data) >= 34 && m.Data[0] == 'r' {
-				if err := s.status(timeline, m.Data); err != nil {
-					return err
-				}
-			}
-		case *pgproto3.CopyDone:
-			return errClientDone
-		case *pgproto3.Terminate:
-			return errors.New("the replica said good-bye")
-		}
-	}
-}
-
-// status takes a standby status update. A replica that has what was never released is
-// cut off.
-func (s *session) status(timeline uint32, b []byte) error {
-	written, flushed, applied := LSN(binary.BigEndian.Uint64(b[1:])), LSN(binary.BigEndian.Uint64(b[9:])), LSN(binary.BigEndian.Uint64(b[17:]))
-	g := s.gate
-	limit, _, _, err := g.limit(timeline)
-	if err != nil {
-		return err
-	}
-	if most := max(written, flushed, applied); most > limit {
-		return g.noted(fmt.Errorf("%w: it has WAL up to %v, the gate lets it go to %v on timeline %d", dblog.ErrAhead, most, limit, timeline))
-	}
-	return s.noteStatus(timeline, limit, flushed, applied)
-}
-
-func (s *session) noteStatus(timeline uint32, limit, flushed, applied LSN) error {
-	g := s.gate
-	g.mu.Lock()
-	if g.session != s {
-		g.mu.Unlock()
-		return errors.New("the replica has another connection")
-	}
-	size := g.about.SegmentSize
-	frees := segmentStart(flushed, size) != segmentStart(LSN(s.flushed.Offset), size)
-	s.flushed = change.StreamPosition{Chapter: timeline, Offset: uint64(flushed)}
-	g.applied = change.StreamPosition{Chapter: timeline, Offset: uint64(applied)}
-	if limit == LSN(g.state.gate.Offset) {
-		delete(g.trouble, health.DatabaseAhead)
-		delete(g.trouble, health.DatabaseNeedsSeed)
-	}
-	st, about := g.state, g.about
-	st.flushed = s.flushed
-	g.announce()
-	g.mu.Unlock()
-	if frees {
-		return g.free(st, about)
-	}
-	return nil
-}
-
-// walWriter sends one timeline.
-type walWriter struct {
-	s        *session
-	timeline uint32
-	sent     LSN
-	reader   *spool.Reader
-	buf      []byte
-	asked    time.Duration // how long the last question waited
-	ended    bool          // it told the client so
-}
-
-// run sends what may be sent until the timeline ends. Then it says so to the client,
-// whose own CopyDone ends the stream.
-func (w *walWriter) run(ctx context.Context) error {
-	timer := time.NewTimer(keepaliveEvery)
-	defer timer.Stop()
-	for {
-		limit, ended, changed, err := w.s.gate.limit(w.timeline)
-		if err != nil {
-			return err
-		}
-		if w.sent < limit {
-			if err := w.send(limit); err != nil {
-				return err
-			}
-			w.asked = 0
-			continue
-		}
-		if ended {
-			w.ended = true
-			w.s.back.Send(&pgproto3.CopyDone{})
-			return w.s.back.Flush()
-		}
-		timer.Reset(w.patience(limit))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		case <-timer.C:
-			if err := w.keepalive(limit); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// patience returns when the next keepalive is due.
-func (w *walWriter) patience(limit LSN) time.Duration {
-	g := w.s.gate
-	g.mu.Lock()
-	applied := LSN(g.applied.Offset)
-	g.mu.Unlock()
-	if applied >= limit {
-		return keepaliveEvery
-	}
-	w.asked = min(max(2*w.asked, askFirst), askAtMost)
-	return w.asked
-}
-
-// send sends the next piece, never more than the limit. A piece ends with a record or
-// with a page: walreceivers rely on it (walsender.c, XLogSendPhysical), and what reads
-// the rest of a record from a page that it has half of takes it for damaged.
-func (w *walWriter) send(limit LSN) error {
-	n := uint64(limit - w.sent)
-	if n > maxSend {
-		n = uint64((w.sent+maxSend)&^(pageSize-1) - w.sent)
-	}
-	if w.buf == nil {
-		w.buf = make([]byte, 25+maxSend)
-	}
-	k, err := w.reader.ReadAt(w.buf[25:25+n], w.timeline, uint64(w.sent))
-	if err != nil {
-		return err
-	}
-	if uint64(k) < n {
-		return fmt.Errorf("the spool has %d bytes from %v on, want %d", k, w.sent, n)
-	}
-	w.buf[0] = 'w'
-	binary.BigEndian.PutUint64(w.buf[1:], uint64(w.sent))
-	binary.BigEndian.PutUint64(w.buf[9:], uint64(limit))
-	binary.BigEndian.PutUint64(w.buf[17:], uint64(time.Since(epoch2000).Microseconds()))
-	w.s.back.Send(&pgproto3.CopyData{Data: w.buf[:25+k]})
-	if err := w.s.back.Flush(); err != nil {
-		return err
-	}
-	w.sent += LSN(k)
-	return nil
-}
-
-// keepalive asks for an answer; it tells of no WAL behind the limit.
-func (w *walWriter) keepalive(limit LSN) error {
-	b := []byte{'k'}
-	b = binary.BigEndian.AppendUint64(b, uint64(limit))
-	b = binary.BigEndian.AppendUint64(b, uint64(time.Since(epoch2000).Microseconds()))
-	w.s.back.Send(&pgproto3.CopyData{Data: append(b, 1)})
-	return w.s.back.Flush()
 }
