@@ -97,8 +97,8 @@ func New(o Options) (*Capturer, error) {
 	}
 	o.Databases = databases
 	c := &Capturer{
-		opts:   o,
-		owed:   len(databases) > 0, // a former run may have had positions confirmed for nothing
+		opts: o,
+		owed: len(databases) > 0, // a former run may have had positions confirmed for nothing
 
 		sink:   sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
 		cutter: newCutter(),

@@ -45,10 +45,7 @@ const (
 )
 
 // unquiet is why there is no barrier when files have changed in every try.
-const unquiet = "the position of a database could not be read between two file events"
-
-// errDatabase wraps what a database has answered instead of a position.
-var errDatabase = errors.New("no position")
+const unquiet = "the positions of the databases could not be read between two file events"
 
 // checkDatabases sorts the databases by name, as certificates list them.
 func checkDatabases(list []Database) ([]Database, error) {
@@ -62,14 +59,14 @@ func checkDatabases(list []Database) ([]Database, error) {
 }
 
 // eachDatabase asks all databases at once, so that a window is no longer than the
-// slowest answer.
-func (c *Capturer) eachDatabase(ctx context.Context, limit time.Duration, ask func(ctx context.Context, i int) error) error {
+// slowest answer; what says what an error means.
+func (c *Capturer) eachDatabase(ctx context.Context, limit time.Duration, what string, ask func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	failed := make([]error, len(c.opts.Databases))
 	one := func(i int) {
 		if err := ask(ctx, i); err != nil {
-			failed[i] = fmt.Errorf("database %s: %w: %w", c.opts.Databases[i].Name, errDatabase, err)
+			failed[i] = fmt.Errorf("%s of database %s: %w", what, c.opts.Databases[i].Name, err)
 		}
 	}
 	var others sync.WaitGroup
@@ -86,7 +83,7 @@ func (c *Capturer) eachDatabase(ctx context.Context, limit time.Duration, ask fu
 // positions reads where the databases are, in the order of Options.Databases.
 func (c *Capturer) positions(ctx context.Context) ([]dblog.Reading, error) {
 	readings := make([]dblog.Reading, len(c.opts.Databases))
-	err := c.eachDatabase(ctx, positionTimeout, func(ctx context.Context, i int) (err error) {
+	err := c.eachDatabase(ctx, positionTimeout, "could not read the position", func(ctx context.Context, i int) (err error) {
 		readings[i], err = c.opts.Databases[i].Source.Position(ctx)
 		return err
 	})
@@ -116,7 +113,7 @@ func (c *Capturer) rest(ctx context.Context, at time.Duration) (bool, error) {
 		return true, nil
 	}
 	if err != nil {
-		c.unpaired = err.Error()
+		c.unpaired = inOneLine(err)
 	}
 	c.owe(at)
 	return false, nil
@@ -148,21 +145,17 @@ func (r *round) paired() bool { return len(r.readings) == len(r.opts.Databases) 
 // stays what it is. Else the files are later than the positions: the drain is
 // the new t*, and what it brought is returned.
 func (r *round) window(ctx context.Context, work *watch.Set) ([]workItem, error) {
-	if r.windowEnds == 0 {
-		r.windowEnds = r.opts.Clock.Mono() + windowFor
-	}
 	readings, err := r.positions(ctx)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		r.deaf, r.unpaired = true, err.Error()
+		r.deaf, r.unpaired = true, inOneLine(err)
 		return nil, nil
 	}
 	at, drained := r.sync, r.drained
 	fresh, err := r.drainTo(ctx, work)
 	if err != nil || len(fresh) > 0 {
-		r.unpaired = unquiet
 		return fresh, err
 	}
 	at.Exact = r.sync.Exact
@@ -175,9 +168,12 @@ func (r *round) window(ctx context.Context, work *watch.Set) ([]workItem, error)
 // then. From the first call on the databases may think that they rest, so a barrier
 // is owed until one is written.
 func (c *Capturer) confirmPositions(ctx context.Context, r *round, id change.BarrierID) ([]change.DatabasePosition, error) {
+	if len(c.opts.Databases) == 0 {
+		return nil, nil
+	}
 	c.owe(r.sync.At)
 	held := make([]change.DatabasePosition, len(c.opts.Databases))
-	err := c.eachDatabase(ctx, confirmTimeout, func(ctx context.Context, i int) error {
+	err := c.eachDatabase(ctx, confirmTimeout, "could not confirm the position", func(ctx context.Context, i int) error {
 		d := &c.opts.Databases[i]
 		p, err := d.Source.Confirm(ctx, r.readings[i], id)
 		held[i] = change.DatabasePosition{Name: d.Name, Engine: d.Engine, Position: p.Position, Retain: p.Retain}
@@ -187,12 +183,14 @@ func (c *Capturer) confirmPositions(ctx context.Context, r *round, id change.Bar
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		c.unpaired = err.Error()
+		c.unpaired = inOneLine(err)
 		r.deaf = !onlyRestarted(err)
 		return nil, nil
 	}
 	return held, nil
 }
+
+func inOneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // onlyRestarted reports whether all errors joined in err say that a server was
 // restarted: then its position is to be read anew, and nothing else is wrong.

@@ -74,7 +74,7 @@ type round struct {
 
 	readings   []dblog.Reading // of the databases, as of t*; nil if there was no quiet window
 	deaf       bool            // a database doesn't answer: no barrier in this attempt
-	windowEnds time.Duration   // monotonic: no more tries at a window; 0 before the first
+	windowEnds time.Duration   // monotonic: no more tries at a window behind it; 0 before the first try
 }
 
 type dirKey struct {
@@ -165,8 +165,15 @@ func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error
 // the last drain has brought.
 func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem) bool {
 	now := r.opts.Clock.Mono()
-	if r.pairs() && len(grew)+len(other) > 0 && try < windowTries && (r.windowEnds == 0 || now < r.windowEnds) {
-		return true // the positions are still to be read, and only nothing is quiet
+	if r.pairs() && len(grew)+len(other) > 0 {
+		if r.windowEnds == 0 {
+			r.windowEnds = now + windowFor
+		}
+		if try < windowTries && now < r.windowEnds {
+			return true // the positions are to be read while nothing changes at all
+		}
+		r.unpaired = unquiet
+		return false
 	}
 	if len(other) > 0 {
 		return try < startTries
