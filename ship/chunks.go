@@ -313,7 +313,7 @@ func (c *chunkSender) flush(ctx context.Context) error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.s.pace(ctx, len(c.out)); err != nil {
+	if err := c.s.yield(ctx, len(c.out)); err != nil {
 		return err
 	}
 	_, err := c.stream.Write(c.out)

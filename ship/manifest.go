@@ -40,7 +40,7 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 		if err := stream.Send(start); err != nil {
 			return err
 		}
-		out := &manifestWriter{stream: stream, pace: func(n int) error { return s.pace(ctx, n) }}
+		out := &manifestWriter{stream: stream, pace: func(n int) error { return s.yield(ctx, n) }}
 		if err := out.nodes(ctx, tx); err != nil {
 			return err
 		}

@@ -165,11 +165,27 @@ func (s *sending) sendBlock(ctx context.Context, stream *wire.Stream, block []by
 		}
 		done += n
 	}
-	if err := s.pace(ctx, len(block)); err != nil {
-		return err
+	if s.priority == nil {
+		if err := s.pace(ctx, len(block)); err != nil {
+			return err
+		}
 	}
 	if err := stream.Send(&wire.Block{Offset: offset, Length: uint32(len(block))}); err != nil {
 		return err
+	}
+	for s.priority != nil && len(block) > filePiece {
+		if err := s.yield(ctx, filePiece); err != nil {
+			return err
+		}
+		if _, err := stream.Write(block[:filePiece]); err != nil {
+			return err
+		}
+		block = block[filePiece:]
+	}
+	if s.priority != nil {
+		if err := s.yield(ctx, len(block)); err != nil {
+			return err
+		}
 	}
 	_, err := stream.Write(block)
 	return err

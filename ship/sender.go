@@ -50,6 +50,9 @@ type SenderOptions struct {
 	Position func(*catalog.Tx) (change.LogPosition, error)
 	Logger   *slog.Logger
 
+	// Spools are the databases whose streams are shipped, at most wire.MaxSpools.
+	Spools []SpoolSource
+
 	Streams        int           // parallel log streams; 0 means 4, at most wire.MaxStreams
 	HeartbeatEvery time.Duration // without news; 0 means 1 s
 	// Pace is asked before so many bytes of data are sent, from several goroutines, and
@@ -68,6 +71,9 @@ type Sender struct {
 
 	calls calls
 
+	spools   []*outSpool
+	priority *priority // nil without databases
+
 	mu   sync.Mutex
 	conn *wire.Conn // of the present session
 
@@ -82,7 +88,12 @@ func NewSender(o SenderOptions) *Sender {
 	if o.HeartbeatEvery == 0 {
 		o.HeartbeatEvery = time.Second
 	}
-	return &Sender{opts: o, news: make(chan struct{}, 1)}
+	s := &Sender{opts: o, news: make(chan struct{}, 1)}
+	for _, source := range o.Spools {
+		s.spools = append(s.spools, &outSpool{SpoolSource: source, failure: failure{tell: source.Failed}})
+		s.priority = newPriority()
+	}
+	return s
 }
 
 // Notify tells the sender that there may be something new to send.
@@ -108,6 +119,11 @@ func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
 	defer s.calls.hangUp()
 	s.setConn(conn)
 	defer s.setConn(nil)
+	for _, q := range s.spools {
+		spool := &spooling{outSpool: q, s: session, requests: make(chan spoolRequest, 4)}
+		session.spooling = append(session.spooling, spool)
+		g.Go(func() error { return spool.run(ctx) })
+	}
 	g.Go(func() error { return session.receive(ctx, g) })
 	g.Go(func() error { return session.accept(ctx, g) })
 	g.Go(func() error { return session.sendLog(ctx) })
@@ -119,6 +135,16 @@ func (s *Sender) setConn(conn *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn = conn
+}
+
+// yield waits until so many bytes of files may be sent, after those of databases.
+func (s *Sender) yield(ctx context.Context, bytes int) error {
+	if s.priority != nil {
+		if err := s.priority.yield(ctx, bytes); err != nil {
+			return err
+		}
+	}
+	return s.pace(ctx, bytes)
 }
 
 // pace waits until so many bytes may be sent.
@@ -135,6 +161,9 @@ type sending struct {
 	conn   *wire.Conn
 	starts chan change.LogPosition // where the log is to be sent from
 	once   sync.Once
+
+	spooling []*spooling
+	named    bool // the standby has said which databases it holds; used by receive only
 }
 
 // receive handles the control stream.
@@ -147,6 +176,10 @@ func (s *sending) receive(ctx context.Context, g *errgroup.Group) error {
 		switch m := msg.(type) {
 		case *wire.Resume:
 			if err := s.resume(ctx, m); err != nil {
+				return err
+			}
+		case *wire.SpoolResume:
+			if err := s.startSpool(ctx, m.Spool); err != nil {
 				return err
 			}
 		case *wire.Progress:
@@ -167,6 +200,9 @@ func (s *sending) receive(ctx context.Context, g *errgroup.Group) error {
 
 // resume says where the log goes on, or that the standby needs a base.
 func (s *sending) resume(ctx context.Context, m *wire.Resume) error {
+	if err := s.startSpools(ctx, m.Spools); err != nil {
+		return err
+	}
 	reply := &wire.ResumeReply{Group: s.opts.Group, Action: wire.ResumeBase}
 	at, ok, err := s.shared(m)
 	if err != nil {
@@ -218,6 +254,9 @@ func (s *sending) begin(at change.LogPosition) {
 // of another log, as one does until its base has come if this node's state was lost,
 // nothing is taken for applied.
 func (s *sending) progress(m *wire.Progress) error {
+	if err := s.acknowledge(m); err != nil {
+		return err
+	}
 	applied, ok, err := s.applied(m)
 	if err != nil {
 		return err
@@ -290,11 +329,13 @@ func (s *sending) accept(ctx context.Context, g *errgroup.Group) error {
 		g.Go(func() error {
 			defer stream.Cancel()
 			var err error
-			switch header.(type) {
+			switch h := header.(type) {
 			case *wire.FetchStream:
 				err = s.serveChunks(ctx, stream)
 			case *wire.ManifestStream:
 				err = s.serveManifest(ctx, stream)
+			case *wire.SeedStream:
+				s.serveSeed(ctx, stream, h)
 			default:
 				err = fmt.Errorf("the standby opened a stream for %v", header.Type())
 			}

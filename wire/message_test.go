@@ -75,6 +75,7 @@ func samples() []Message {
 		&ManifestEnd{},
 		&SpoolStream{Group: "tree", Database: "app", Call: 1 << 40},
 		&SpoolBlock{Length: MaxSpoolBlock},
+		&SpoolBlock{},
 		&SeedStream{Group: "tree", Database: "app"},
 		&SeedBlock{Length: MaxSeedBlock},
 		&SeedEnd{Bytes: 1 << 50, Digest: testDigest},
@@ -92,7 +93,7 @@ func testSpools() (list []SpoolEnd) {
 
 func testSpoolProgress() (list []SpoolProgress) {
 	for range MaxSpools {
-		list = append(list, SpoolProgress{Database: strings.Repeat("y", MaxName), Durable: testStream, Replayed: testStream})
+		list = append(list, SpoolProgress{Database: strings.Repeat("y", MaxName), Call: ^uint64(0), Durable: testStream, Replayed: testStream})
 	}
 	return list
 }
@@ -239,7 +240,7 @@ func TestLimits(t *testing.T) {
 		&Progress{Group: "g", Phase: PhaseStreaming, Spools: append(testSpoolProgress(), testSpoolProgress()...)},
 		&SpoolResume{Group: "g"}, &SpoolResume{Group: "g", Spool: SpoolEnd{Database: "d"}}, &SpoolResume{Spool: SpoolEnd{Database: "d", Call: 1}},
 		&SpoolStream{Group: "g", Database: "d"}, &SpoolStream{Group: "g", Call: 1}, &SpoolStream{Database: "d", Call: 1},
-		&SpoolBlock{}, &SpoolBlock{Length: MaxSpoolBlock + 1},
+		&SpoolBlock{Length: MaxSpoolBlock + 1},
 		&SeedStream{Group: "g"}, &SeedStream{Database: "d"},
 		&SeedBlock{}, &SeedBlock{Length: MaxSeedBlock + 1},
 	} {

@@ -12,8 +12,9 @@ import (
 const MaxSpoolBlock = 1 << 20
 
 // SpoolBlock stands on a spool stream before Length raw bytes: whole frames of a
-// spool, which say themselves where they belong. They are not checked here.
-type SpoolBlock struct{ Length uint32 } // 1 … MaxSpoolBlock
+// spool, which say themselves where they belong. They are not checked here. A block
+// of no bytes says that the database has nothing behind what the standby has.
+type SpoolBlock struct{ Length uint32 } // 0 … MaxSpoolBlock
 
 // Type implements [Message].
 func (*SpoolBlock) Type() Type { return TypeSpoolBlock }
@@ -30,8 +31,8 @@ func (m *SpoolBlock) fromProto(body []byte) error {
 }
 
 func (m *SpoolBlock) validate() error {
-	if m.Length == 0 || m.Length > MaxSpoolBlock {
-		return fmt.Errorf("block of %d bytes, want 1 to %d", m.Length, MaxSpoolBlock)
+	if m.Length > MaxSpoolBlock {
+		return fmt.Errorf("block of %d bytes, want at most %d", m.Length, MaxSpoolBlock)
 	}
 	return nil
 }

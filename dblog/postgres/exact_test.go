@@ -19,7 +19,7 @@ func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
 	defer pace.Stop()
 	replica := p.replica.Connect()
 	var advances, confirms []time.Duration
-	for i, end := 0, time.Now().Add(soak(t)); i < 80 || time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(soak(t)); i < 40 || time.Now().Before(end); i++ {
 		<-pace.C
 		begin := time.Now()
 		n, err := p.note(l, i%4 == 0)

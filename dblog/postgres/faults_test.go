@@ -38,7 +38,7 @@ func TestExactThroughFaults(t *testing.T) {
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
 	p.barrier()
-	for i, end := 0, time.Now().Add(soak(t)); i < 15 || time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(soak(t)); i < 12 || time.Now().Before(end); i++ {
 		what := p.fault(rng)
 		n, err := p.note(l, rng.IntN(4) == 0)
 		if err != nil {
@@ -173,7 +173,7 @@ func isDown(err error) bool {
 func TestTimelineSwitch(t *testing.T) {
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
-	for round := range 3 {
+	for round := range 2 {
 		l := startLoad(t, p.primary.DSN(), 2)
 		if round > 0 {
 			for w := range l.acked {

@@ -21,7 +21,7 @@ import (
 // standby than the barrier has, and asks pg_waldump for what was committed up to it.
 func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 	rng := seeded(t)
-	for round := range 3 {
+	for round := range 2 {
 		p := newPair(t, nil, "wal_keep_size=1GB")
 		tools := postgrestest.Has(t, "pg_amcheck")
 		if tools {
@@ -157,7 +157,7 @@ func TestSwitchover(t *testing.T) {
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	old, now := p.primary, p.replica
-	for round := range 3 {
+	for round := range 2 {
 		for range 5 {
 			old.Exec("INSERT INTO a SELECT generate_series(1, 1000)")
 		}

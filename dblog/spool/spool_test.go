@@ -217,7 +217,7 @@ func TestMirrorResumesAnywhere(t *testing.T) {
 		must(t, a.Append(pos(1, uint64(at)), want[at:at+n]))
 		at += n
 	}
-	for range 200 {
+	for range 60 {
 		// The mirror stopped at an arbitrary byte, with frames of other lengths.
 		b := open(t, Options{SegmentSize: 7000, Volatile: true})
 		must(t, b.Begin(Chapter{Number: 1, Info: []byte("x")}))

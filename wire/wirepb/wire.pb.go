@@ -984,6 +984,7 @@ type SpoolProgress struct {
 	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
 	Durable       *StreamPosition        `protobuf:"bytes,2,opt,name=durable,proto3" json:"durable,omitempty"`
 	Replayed      *StreamPosition        `protobuf:"bytes,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Call          uint64                 `protobuf:"varint,4,opt,name=call,proto3" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1037,6 +1038,13 @@ func (x *SpoolProgress) GetReplayed() *StreamPosition {
 		return x.Replayed
 	}
 	return nil
+}
+
+func (x *SpoolProgress) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
 }
 
 type Heartbeat struct {
@@ -2299,11 +2307,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x10seed_bytes_total\x18\n" +
 	" \x01(\x04R\x0eseedBytesTotal\x12%\n" +
 	"\x0eapplied_digest\x18\v \x01(\fR\rappliedDigest\x121\n" +
-	"\x06spools\x18\f \x03(\v2\x19.repld.wire.SpoolProgressR\x06spools\"\x99\x01\n" +
+	"\x06spools\x18\f \x03(\v2\x19.repld.wire.SpoolProgressR\x06spools\"\xad\x01\n" +
 	"\rSpoolProgress\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x124\n" +
 	"\adurable\x18\x02 \x01(\v2\x1a.repld.wire.StreamPositionR\adurable\x126\n" +
-	"\breplayed\x18\x03 \x01(\v2\x1a.repld.wire.StreamPositionR\breplayed\"\xe1\x02\n" +
+	"\breplayed\x18\x03 \x01(\v2\x1a.repld.wire.StreamPositionR\breplayed\x12\x12\n" +
+	"\x04call\x18\x04 \x01(\x04R\x04call\"\xe1\x02\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x121\n" +
 	"\bcaptured\x18\x02 \x01(\v2\x15.repld.wire.BarrierIDR\bcaptured\x12\"\n" +
