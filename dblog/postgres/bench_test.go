@@ -3,6 +3,8 @@ package postgres
 import (
 	"testing"
 	"time"
+
+	"repld/dblog"
 )
 
 // BenchmarkPosition is what a database costs inside the cut.
@@ -45,4 +47,33 @@ func BenchmarkBarrier(b *testing.B) {
 		b.ReportMetric(percentile(list, 0.95).Seconds()*1000, name+"-p95-ms")
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkStream brings 64 MiB of WAL that lie on the primary to the standby's disk.
+// Bytes per second are those of WAL; on-disk is what the spool makes of each.
+func BenchmarkStream(b *testing.B) {
+	p := newPair(b, nil)
+	p.primary.Exec("CREATE TABLE a (n int, x text)")
+	for b.Loop() {
+		b.StopTimer()
+		first := p.barrier()
+		must(b, p.unlink())
+		before := p.spool.Bytes()
+		var last dblog.Point
+		for last.Position.Offset < first.Position.Offset+64<<20 {
+			p.primary.Exec("INSERT INTO a SELECT n, md5(n::text) || repeat('x', 100) FROM generate_series(1, 50000) n")
+			var err error
+			last, err = p.cut()
+			must(b, err)
+		}
+		b.StartTimer()
+		p.link()
+		must(b, p.spool.WaitDurable(b.Context(), last.Position))
+		b.StopTimer()
+		size := last.Position.Offset - first.Position.Offset
+		b.SetBytes(int64(size))
+		b.ReportMetric(float64(p.spool.Bytes()-before)/float64(size), "on-disk/byte")
+		p.advance(last)
+		b.StartTimer()
+	}
 }

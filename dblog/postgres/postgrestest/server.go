@@ -218,7 +218,7 @@ func (s *Server) Launch() {
 	args := []string{"-D", s.Data, "-k", s.Host, "-c", "listen_addresses="}
 	for _, o := range append([]string{
 		"fsync=on", "max_connections=40", "max_wal_senders=6", "shared_buffers=32MB", "logging_collector=off",
-		"max_wal_size=64MB", "min_wal_size=4MB", "log_checkpoints=off",
+		"max_wal_size=64MB", "min_wal_size=32MB", "log_checkpoints=off",
 	}, s.options...) {
 		args = append(args, "-c", o)
 	}
