@@ -69,8 +69,12 @@ func (a *Applier) step(ctx context.Context) error {
 		}
 		return nil
 	}
+	newest := target
 	if target, err = a.acceptedTarget(target); err != nil {
 		return err
+	}
+	if target.id != newest.id {
+		defer a.Notify() // what has come since is looked at next
 	}
 	if err := a.replay(ctx, target); err != nil {
 		return err

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"repld/apply/history"
@@ -27,6 +28,14 @@ func (a *Applier) Tend(ctx context.Context) (more bool, err error) {
 	if a.past() == nil {
 		return false, nil
 	}
+	more, err = a.tendSome()
+	if errors.Is(err, history.ErrDamaged) && a.rewoundTo() == nil {
+		return false, a.renewHistory(err)
+	}
+	return more, err
+}
+
+func (a *Applier) tendSome() (more bool, err error) {
 	if a.unfolded != 0 {
 		if err := a.past().Fold(a.unfolded); err != nil {
 			return false, err

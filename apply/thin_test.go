@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
+	"repld/apply/history"
 	"repld/change"
 )
 
@@ -162,6 +165,41 @@ func TestHistoryEnds(t *testing.T) {
 	if n, _ := keptFiles(t, ro.s); n > 0 {
 		t.Errorf("%d files are left of a lost history", n)
 	}
+	ro.barrier(5)
+	ro.everywhere()
+}
+
+// TestHistoryDamaged: a history that turns out to be damaged begins anew; barriers
+// go on being applied.
+func TestHistoryDamaged(t *testing.T) {
+	ro := newRounds(t, 9)
+	clock := &handClock{}
+	ro.keepBy(clock, History{Keep: time.Hour, Every: []Thinning{{Within: time.Hour, Apart: 10 * time.Minute}}})
+	for range 4 {
+		ro.barrier(20)
+	}
+	ro.s.stop()
+	db, err := bbolt.Open(filepath.Join(ro.s.base, historyFile), 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("nodes"))
+		return b.ForEach(func(k, _ []byte) error { return b.Put(k, []byte{9}) })
+	}))
+	must(t, db.Close())
+	must(t, ro.s.start())
+	if err := ro.s.Rewind(t.Context(), ro.s.Retained()[0].ID); !errors.Is(err, history.ErrDamaged) || ro.s.Paused() {
+		t.Errorf("rewound by a damaged history: %v", err)
+	}
+	ro.at(ro.now)
+	ro.barrier(5)
+	for more := true; more; {
+		more, err = ro.s.Tend(t.Context())
+		must(t, err)
+	}
+	if n := len(ro.s.Retained()); n > 0 {
+		t.Errorf("%d barriers of a damaged history are offered", n)
+	}
+	ro.barrier(5)
 	ro.barrier(5)
 	ro.everywhere()
 }

@@ -52,8 +52,9 @@ type Capturer struct {
 	owed     bool   // databases: the newest barrier may lack something that isn't dirty any more
 	unpaired string // why the last round had no positions; "" if it had
 
-	conflicts int  // in a row
-	lowDisk   bool // see judgeSpace
+	conflicts int                        // in a row
+	robbed    map[change.NodeID]struct{} // directories that lost names while they had none; see rob
+	lowDisk   bool                       // see judgeSpace
 
 	skipDrainCheck bool                                // tests break the protocol with it
 	onRead         func(path string, off int64, n int) // tests see with it what is read of large files

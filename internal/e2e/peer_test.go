@@ -108,60 +108,11 @@ func TestFloodWithoutKey(t *testing.T) {
 	address := p.standby.args[1] // of --listen
 	memory, events := resident(t, p.standby), strings.Count(p.standby.must("events"), "\n")
 
-	dir := tempDir(t)
-	stranger, err := wire.LoadOrCreateIdentity(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer := peerKey(t, p.standby)
-	ctx, cancel := context.WithCancel(t.Context())
-	var flood sync.WaitGroup
-	defer flood.Wait()
-	defer cancel()
-	var dials, refused, packets atomic.Int64
-	for range 16 {
-		flood.Go(func() {
-			for ctx.Err() == nil {
-				pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-				if err != nil {
-					continue
-				}
-				conn, err := wire.Dial(ctx, pc, address, wire.DialOptions{Identity: stranger, Peer: peer, Link: wire.LinkOptions{HandshakeTimeout: time.Second},
-					Hello: wire.Hello{Software: "1", Node: "stranger", Role: wire.RoleProduction, Epoch: change.Epoch(1), Designated: wire.DesignatedPrimary}})
-				switch dials.Add(1); {
-				case err == nil:
-					t.Error("a stranger was let in")
-					conn.Close(nil)
-				case ctx.Err() == nil:
-					refused.Add(1)
-				}
-			}
-		})
-	}
-	flood.Go(func() {
-		conn, err := net.Dial("udp", address)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		b := make([]byte, 1300)
-		for ctx.Err() == nil {
-			rand.Read(b)
-			b[0] |= 0xc0 // looks like the first packet of a connection
-			copy(b[1:], []byte{0, 0, 0, 1})
-			if packets.Add(1)%2 == 0 {
-				b[0] &^= 0x80
-			}
-			_, _ = conn.Write(b)
-			if packets.Load()%100 == 0 {
-				<-time.After(time.Millisecond)
-			}
-		}
-	})
+	f := newFlood(t, p.standby, address)
+	defer f.stop()
 	poll(t, "hundreds of strangers have called", func() error {
 		p.standby.alive()
-		if n := dials.Load(); n < 300 {
+		if n := f.dials.Load(); n < 300 {
 			return fmt.Errorf("%d calls", n)
 		}
 		return nil
@@ -169,9 +120,8 @@ func TestFloodWithoutKey(t *testing.T) {
 	write(t, p.from+"/a", "in the middle of the flood")
 	p.equal()
 	during := resident(t, p.standby)
-	cancel()
-	flood.Wait()
-	t.Logf("%d calls, %d refused, %d packets of garbage; memory %d MiB before, %d MiB in the flood", dials.Load(), refused.Load(), packets.Load(), memory>>20, during>>20)
+	f.stop()
+	t.Logf("%d calls, %d refused, %d packets of garbage; memory %d MiB before, %d MiB in the flood", f.dials.Load(), f.refused.Load(), f.packets.Load(), memory>>20, during>>20)
 	if during > memory+128<<20 {
 		t.Errorf("the standby's memory grew from %d to %d MiB", memory>>20, during>>20)
 	}
@@ -186,6 +136,78 @@ func TestFloodWithoutKey(t *testing.T) {
 	}
 	p.primary.well()
 	p.standby.well()
+}
+
+// flood is what strangers do to a node's port.
+type flood struct {
+	dials, refused, packets atomic.Int64
+	stop                    func()
+}
+
+// newFlood has strangers call a node at an address, and throw garbage at it, until
+// it is stopped.
+func newFlood(t testing.TB, n *node, address string) *flood {
+	t.Helper()
+	stranger, err := wire.LoadOrCreateIdentity(tempDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := wire.LoadOrCreateIdentity(n.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &flood{}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var all sync.WaitGroup
+	f.stop = func() { cancel(); all.Wait() }
+	for range 16 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				f.call(ctx, t, address, wire.DialOptions{Identity: stranger, Peer: id.Fingerprint(), Link: wire.LinkOptions{HandshakeTimeout: time.Second},
+					Hello: wire.Hello{Software: "1", Node: "stranger", Role: wire.RoleProduction, Epoch: change.Epoch(1), Designated: wire.DesignatedPrimary}})
+			}
+		})
+	}
+	all.Go(func() { f.garbage(ctx, t, address) })
+	return f
+}
+
+func (f *flood) call(ctx context.Context, t testing.TB, address string, o wire.DialOptions) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return
+	}
+	conn, err := wire.Dial(ctx, pc, address, o)
+	switch f.dials.Add(1); {
+	case err == nil:
+		t.Error("a stranger was let in")
+		conn.Close(nil)
+	case ctx.Err() == nil:
+		f.refused.Add(1)
+	}
+}
+
+// garbage sends packets of which half look like the first of a connection.
+func (f *flood) garbage(ctx context.Context, t testing.TB, address string) {
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	b := make([]byte, 1300)
+	for ctx.Err() == nil {
+		rand.Read(b)
+		b[0] |= 0xc0
+		copy(b[1:], []byte{0, 0, 0, 1})
+		if f.packets.Add(1)%2 == 0 {
+			b[0] &^= 0x80
+		}
+		_, _ = conn.Write(b)
+		if f.packets.Load()%100 == 0 {
+			<-time.After(time.Millisecond)
+		}
+	}
 }
 
 // resident is the memory that a daemon holds, in bytes.

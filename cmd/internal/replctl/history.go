@@ -30,9 +30,6 @@ Going back takes disk space for the files that differ. What somebody else change
 before it is replaced.`,
 	}
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if err := cli.RefuseFlags(cmd, "files-only"); err != nil {
-			return err
-		}
 		id, err = barrierFlag("to", to)
 		return err
 	}
@@ -53,8 +50,7 @@ before it is replaced.`,
 	})
 	cmd.Flags().StringVar(&to, "to", "", "`ID` of the barrier to go back to")
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
-	cmd.Flags().Bool("files-only", false, "leave the databases where they are")
-	cmd.Flags().Lookup("files-only").Hidden = true
+	cmd.Flags().Bool("files-only", false, "leave databases where they are; groups without databases are always rewound so")
 	return cmd
 }
 
