@@ -33,10 +33,11 @@ type sending struct {
 	speed    *bandwidth
 
 	progressMu sync.Mutex
-	progress   wire.Progress // what the standby said last
-	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
-	movedAt    time.Duration // monotonic, of the newest barrier or the last one applied
-	cuts       []cut         // barriers that the standby has not applied, oldest first
+	progress   wire.Progress    // what the standby said last
+	progressAt time.Duration    // monotonic, when it came; 0 when it is of a former session
+	movedAt    time.Duration    // monotonic, of the newest barrier or the last one applied
+	cuts       []cut            // barriers that the standby has not applied, oldest first
+	pruned     change.BarrierID // the newest that was taken out of cuts
 	cutAt      cutTimes
 }
 
@@ -192,21 +193,45 @@ func (p *sending) serve(_ context.Context, conn *wire.Conn) {
 
 // loadCuts remembers the barriers of former runs: the standby may lack some.
 func (p *sending) loadCuts() error {
+	cuts, err := p.storedCuts()
+	if len(cuts) > 0 {
+		newest := cuts[len(cuts)-1]
+		p.cutAt.note(newest.id, newest.oldest)
+	}
+	p.cuts = cuts
+	return err
+}
+
+// storedCuts returns the barriers of the catalog, oldest first; of what is in them
+// only the time of the cut is known.
+func (p *sending) storedCuts() (cuts []cut, err error) {
 	now, mono := p.clock.Now(), p.clock.Mono()
-	err := p.catalog.View(func(tx *catalog.Tx) error {
+	err = p.catalog.View(func(tx *catalog.Tx) error {
 		for b := range tx.Barriers() {
-			if len(p.cuts) == cutsKept {
+			if len(cuts) == cutsKept {
 				break
 			}
-			p.cuts = append(p.cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
-			if len(p.cuts) == 1 {
-				p.cutAt.note(b.ID, mono-now.Sub(b.CutAt))
-			}
+			cuts = append(cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
 		}
 		return nil
 	})
-	slices.Reverse(p.cuts)
-	return err
+	slices.Reverse(cuts)
+	return cuts, err
+}
+
+// recallCuts remembers again what the standby had applied and has gone back behind;
+// the lock is held.
+func (p *sending) recallCuts() {
+	cuts, err := p.storedCuts()
+	if err != nil {
+		p.logger.Error("read the barriers that the standby has gone back behind", "group", p.name, "error", err)
+	}
+	for _, c := range p.cuts {
+		if len(cuts) == 0 || c.id.Compare(cuts[len(cuts)-1].id) > 0 {
+			cuts = append(cuts, c)
+		}
+	}
+	p.cuts, p.pruned = cuts, change.BarrierID{}
 }
 
 func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
@@ -229,8 +254,11 @@ func (p *sending) onProgress(m wire.Progress) {
 	}
 	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
 	p.progress, p.progressAt = m, p.clock.Mono()
+	if !m.Applied.IsZero() && m.Applied.Compare(p.pruned) < 0 {
+		p.recallCuts() // rewound
+	}
 	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
-		p.cuts = p.cuts[1:]
+		p.pruned, p.cuts = p.cuts[0].id, p.cuts[1:]
 	}
 	p.progressMu.Unlock()
 	if seeded {

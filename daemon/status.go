@@ -230,6 +230,9 @@ func (s *receiving) lag(beat wire.Heartbeat, age time.Duration, heard bool, appl
 	if !linked {
 		seconds = control.Seconds(beat.ConfirmedAge + age)
 	}
+	if missing, rewound := s.ageOfNext(applied.ID); rewound {
+		seconds = max(seconds, control.Seconds(missing))
+	}
 	switch {
 	case beat.Captured.Compare(applied.ID) > 0:
 		seconds = max(seconds, control.Seconds(max(beat.OldestPending, beat.CutAge)+age))
@@ -237,8 +240,23 @@ func (s *receiving) lag(beat wire.Heartbeat, age time.Duration, heard bool, appl
 		seconds = max(seconds, control.Seconds(beat.OldestPending+age))
 	}
 	bytes := uint64(0)
-	if beat.EndOffset > at.Offset {
-		bytes = beat.EndOffset - at.Offset
+	if from := s.appliedOffset(applied.ID, at); beat.EndOffset > from {
+		bytes = beat.EndOffset - from
 	}
 	return &control.Lag{Seconds: &seconds, Bytes: &bytes, Files: &beat.PendingFiles}
+}
+
+// ageOfNext returns how long ago the barrier after one that the trees are rewound
+// to was cut; false while they aren't rewound.
+func (s *receiving) ageOfNext(applied change.BarrierID) (age time.Duration, rewound bool) {
+	if _, rewound := s.applier.Rewound(); !rewound {
+		return 0, false
+	}
+	now := s.clock.Now()
+	for _, c := range s.applier.Retained() {
+		if c.ID.Compare(applied) > 0 {
+			age = max(age, now.Sub(c.CutAt))
+		}
+	}
+	return age, true
 }
