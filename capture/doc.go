@@ -76,6 +76,64 @@
 // chunk, or a hole behind it, is read whole. So a declaration that is wrong loses
 // changes that are made far before the end of a file; only verification finds those.
 //
+// # Databases
+//
+// A barrier holds for each database of the group the position where its log ended at
+// an instant tL of its own. Who writes a file and then commits a row wants tL ≤ t*, who
+// commits a row and then writes a file t* ≤ tL. So the round, once all of D was looked
+// at, opens a pairing window:
+//
+//	drain          nothing came; this instant is t*
+//	read the position of every database, all at once
+//	drain          nothing came
+//
+// If either drain brings something, that is D's, too, and it is all done again from the
+// look on: thirty-two times and for fifty milliseconds at most. Then this round can't become a
+// barrier and the next one tries; files without a pause longer than a window make the
+// barrier late. If a database doesn't answer the attempt ends with its first round:
+// files go into the log, and no barrier with them.
+//
+// Why the files at t* and the positions belong together:
+//
+//   - No call that changes a file was over between t* and the second drain: it would
+//     have had an event. All tL lie between them.
+//   - File, then row: if the row's commit is before its database's tL, the call that
+//     changed the file was over before, so before t*, and a cut holds what was over
+//     before t*.
+//   - Row, then file: if the captured version has the file's change, that call had
+//     begun to take effect before t*. For each object of D has the time stamp that it
+//     had in a look before t*; where time stamps are coarse or there was no look, one
+//     that is older than t* by a tick; and what is not in D was captured earlier. So
+//     the call was issued before t*, the commit was over before that, and t* ≤ tL.
+//   - A file that only grows is captured as of its last look, which is before t*, and
+//     here neither drain may tell that it has grown: the cut never moves back to
+//     that look with positions that are later.
+//
+// What was committed in one database and then in another is held so, too: the
+// positions of several are read three times over, and those in the middle are of one
+// instant if all databases but one stand at the end where they stood at the beginning.
+// If two move without pause, further tries and rounds are made, and in the second half
+// of an attempt or once it has taken long the barrier is cut with "database NAME" of
+// those among its uncovered files: they belong together with the files, but between
+// each other they may be apart by one window.
+//
+// All of this is for the calls as their callers see them. One that was seen before it
+// was over is covered as everywhere in a cut: by the two seconds, for files; a
+// database shows a commit no sooner than its position is past it.
+//
+// Confirmations and [Capturer.Barrier] count from t*, the earlier instant.
+//
+// The barrier's record is written only after every database has confirmed that its
+// log is durable up to what was read ([DatabaseSource]); that is outside the window. If
+// one doesn't, there is no barrier from this round; if its server was restarted,
+// another round reads everything anew. From then on until a barrier is committed one
+// is owed: a confirmed database may think that it rests. The same holds after a
+// start, and after any attempt that ends without a barrier.
+//
+// A barrier is due if a file is dirty, one is owed, or a database has moved
+// ([dblog.Reading]). If none of it is so the newest barrier is confirmed as of the
+// drain before the positions.
+//
 // # Scans
 //
 // Large subtrees (the first scan, a periodic rescan) are not part of a cut: they

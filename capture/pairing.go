@@ -44,8 +44,11 @@ const (
 	windowFor   = 50 * time.Millisecond
 )
 
-// unquiet is why there is no barrier when files have changed in every try.
-const unquiet = "the positions of the databases could not be read between two file events"
+// Why there is no barrier when a window failed in every try.
+const (
+	unquiet  = "the positions of the databases could not be read between two file events"
+	restless = "several databases have moved on while their positions were read"
+)
 
 // checkDatabases sorts the databases by name, as certificates list them.
 func checkDatabases(list []Database) ([]Database, error) {
@@ -88,6 +91,39 @@ func (c *Capturer) positions(ctx context.Context) ([]dblog.Reading, error) {
 		return err
 	})
 	return readings, err
+}
+
+// together reads where the databases are so that there is an instant at which all were
+// there. Of several those that stand at the end where they stood at the beginning
+// were there in between, when the last reading was taken; so all but one must. moving
+// lists the databases, if there are more of them.
+func (c *Capturer) together(ctx context.Context) (readings []dblog.Reading, moving []int, err error) {
+	first, err := c.positions(ctx)
+	if err != nil || len(first) < 2 {
+		return first, nil, err
+	}
+	readings, err = c.positions(ctx)
+	if err != nil || len(differing(first, readings)) == 0 {
+		return readings, nil, err
+	}
+	last, err := c.positions(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if moving = differing(first, last); len(moving) < 2 {
+		moving = nil
+	}
+	return readings, moving, nil
+}
+
+// differing lists at which indexes two readings aren't of the same position.
+func differing(a, b []dblog.Reading) (at []int) {
+	for i := range a {
+		if a[i].Position != b[i].Position || a[i].Server != b[i].Server {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 // anyMoved reports whether something was committed in a database since it last
@@ -143,9 +179,11 @@ func (r *round) paired() bool { return len(r.readings) == len(r.opts.Databases) 
 // window reads the positions and drains once more. If that brings nothing, no file
 // has changed between the round's t* and the instants of the positions, and t*
 // stays what it is. Else the files are later than the positions: the drain is
-// the new t*, and what it brought is returned.
+// the new t*, and what it brought is returned. If several databases have moved
+// meanwhile nothing is returned, but the round isn't paired; once that was tried often
+// enough the certificate names them.
 func (r *round) window(ctx context.Context, work *watch.Set) ([]workItem, error) {
-	readings, err := r.positions(ctx)
+	readings, moving, err := r.together(ctx)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -159,7 +197,15 @@ func (r *round) window(ctx context.Context, work *watch.Set) ([]workItem, error)
 		return fresh, err
 	}
 	at.Exact = r.sync.Exact
-	r.sync, r.drained, r.readings, r.unpaired = at, drained, readings, ""
+	r.sync, r.drained = at, drained
+	if len(moving) > 0 && !r.lenient {
+		r.unpaired = restless
+		return nil, nil
+	}
+	for _, i := range moving {
+		r.unsure["database "+r.opts.Databases[i].Name] = struct{}{}
+	}
+	r.readings, r.unpaired = readings, ""
 	return nil, nil
 }
 

@@ -165,15 +165,14 @@ func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error
 // the last drain has brought.
 func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem) bool {
 	now := r.opts.Clock.Mono()
-	if r.pairs() && len(grew)+len(other) > 0 {
+	if r.pairs() && !r.paired() {
 		if r.windowEnds == 0 {
 			r.windowEnds = now + windowFor
 		}
-		if try < windowTries && now < r.windowEnds {
-			return true // the positions are to be read while nothing changes at all
+		if len(grew)+len(other) > 0 {
+			r.unpaired = unquiet
 		}
-		r.unpaired = unquiet
-		return false
+		return try < windowTries && now < r.windowEnds
 	}
 	if len(other) > 0 {
 		return try < startTries

@@ -92,7 +92,7 @@ type Certificate struct {
 	Bytes     uint64    // sum of the sizes of all files
 	Rung      Rung
 	Stall     time.Duration // how long writers stood still
-	Uncovered []string      // files that could have changed unseen, "tree/path"
+	Uncovered []string      // files that could have changed unseen, "tree/path"; and "database NAME", see package capture
 	// Databases are where the group's databases stood at the cut, sorted by name.
 	Databases []DatabasePosition
 }
