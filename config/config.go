@@ -46,6 +46,8 @@ type Peer struct {
 type Group struct {
 	Name  string // unique; fits a file name
 	Trees []Tree // at least one, in the order of the file
+	// Databases are held at the group's barriers, in the order of the file.
+	Databases []Database
 	GroupLive
 }
 

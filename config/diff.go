@@ -43,6 +43,7 @@ func (c *Changes) group(label string, was, is *Group) {
 	match(was.Trees, is.Trees, func(t Tree) string { return t.Name }, func(name string, was, is *Tree) {
 		c.tree(label+".trees."+name, was, is)
 	})
+	c.restart(label+".databases", was.Databases, is.Databases)
 	c.live(label+".barrier", was.Barrier, is.Barrier)
 	c.live(label+".bandwidth", was.Bandwidth, is.Bandwidth)
 	c.live(label+".journal", was.Journal, is.Journal)

@@ -43,6 +43,7 @@ func TestDiff(t *testing.T) {
 		{"groups.sounz.trees.data.append_only", func(c *Config) { c.Groups[0].Trees[0].AppendOnly = nil }, false},
 		{"groups.sounz.trees.data.staging", func(c *Config) { c.Groups[0].Trees[0].Staging = "/x" }, false},
 		{"groups.sounz.trees.data.watch", func(c *Config) { c.Groups[0].Trees[0].Watch = WatchPoll }, false},
+		{"groups.sounz.databases", func(c *Config) { c.Groups[0].Databases = []Database{{Name: "x"}} }, false},
 		{"groups.sounz.barrier", func(c *Config) { c.Groups[0].Barrier.Every = time.Minute }, true},
 		{"groups.sounz.bandwidth", func(c *Config) { c.Groups[0].Bandwidth.Windows[1].Limit = 1 }, true},
 		{"groups.sounz.journal", func(c *Config) { c.Groups[0].Journal.Limit = 1 }, true},
@@ -73,7 +74,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 		of   any
 		want int // fields that Diff and its parts name
 	}{
-		{Config{}, 10 /* and where it stands */}, {Live{}, 3}, {Group{}, 3}, {GroupLive{}, 6}, {Tree{}, 6},
+		{Config{}, 10 /* and where it stands */}, {Live{}, 3}, {Group{}, 4}, {GroupLive{}, 6}, {Tree{}, 6},
 	} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, Diff knows %d: teach it, TestDiff and this table", c.of, n, c.want)

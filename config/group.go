@@ -24,6 +24,7 @@ func (r *reader) groups(v field) []Group {
 			r.name(f, "a group", &g.Name, names)
 			r.note("groups."+g.Name+".", f)
 			r.trees(f, &g)
+			r.databases(f, &g)
 			r.groupLive(f, &g.GroupLive)
 		}
 		all = append(all, g)

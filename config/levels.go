@@ -11,7 +11,7 @@ var (
 	topLevel = &level{"the configuration", []string{"node", "designated", "listen", "state", "control", "http", "disk_reserve",
 		"log_level", "peer", "groups", "alerts"}}
 	peerLevel      = &level{"peer", []string{"name", "address"}}
-	groupLevel     = &level{"a group", []string{"name", "trees", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
+	groupLevel     = &level{"a group", []string{"name", "trees", "databases", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
 	treeLevel      = &level{"a tree", []string{"name", "path", "exclude", "append_only", "staging", "watch"}}
 	barrierLevel   = &level{"barrier", []string{"every", "late_after", "quiesce"}}
 	bandwidthLevel = &level{"bandwidth", []string{"limit", "windows"}}
@@ -25,7 +25,7 @@ var (
 )
 
 var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
-	historyLevel, guardLevel, rescanLevel, alertLevel, alertHTTPLevel}
+	historyLevel, guardLevel, rescanLevel, alertLevel, alertHTTPLevel, databaseLevel, postgresLevel}
 
 // later are the keys that a later version will have. They are known, so that
 // nobody has to guess whether a key was mistyped, and refused, so that nobody
@@ -39,7 +39,9 @@ var later = []struct {
 	{topLevel, "hooks", isMapping},
 	{topLevel, "coordination", isMapping},
 	{topLevel, "parity", isMapping},
-	{groupLevel, "databases", isList},
+	{databaseLevel, "mariadb", isMapping},
+	{databaseLevel, "redis", isMapping},
+	{databaseLevel, "exec", isMapping},
 	{groupLevel, "scrub", isMapping},
 	{barrierLevel, "cgroup", isScalar},
 	{barrierLevel, "freeze_max", isScalar},

@@ -20,6 +20,7 @@ const (
 	placeState   placeKind = "state"
 	placeTree    placeKind = "tree"
 	placeStaging placeKind = "staging"
+	placeData    placeKind = "data" // of a database
 )
 
 func (r *reader) place(p placed) { r.paths = append(r.paths, p) }
