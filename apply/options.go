@@ -60,6 +60,12 @@ type Options struct {
 	// nobody is told.
 	OnApplied func(change.Certificate, change.LogPosition)
 
+	// Complete reports whether what belongs to a barrier besides the log is durable here,
+	// such as the streams of its databases. One that isn't complete is never applied,
+	// later ones may be; [Applier.Notify] says that this may have changed. It must not
+	// block. nil: every barrier is complete with the log.
+	Complete func(change.Certificate) bool
+
 	// OnNeedsSeed is called when it turns out that nothing can be applied any more
 	// until a new base comes; nil: nobody is told. [Applier.NeedsSeed] says the same.
 	OnNeedsSeed func()

@@ -31,8 +31,8 @@ func (a *Applier) replayed() (p point, err error) {
 }
 
 // scan reads the log from where it last stopped to its durable end, remembers
-// where the data of each chunk stands, and returns the newest barrier that isn't
-// applied.
+// where the data of each chunk stands, and returns the newest complete barrier that
+// isn't applied.
 func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error) {
 	var from uint64
 	if err := a.scratch.view(func(t *scratchTx) error { from = t.indexed(); return nil }); err != nil {
@@ -74,7 +74,7 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 		case *change.Chunk:
 			entries = append(entries, scratchPut{key: append([]byte(nil), rec.Digest[:]...), value: nodeKey(change.NodeID(offset))})
 		case *change.Barrier:
-			if offset >= start.end.Offset {
+			if offset >= start.end.Offset && a.complete(&rec.Certificate) {
 				newest.id, newest.end.Offset, found = rec.ID, r.Offset(), true
 			}
 		}
@@ -99,7 +99,29 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 	a.mu.Lock()
 	applied := a.applied.id
 	a.mu.Unlock()
-	return start, !start.id.IsZero() && start.id != applied, nil
+	if start.id.IsZero() || start.id == applied {
+		return start, false, nil
+	}
+	found, err = a.completeNext(start.id)
+	return start, found, err
+}
+
+func (a *Applier) complete(c *change.Certificate) bool {
+	return a.o.Complete == nil || a.o.Complete(*c)
+}
+
+// completeNext reports whether the barrier that the overlay is at is complete. It may
+// stand there only because one transaction of replaying ended with it.
+func (a *Applier) completeNext(id change.BarrierID) (ok bool, err error) {
+	if a.o.Complete == nil {
+		return true, nil
+	}
+	err = a.catalog.ViewNext(func(tx *catalog.Tx) error {
+		b, found, err := tx.Barrier(id)
+		ok = found && a.complete(&b.Certificate)
+		return err
+	})
+	return ok, err
 }
 
 // index adds chunks to the scratch file.

@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -165,28 +166,20 @@ func (s *sending) sendBlock(ctx context.Context, stream *wire.Stream, block []by
 		}
 		done += n
 	}
-	if s.priority == nil {
-		if err := s.pace(ctx, len(block)); err != nil {
-			return err
-		}
-	}
 	if err := stream.Send(&wire.Block{Offset: offset, Length: uint32(len(block))}); err != nil {
 		return err
 	}
-	for s.priority != nil && len(block) > filePiece {
-		if err := s.yield(ctx, filePiece); err != nil {
-			return err
-		}
-		if _, err := stream.Write(block[:filePiece]); err != nil {
-			return err
-		}
-		block = block[filePiece:]
-	}
+	size := len(block)
 	if s.priority != nil {
-		if err := s.yield(ctx, len(block)); err != nil {
+		size = filePiece
+	}
+	for piece := range slices.Chunk(block, size) {
+		if err := s.yield(ctx, len(piece)); err != nil {
+			return err
+		}
+		if _, err := stream.Write(piece); err != nil {
 			return err
 		}
 	}
-	_, err := stream.Write(block)
-	return err
+	return nil
 }

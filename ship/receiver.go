@@ -45,6 +45,9 @@ type ReceiverOptions struct {
 	Clock   change.Clock
 	Logger  *slog.Logger
 
+	// Spools are the databases whose streams are kept, at most wire.MaxSpools.
+	Spools []SpoolSink
+
 	// JournalLimit bounds the log's bytes on disk, as far as applying can free
 	// any; 0 means 8 GiB.
 	JournalLimit int64
@@ -64,11 +67,17 @@ type Receiver struct {
 	limit atomic.Int64  // of the log, in bytes
 	news  chan struct{} // capacity 1: Progress changed
 
-	mu       sync.Mutex
-	received change.Barrier // newest that is durable
-	seeing   uint64         // the log was looked through for barriers up to here
-	agreed   bool           // the log is known to be the primary's
-	damaged  bool           // the primary's log can't be taken: only a base helps
+	mu         sync.Mutex
+	received   change.Barrier   // newest that is durable
+	seeing     uint64           // the log was looked through for barriers up to here
+	agreed     bool             // the log is known to be the primary's
+	damaged    bool             // the primary's log can't be taken: only a base helps
+	waiting    []change.Barrier // durable in the log, newer than received: some spool isn't there yet
+	trusted    change.BarrierID // up to here barriers came in sessions before this one
+	trustedEnd uint64           // log offset behind that barrier
+
+	spools  []*inSpool
+	flushed chan struct{} // capacity 1: a spool may hold what a barrier waits for
 
 	calls calls
 }
@@ -84,7 +93,10 @@ func NewReceiver(o ReceiverOptions) *Receiver {
 	if o.Short == nil {
 		o.Short = func() bool { return false }
 	}
-	r := &Receiver{opts: o, news: make(chan struct{}, 1)}
+	r := &Receiver{opts: o, news: make(chan struct{}, 1), flushed: make(chan struct{}, 1)}
+	for _, sink := range o.Spools {
+		r.spools = append(r.spools, newInSpool(sink))
+	}
 	r.limit.Store(o.JournalLimit)
 	return r
 }
@@ -126,12 +138,18 @@ func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()
 	session := &receiving{Receiver: r, conn: conn, ready: make(chan struct{}), arrived: make(chan struct{}, 1)}
 	session.hasBase = r.begin() && session.continues()
+	if err := r.trust(session.hasBase); err != nil {
+		return err
+	}
 	r.opts.Fetcher.attach(conn)
 	defer r.opts.Fetcher.detach(conn)
 	g.Go(func() error { return session.receive(ctx, g) })
 	g.Go(func() error { return session.accept(ctx, g) })
 	g.Go(func() error { return session.sync(ctx) })
 	g.Go(func() error { return session.report(ctx) })
+	for _, q := range r.spools {
+		g.Go(func() error { return session.flushSpool(ctx, q) })
+	}
 	g.Go(func() error { return session.resume(ctx) })
 	return g.Wait()
 }
@@ -157,12 +175,21 @@ type receiving struct {
 	// What the reply is held against; used by receive only, once resume was called.
 	hasBase  bool
 	answered bool
+	named    bool // the primary was told where the spools end
 }
 
 // resume says what this node has, or that it needs a base.
 func (s *receiving) resume(ctx context.Context) error {
+	var ends []wire.SpoolEnd
+	if !s.named { // a second Resume is about the log only
+		s.named = true
+		for _, q := range s.spools {
+			ends = append(ends, q.request())
+		}
+	}
 	return s.conn.Send(ctx, &wire.Resume{
 		Group: s.opts.Group, Position: s.opts.Log.End(), Applied: s.opts.Applier.Progress().Applied, HasBase: s.hasBase,
+		Spools: ends,
 	})
 }
 
@@ -228,6 +255,9 @@ func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.Resu
 	if err := s.opts.Log.TruncateTo(m.Position.Offset); err != nil {
 		return err
 	}
+	if m.Position.Offset < s.trustedEnd {
+		s.distrust() // of what was cut off, others may come with the same numbers
+	}
 	return s.open(m.Position.Offset)
 }
 
@@ -235,7 +265,7 @@ func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.Resu
 func (s *receiving) open(offset uint64) error {
 	s.mu.Lock()
 	// What was received before may have been cut off, or be of another history.
-	s.received = change.Barrier{}
+	s.received, s.waiting = change.Barrier{}, nil
 	s.agreed = true
 	s.seeing = s.opts.Log.Start()
 	if at, ok := s.opts.Applier.Base(); ok {
@@ -255,6 +285,7 @@ func (s *receiving) seed(ctx context.Context) error {
 		return err
 	}
 	defer m.close()
+	s.distrust()
 	if err := s.opts.Applier.Seed(ctx, m); err != nil {
 		return err
 	}
@@ -273,6 +304,10 @@ func (s *receiving) accept(ctx context.Context, g *errgroup.Group) error {
 		}
 		g.Go(func() error {
 			defer stream.Cancel()
+			if m, ok := header.(*wire.SpoolStream); ok {
+				s.receiveSpool(ctx, stream, m)
+				return nil
+			}
 			if _, ok := header.(*wire.LogStream); !ok {
 				return fmt.Errorf("the primary opened a stream for %v", header.Type())
 			}
@@ -365,8 +400,13 @@ func (s *receiving) full() bool {
 	if s.opts.Log.Bytes() < s.limit.Load() {
 		return false
 	}
-	received, ok := s.Received()
-	return ok && received.ID.Compare(s.opts.Applier.Progress().Applied) > 0 && !s.opts.Applier.NeedsMore()
+	return (s.applying() || s.spoolsLack()) && !s.opts.Applier.NeedsMore()
+}
+
+// applying reports whether a barrier was received that isn't applied.
+func (r *Receiver) applying() bool {
+	received, ok := r.Received()
+	return ok && received.ID.Compare(r.opts.Applier.Progress().Applied) > 0
 }
 
 func (s *receiving) wake() {

@@ -112,11 +112,16 @@ func (q *spooling) ask(ctx context.Context, r spoolRequest) error {
 func (q *spooling) run(ctx context.Context) error {
 	stop := func() {}
 	defer func() { stop() }()
+	var newest uint64 // call
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-q.requests:
+			if r.stopped == nil && r.Call <= newest {
+				continue // it was overtaken
+			}
+			newest = max(newest, r.Call)
 			stop()
 			q.begin(r.SpoolEnd)
 			if r.stopped != nil {

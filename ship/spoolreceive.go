@@ -1,0 +1,353 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/dblog/spool"
+	"repld/wire"
+)
+
+// inSpool is a database on the standby.
+type inSpool struct {
+	SpoolSink
+	failure failure
+
+	// writing is held while a part of the stream is appended, and by whoever
+	// replaces the spool.
+	writing sync.Mutex
+
+	mu       sync.Mutex
+	spool    *spool.Spool // in place of SpoolSink.Spool, which may have been replaced
+	replaced chan struct{}
+	call     uint64       // of the newest request
+	agreed   bool         // a part of the stream was taken since: it goes on from what is here
+	stream   *wire.Stream // of that request
+	seeding  bool
+}
+
+func newInSpool(sink SpoolSink) *inSpool {
+	return &inSpool{
+		SpoolSink: sink, failure: failure{tell: sink.Failed, told: sink.Parted}, spool: sink.Spool, replaced: make(chan struct{}),
+		agreed: !sink.Parted,
+	}
+}
+
+// request asks for the stream from where the spool ends; streams of earlier requests
+// are taken no more.
+func (q *inSpool) request() wire.SpoolEnd {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.drop()
+	return wire.SpoolEnd{Database: q.Name, Call: q.call, End: q.spool.End()}
+}
+
+// drop has streams of earlier requests taken no more; with q.mu held.
+func (q *inSpool) drop() {
+	q.call++
+	q.agreed = false
+	if q.stream != nil {
+		q.stream.Cancel()
+		q.stream = nil
+	}
+}
+
+// take returns the spool for the stream of a request, nil if that isn't the newest.
+func (q *inSpool) take(call uint64, stream *wire.Stream) *spool.Spool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if call != q.call || q.stream != nil {
+		return nil
+	}
+	q.stream = stream
+	return q.spool
+}
+
+// current returns the spool, and what is closed when it is replaced.
+func (q *inSpool) current() (*spool.Spool, <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.spool, q.replaced
+}
+
+// is reports whether a stream is still the one that is taken.
+func (q *inSpool) is(stream *wire.Stream) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stream == stream
+}
+
+// agree notes that the stream goes on from what is here.
+func (q *inSpool) agree() (first bool) {
+	q.mu.Lock()
+	first, q.agreed = !q.agreed, true
+	q.mu.Unlock()
+	q.failure.set(nil)
+	return first
+}
+
+// fail ends the stream for a reason of this node's.
+func (q *inSpool) fail(err error) {
+	e := spoolError(q.Name, err)
+	q.mu.Lock()
+	stream := q.stream
+	if needsSeed(e.Err) {
+		q.agreed = false
+	}
+	q.mu.Unlock()
+	q.failure.set(e)
+	if stream != nil {
+		_ = stream.Refuse(refusalFor(e))
+	}
+}
+
+// holds is as the function of that name. What a stream holds that may have parted
+// doesn't count, unless it is trusted.
+func (q *inSpool) holds(at change.StreamPosition, trusted bool) (ok, hopeless bool) {
+	q.mu.Lock()
+	sp, agreed := q.spool, q.agreed
+	q.mu.Unlock()
+	if !agreed && !trusted {
+		return false, false
+	}
+	return holds(sp, at)
+}
+
+func (q *inSpool) progress() wire.SpoolProgress {
+	q.mu.Lock()
+	p := wire.SpoolProgress{Database: q.Name, Durable: q.spool.Durable()}
+	if q.agreed {
+		p.Call = q.call
+	}
+	q.mu.Unlock()
+	if q.Replayed != nil {
+		if at, ok := q.Replayed(); ok {
+			p.Replayed = at
+		}
+	}
+	return p
+}
+
+// receiveSpool appends what comes on a database's stream, whose errors don't end the
+// session.
+func (s *receiving) receiveSpool(ctx context.Context, stream *wire.Stream, m *wire.SpoolStream) {
+	q := s.database(m.Database)
+	if q == nil {
+		if stream.Refuse(refusalFor(spoolError(m.Database, ErrNotHeld))) == nil {
+			drain(stream)
+		}
+		return
+	}
+	sp := q.take(m.Call, stream)
+	if sp == nil {
+		return
+	}
+	err := s.appendSpool(ctx, q, sp, stream)
+	if ctx.Err() != nil || !q.is(stream) {
+		return
+	}
+	var local *localError
+	switch e := refused(q.Name, err); {
+	case e != nil:
+		if needsSeed(e) {
+			q.mu.Lock()
+			q.agreed = false
+			q.mu.Unlock()
+		}
+		q.failure.set(e)
+	case errors.As(err, &local):
+		q.fail(local.err)
+		drain(stream)
+	}
+}
+
+// localError is what goes wrong on this node while a stream is received.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+
+// drain reads until the other side has seen our refusal.
+func drain(stream *wire.Stream) {
+	_ = stream.SetDeadline(time.Now().Add(refusalTimeout))
+	_, _ = io.Copy(io.Discard, stream)
+}
+
+const refusalTimeout = 5 * time.Second
+
+func (s *receiving) appendSpool(ctx context.Context, q *inSpool, sp *spool.Spool, stream *wire.Stream) error {
+	buf := make([]byte, wire.MaxSpoolBlock)
+	for {
+		msg, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		m, ok := msg.(*wire.SpoolBlock)
+		if !ok {
+			return &localError{fmt.Errorf("the primary sent %v on the stream of a database", msg.Type())}
+		}
+		block := buf[:m.Length]
+		if _, err := io.ReadFull(stream, block); err != nil {
+			return err
+		}
+		if err := s.spoolRoom(ctx, q, sp); err != nil {
+			return &localError{err}
+		}
+		if err := q.append(sp, stream, block); err != nil {
+			return &localError{err}
+		}
+		if q.agree() {
+			s.spoolFlushed()
+		}
+	}
+}
+
+// append adds a block, if it still is to be taken.
+func (q *inSpool) append(sp *spool.Spool, stream *wire.Stream, block []byte) error {
+	q.writing.Lock()
+	defer q.writing.Unlock()
+	if !q.is(stream) {
+		return errors.New("another stream is taken")
+	}
+	return sp.AppendRaw(block)
+}
+
+// spoolRoom waits while the spool is at its limit, or the disk short of space, unless
+// nothing can free it but a barrier that needs more of the stream.
+func (s *receiving) spoolRoom(ctx context.Context, q *inSpool, sp *spool.Spool) error {
+	for s.opts.Short() || sp.Bytes() >= sp.Limit() && !s.needed(q, sp) {
+		wait, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		err := sp.WaitRoom(wait)
+		if err == nil {
+			<-wait.Done() // the disk is short
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		if !s.opts.Short() && sp.Bytes() < sp.Limit() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// needed reports whether a barrier in the log waits for more of a stream, while none
+// is left to be applied.
+func (r *Receiver) needed(q *inSpool, sp *spool.Spool) bool {
+	if r.applying() {
+		return false
+	}
+	end := sp.End()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.waiting {
+		for _, d := range r.waiting[i].Databases {
+			if d.Name == q.Name && end.Before(d.Position) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// flushSpool makes durable what comes into a spool, all that came meanwhile at once.
+func (s *receiving) flushSpool(ctx context.Context, q *inSpool) error {
+	for {
+		sp, replaced := q.current()
+		waiting, cancel := context.WithCancel(ctx)
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			select {
+			case <-replaced:
+			case <-stop:
+			}
+			cancel()
+		}()
+		err := s.flushFrom(waiting, sp)
+		close(stop)
+		<-done
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		select {
+		case <-replaced:
+			continue
+		default:
+		}
+		q.fail(err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-replaced:
+		}
+	}
+}
+
+// flushFrom syncs a spool whenever something came, until ctx ends or it fails.
+func (s *receiving) flushFrom(ctx context.Context, sp *spool.Spool) error {
+	for {
+		before := sp.Durable()
+		if err := sp.WaitFor(ctx, before); err != nil {
+			return err
+		}
+		if err := sp.Sync(); err != nil {
+			return err
+		}
+		if sp.Durable() == before && before.Before(sp.End()) {
+			return errors.New("the spool makes nothing durable: on a standby it must not be volatile")
+		}
+		s.spoolFlushed()
+	}
+}
+
+func (r *Receiver) spoolFlushed() {
+	select {
+	case r.flushed <- struct{}{}:
+	default:
+	}
+}
+
+// database returns the database of that name, nil if there is none.
+func (r *Receiver) database(name string) *inSpool {
+	for _, q := range r.spools {
+		if q.Name == name {
+			return q
+		}
+	}
+	return nil
+}
+
+// ResumeSpool says that a database's spool was opened anew, as sp, or reset; nil means
+// the same one. The stream goes on from its end, now or with the next session.
+func (r *Receiver) ResumeSpool(ctx context.Context, database string, sp *spool.Spool) error {
+	q := r.database(database)
+	if q == nil {
+		return fmt.Errorf("database %q: %w", database, ErrNotHeld)
+	}
+	q.writing.Lock()
+	q.mu.Lock()
+	if sp != nil {
+		q.spool = sp
+	}
+	close(q.replaced)
+	q.replaced = make(chan struct{})
+	q.mu.Unlock()
+	m := q.request()
+	q.writing.Unlock()
+	r.spoolFlushed()
+	conn := r.opts.Fetcher.current()
+	if conn == nil {
+		return nil
+	}
+	return conn.Send(ctx, &wire.SpoolResume{Group: r.opts.Group, Spool: m})
+}
