@@ -248,3 +248,15 @@ func (f *fakeDaemon) Salvages(ctx context.Context, req control.SalvagesRequest) 
 func (f *fakeDaemon) RestoreSalvage(ctx context.Context, req control.RestoreSalvageRequest) (*control.RestoreReply, error) {
 	return &control.RestoreReply{Group: req.Group, Targets: []string{filepath.Join(req.To, "tree")}, Files: 1, Bytes: 1024}, f.enter(ctx, "salvage")
 }
+
+func (f *fakeDaemon) Databases(context.Context, control.DatabaseRequest) (*control.DatabaseList, error) {
+	return &control.DatabaseList{Databases: []control.Database{{Group: "tree", Name: "shop", Engine: "postgres",
+		Gate: "0/1A2B3C8", Received: "0/1A2B400", Replayed: "0/1A2B3C8", Connected: true, SpoolBytes: 1 << 20}}}, nil
+}
+
+func (f *fakeDaemon) SeedDatabase(_ context.Context, req control.DatabaseRequest) (*control.DatabaseSeedReply, error) {
+	if req.Name != "shop" {
+		return nil, control.Errorf(control.ExitUsage, "no database %q on this node", req.Name)
+	}
+	return &control.DatabaseSeedReply{Group: "tree", Name: "shop", DataDir: "/srv/replica", Bytes: 1 << 30}, nil
+}

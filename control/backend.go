@@ -12,6 +12,7 @@ import (
 // one where there is only one; the server sees to both.
 type Backend interface {
 	HistoryBackend
+	DatabaseBackend
 	// Status never waits for the peer.
 	Status(ctx context.Context) (*Status, error)
 	// Barrier proves a drain, cuts a barrier if anything changed, and returns once

@@ -153,3 +153,11 @@ func (f *fakeBackend) Salvages(_ context.Context, req SalvagesRequest) (*Salvage
 func (f *fakeBackend) RestoreSalvage(_ context.Context, req RestoreSalvageRequest) (*RestoreReply, error) {
 	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.ID}}, f.err
 }
+
+func (f *fakeBackend) Databases(context.Context, DatabaseRequest) (*DatabaseList, error) {
+	return &DatabaseList{Databases: []Database{{Group: "tree", Name: "shop", Engine: "postgres"}}}, nil
+}
+
+func (f *fakeBackend) SeedDatabase(_ context.Context, req DatabaseRequest) (*DatabaseSeedReply, error) {
+	return &DatabaseSeedReply{Group: "tree", Name: req.Name}, nil
+}

@@ -84,6 +84,7 @@ func (s *Server) handler() http.Handler {
 		return &ApplyReply{}, s.apply(r, s.backend.Resume)
 	}))
 	s.handleHistory(mux)
+	s.handleDatabases(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
 	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))

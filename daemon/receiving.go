@@ -24,6 +24,7 @@ type receiving struct {
 	applier  *apply.Applier
 	receiver *ship.Receiver
 	fetcher  *ship.Fetcher
+	replicas []*replica // databases, as in the configuration
 
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
@@ -44,10 +45,20 @@ func openReceiving(g *group) (side, error) {
 		return nil, err
 	}
 	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1)}
+	var sinks []ship.SpoolSink
+	for _, c := range g.conf.Databases {
+		r, err := s.openReplica(c)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.replicas = append(s.replicas, r)
+		sinks = append(sinks, r.sink(s))
+	}
 	// Before the trees, whose opening may finish a barrier and tell of it.
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
-		JournalLimit: int64(g.settings().Journal.Limit), Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+		JournalLimit: int64(g.settings().Journal.Limit), Spools: sinks, Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
 	})
 	if err := s.open(); err != nil {
 		s.close()
@@ -64,13 +75,17 @@ func (s *receiving) open() error {
 	limits := s.applyLimits(s.settings())
 	s.applier, err = apply.Open(apply.Options{
 		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
-		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied,
+		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied, Complete: s.receiver.Complete,
 		History: limits.History, Guard: limits.Guard, Reserve: limits.Reserve, ForeignScan: foreignScan,
 	})
 	if err != nil {
 		return err
 	}
 	s.seeding.Store(s.applier.Seeding())
+	// A stop may have come between publishing and the gates.
+	if c, _ := s.applier.Applied(); !c.ID.IsZero() {
+		s.advance(c)
+	}
 	return nil
 }
 
@@ -116,6 +131,9 @@ func (s *receiving) close() {
 			s.logger.Error("close the scratch file", "group", s.name, "error", err)
 		}
 	}
+	for _, r := range s.replicas {
+		r.close(s)
+	}
 	for _, v := range s.volumes {
 		v.Close()
 	}
@@ -127,6 +145,9 @@ func (s *receiving) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.applier.Run(ctx) })
 	g.Go(func() error { return s.guardRoots(ctx) })
+	for _, r := range s.replicas {
+		g.Go(func() error { return r.run(ctx, s) })
+	}
 	g.Go(func() error { return s.awaitBroken(ctx) })
 	return g.Wait()
 }
@@ -138,6 +159,7 @@ func (s *receiving) serve(ctx context.Context, conn *wire.Conn) {
 }
 
 func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
+	s.advance(c)
 	if err := s.log.Free(at.Offset); err != nil {
 		s.logger.Error("free the log", "group", s.name, "error", err)
 	}

@@ -31,6 +31,7 @@ type sending struct {
 	capturer *capture.Capturer
 	sender   *ship.Sender
 	speed    *bandwidth
+	sources  []*source // databases, as in the configuration
 
 	progressMu sync.Mutex
 	progress   wire.Progress    // what the standby said last
@@ -89,6 +90,13 @@ func (p *sending) open() error {
 	}); err != nil {
 		return err
 	}
+	for _, c := range p.conf.Databases {
+		s, err := p.openSource(c)
+		if err != nil {
+			return err
+		}
+		p.sources = append(p.sources, s)
+	}
 	if p.capturer, err = capture.New(p.captureOptions(trees, watched)); err != nil {
 		return err
 	}
@@ -98,7 +106,7 @@ func (p *sending) open() error {
 	p.speed = newBandwidth(p.clock, p.settings().Bandwidth)
 	p.sender = ship.NewSender(ship.SenderOptions{
 		Group: p.name, Trees: shipped, Log: p.log, Catalog: p.catalog, Capture: captureOf{p}, Position: capture.Position,
-		Logger: p.logger, Pace: p.speed.wait, OnProgress: p.onProgress, Verify: p.verifyLocal,
+		Spools: p.shippedSpools(), Logger: p.logger, Pace: p.speed.wait, OnProgress: p.onProgress, Verify: p.verifyLocal,
 	})
 	return nil
 }
@@ -127,13 +135,16 @@ func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) cap
 			report, err := watch.Invisible(context.Background(), watched)
 			return report.Files, err
 		},
-		OnBarrier: p.onBarrier, Waiting: p.waiting,
+		OnBarrier: p.onBarrier, Waiting: p.waiting, Databases: p.capturedDatabases(),
 	}
 }
 
 func (p *sending) close() {
 	if p.watcher != nil {
 		p.watcher.Close()
+	}
+	for _, s := range p.sources {
+		s.close()
 	}
 	for _, root := range p.roots {
 		root.Close()
@@ -153,6 +164,9 @@ func (p *sending) run(ctx context.Context) error {
 	g.Go(func() error { return p.capturer.Run(ctx) })
 	g.Go(func() error { return p.redial(ctx, p.dialSession, p.judgeSession) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
+	for _, s := range p.sources {
+		g.Go(func() error { return s.run(ctx, p) })
+	}
 	g.Go(func() error { return p.awaitBroken(ctx) })
 	return g.Wait()
 }

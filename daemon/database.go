@@ -1,0 +1,255 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/capture"
+	"repld/change"
+	"repld/config"
+	"repld/control"
+	"repld/dblog/postgres"
+	"repld/dblog/spool"
+	"repld/health"
+	"repld/ship"
+)
+
+// Times of databases.
+const (
+	databaseWatch = 5 * time.Second // how often a server is looked at
+	databaseRetry = time.Second     // between attempts of what should go on all the time
+)
+
+// spoolWindow bounds what a primary keeps of a database's stream that the standby
+// has not got, in bytes: the server has it too.
+const spoolWindow = 256 << 20
+
+// dsn reads a database's connection string.
+func dsn(p config.Postgres) (string, error) {
+	if p.DSNFile == "" {
+		return p.DSN, nil
+	}
+	text, err := os.ReadFile(p.DSNFile)
+	if err != nil {
+		return "", control.Errorf(control.ExitUsage, "dsn_file: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// slotName is the replication slot of a database: what slots may be named by is less
+// than what groups and databases may.
+func slotName(group, database string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(group+"_"+database))
+	return "repld_" + clean[:min(len(clean), 50)]
+}
+
+// streamEnded shows the reason for which a database's stream has ended, as a condition.
+func (m *member) streamEnded(database string, err error) {
+	if err == nil {
+		m.board.Resolve(health.DatabaseNeedsSeed, m.name, database+"/stream")
+		return
+	}
+	m.board.Raise(health.Condition{Code: health.DatabaseNeedsSeed, Group: m.name, Subject: database + "/stream",
+		Text: fmt.Sprintf("the stream of database %s has ended: %v", database, err),
+		Hint: fmt.Sprintf("on the standby: replctl database seed %s; barriers are not applied until then", database)})
+}
+
+// mirrorDatabase shows a database's conditions on the board until ctx ends.
+func (m *member) mirrorDatabase(ctx context.Context, database string, conditions func() []health.Condition) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	shown := map[health.Code]bool{}
+	for {
+		now := map[health.Code]bool{}
+		for _, c := range conditions() {
+			c.Group, c.Subject = m.name, database
+			m.board.Raise(c)
+			now[c.Code] = true
+		}
+		for code := range shown {
+			if !now[code] {
+				m.board.Resolve(code, m.name, database)
+			}
+		}
+		shown = now
+		select {
+		case <-ctx.Done():
+			for code := range shown {
+				m.board.Resolve(code, m.name, database)
+			}
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// repeat calls f until ctx ends, with a pause after each end.
+func repeat(ctx context.Context, f func(context.Context) error, failed func(error)) error {
+	for {
+		err := f(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(databaseRetry):
+		}
+	}
+}
+
+// source is a database on the primary.
+type source struct {
+	name   string
+	spool  *spool.Spool
+	server *postgres.Source
+}
+
+// openSource opens a database on the primary.
+func (p *sending) openSource(c config.Database) (*source, error) {
+	text, err := dsn(c.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{name: c.Name}
+	if s.spool, err = spool.Open(p.file(filepath.Join("spools", c.Name)), spool.Options{Volatile: true, Limit: spoolWindow}); err != nil {
+		return nil, err
+	}
+	s.server, err = postgres.NewSource(postgres.SourceOptions{
+		Name: c.Name, DSN: text, Slot: slotName(p.name, c.Name), SlotLimit: int64(c.Postgres.SlotLimit), Spool: s.spool, Logger: p.logger,
+	})
+	if err != nil {
+		s.spool.Close()
+		return nil, control.Errorf(control.ExitUsage, "database %s: %w", c.Name, err)
+	}
+	return s, nil
+}
+
+func (s *source) close() {
+	_ = s.server.Close() // its connections: nothing is lost with them
+	_ = s.spool.Close()  // volatile
+}
+
+// captured and shipped are what capture and ship need of it.
+func (s *source) captured() capture.Database {
+	return capture.Database{Name: s.name, Engine: change.EnginePostgres, Source: s.server}
+}
+
+func (s *source) shipped(p *sending) ship.SpoolSource {
+	return ship.SpoolSource{
+		Name: s.name, Spool: s.spool, Ship: s.server.Ship, Acknowledge: s.server.Acknowledge,
+		Backup: func(ctx context.Context, w io.Writer) error {
+			if err := s.backup(ctx, w); err != nil {
+				return err
+			}
+			p.capturer.Demand() // the gate opens at a barrier behind the backup
+			return nil
+		},
+		Failed: func(err error) { p.streamEnded(s.name, err) },
+	}
+}
+
+func (p *sending) capturedDatabases() []capture.Database {
+	var list []capture.Database
+	for _, s := range p.sources {
+		list = append(list, s.captured())
+	}
+	return list
+}
+
+func (p *sending) shippedSpools() []ship.SpoolSource {
+	var list []ship.SpoolSource
+	for _, s := range p.sources {
+		list = append(list, s.shipped(p))
+	}
+	return list
+}
+
+// run watches the server and its slot until ctx ends.
+func (s *source) run(ctx context.Context, p *sending) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return repeat(ctx, func(ctx context.Context) error { return s.server.Watch(ctx, databaseWatch) }, func(err error) {
+			p.logger.Warn("the database can't be watched", "group", p.name, "database", s.name, "error", err)
+		})
+	})
+	g.Go(func() error { return p.mirrorDatabase(ctx, s.name, s.server.Health) })
+	return g.Wait()
+}
+
+// backup writes a base backup as blocks: length u32, data; and after one of the length
+// zero what is known of the backup, in JSON.
+func (s *source) backup(ctx context.Context, w io.Writer) error {
+	if _, err := s.server.Prepare(ctx); err != nil {
+		return err
+	}
+	made, err := s.server.BaseBackup(ctx, blockWriter{w})
+	if err != nil {
+		return err
+	}
+	tail, err := json.Marshal(made)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(make([]byte, 4), tail...))
+	return err
+}
+
+type blockWriter struct{ to io.Writer }
+
+func (b blockWriter) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if _, err := b.to.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p)))); err != nil {
+		return 0, err
+	}
+	return b.to.Write(p)
+}
+
+// blockReader reads what a blockWriter wrote, up to the block of the length zero.
+type blockReader struct {
+	from io.Reader
+	left uint32
+	over bool
+}
+
+func (b *blockReader) Read(p []byte) (int, error) {
+	if b.over {
+		return 0, io.EOF
+	}
+	if b.left == 0 {
+		var head [4]byte
+		if _, err := io.ReadFull(b.from, head[:]); err != nil {
+			return 0, fmt.Errorf("the backup was cut off: %w", err)
+		}
+		if b.left = binary.BigEndian.Uint32(head[:]); b.left == 0 {
+			b.over = true
+			return 0, io.EOF
+		}
+	}
+	n, err := b.from.Read(p[:min(uint32(len(p)), b.left)])
+	b.left -= uint32(n)
+	if errors.Is(err, io.EOF) && n > 0 {
+		err = nil
+	}
+	return n, err
+}

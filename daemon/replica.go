@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/config"
+	"repld/control"
+	"repld/dblog"
+	"repld/dblog/postgres"
+	"repld/dblog/spool"
+	"repld/ship"
+)
+
+// replica is a database on the standby.
+type replica struct {
+	conf  config.Database
+	spool *spool.Spool
+	gate  *postgres.Gate
+	due   chan dblog.Point // capacity 1: the newest point to be advanced to
+}
+
+// partedName is a file that says that a database's stream has parted from its
+// primary's.
+const partedName = "parted"
+
+// openReplica opens a database on the standby, its gate where it stood.
+func (s *receiving) openReplica(c config.Database) (*replica, error) {
+	local, err := dsn(c.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := user.Lookup(c.Postgres.User)
+	if err != nil {
+		return nil, control.Errorf(control.ExitUsage, "database %s: %w", c.Name, err).WithHint("user: names who runs the replica")
+	}
+	uid, err := strconv.ParseUint(owner.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	socket := c.Postgres.SocketDir
+	if socket == "" {
+		socket = filepath.Join(filepath.Dir(s.node.conf.Control), "gate-"+c.Name)
+	}
+	dir := s.file(filepath.Join("gates", c.Name))
+	for _, d := range []string{dir, socket} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	// The replica's user must get to the socket; who connects is asked for its user id.
+	if err := os.Chmod(socket, 0o755); err != nil {
+		return nil, err
+	}
+	r := &replica{conf: c, due: make(chan dblog.Point, 1)}
+	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.Postgres.SpoolSize)}); err != nil {
+		return nil, err
+	}
+	r.gate, err = postgres.OpenGate(postgres.GateOptions{
+		Name: c.Name, Dir: dir, Spool: r.spool, SocketDir: socket, Users: []uint32{uint32(uid)}, ReplicaDSN: local, Logger: s.logger,
+	})
+	if err != nil {
+		r.spool.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *replica) close(s *receiving) {
+	if err := errors.Join(r.gate.Close(), r.spool.Close()); err != nil {
+		s.logger.Error("close a database's gate", "group", s.name, "database", r.conf.Name, "error", err)
+	}
+}
+
+// sink is what ship needs of it.
+func (r *replica) sink(s *receiving) ship.SpoolSink {
+	parted := s.file(filepath.Join("gates", r.conf.Name, partedName))
+	_, err := os.Lstat(parted)
+	return ship.SpoolSink{
+		Name: r.conf.Name, Spool: r.spool, Replayed: r.gate.Replayed, Parted: err == nil,
+		Failed: func(err error) {
+			s.streamEnded(r.conf.Name, err)
+			if err == nil {
+				_ = os.Remove(parted)
+			} else if f, err := os.Create(parted); err == nil {
+				f.Close()
+			}
+		},
+	}
+}
+
+// run holds the replica at its gate until ctx ends.
+func (r *replica) run(ctx context.Context, s *receiving) error {
+	failed := func(what string) func(error) {
+		return func(err error) {
+			s.logger.Warn(what, "group", s.name, "database", r.conf.Name, "error", err)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return repeat(ctx, r.gate.Hold, failed("the gate has ended")) })
+	g.Go(func() error {
+		return repeat(ctx, func(ctx context.Context) error { return r.gate.Watch(ctx, databaseWatch) }, failed("the replica can't be watched"))
+	})
+	g.Go(func() error { return s.mirrorDatabase(ctx, r.conf.Name, r.gate.Health) })
+	return g.Wait()
+}
+
+// advance lets the replicas go on to a barrier that was applied.
+func (s *receiving) advance(c change.Certificate) {
+	for _, r := range s.replicas {
+		for _, at := range c.Databases {
+			if at.Name != r.conf.Name {
+				continue
+			}
+			if err := r.gate.Release(dblog.Point{Position: at.Position, Retain: at.Retain}); err != nil && !errors.Is(err, dblog.ErrNotReached) {
+				s.logger.Error("let a replica go on", "group", s.name, "database", r.conf.Name, "barrier", c.ID, "error", err)
+			}
+		}
+	}
+}
+
+// databases says how the group's replicas are.
+func (s *receiving) databases() []control.Database {
+	var list []control.Database
+	for _, r := range s.replicas {
+		d := control.Database{Group: s.name, Name: r.conf.Name, Engine: change.EnginePostgres, SpoolBytes: uint64(r.spool.Bytes())}
+		if at := r.gate.Position(); !at.IsZero() {
+			d.Gate = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+		}
+		if at := r.spool.Durable(); !at.IsZero() {
+			d.Received = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+		}
+		if at, ok := r.gate.Replayed(); ok {
+			d.Connected = true
+			d.Replayed = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// seedDatabase makes a replica from nothing.
+func (s *receiving) seedDatabase(ctx context.Context, name string) (*control.DatabaseSeedReply, error) {
+	for _, r := range s.replicas {
+		if r.conf.Name == name {
+			return r.seed(ctx, s)
+		}
+	}
+	return nil, control.Errorf(control.ExitUsage, "no database %q in group %s", name, s.name)
+}
+
+func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeedReply, error) {
+	dir := r.conf.Postgres.DataDir
+	if dir == "" {
+		return nil, control.Errorf(control.ExitUsage, "database %s has no data_dir in this node's configuration", r.conf.Name).
+			WithHint("postgres: data_dir: names the directory in which the replica is made, user: whose it is")
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return nil, control.Errorf(control.ExitRefused, "%s is not empty: a replica is made in an empty directory only", dir).
+			WithState("occupied").WithHint("stop the server that uses it, and move the directory away")
+	}
+	owner, err := user.Lookup(r.conf.Postgres.User)
+	if err != nil {
+		return nil, err
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	gid, _ := strconv.Atoi(owner.Gid)
+	begun := s.clock.Mono()
+	conninfo, passfile := r.gate.Conninfo(dir)
+	var made postgres.Backup
+	s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, dir)
+	err = s.receiver.SeedDatabase(ctx, r.conf.Name, func(from io.Reader) error {
+		archive := &blockReader{from: from}
+		if err := postgres.Restore(archive, postgres.RestoreOptions{DataDir: dir, UID: uid, GID: gid, Conninfo: conninfo, Passfile: passfile}); err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, archive); err != nil {
+			return err
+		}
+		return json.NewDecoder(from).Decode(&made)
+	})
+	if err != nil {
+		if errors.Is(err, ship.ErrNoSession) {
+			return nil, control.Errorf(control.ExitPeer, "%w", err)
+		}
+		return nil, fmt.Errorf("seed database %s: %w", r.conf.Name, err)
+	}
+	if err := r.gate.Seeded(made); err != nil {
+		return nil, err
+	}
+	// The barrier that lies behind the backup may have been applied meanwhile.
+	c, _ := s.applier.Applied()
+	s.advance(c)
+	s.event(control.EventSeedFinished, map[string]string{"database": r.conf.Name}, "the replica of database %s is made: %d bytes", r.conf.Name, made.Bytes)
+	reply := &control.DatabaseSeedReply{Group: s.name, Name: r.conf.Name, DataDir: dir, Bytes: uint64(made.Bytes), Took: control.Seconds(s.clock.Mono() - begun)}
+	if len(r.conf.Postgres.Start) == 0 {
+		return reply, nil
+	}
+	out, err := exec.CommandContext(ctx, r.conf.Postgres.Start[0], r.conf.Postgres.Start[1:]...).CombinedOutput()
+	if err != nil {
+		return nil, control.Errorf(control.ExitFailed, "the replica is made, but %s failed: %w: %s", r.conf.Postgres.Start[0], err, out[max(0, len(out)-500):]).
+			WithHint("start the server on %s by hand", dir)
+	}
+	reply.Started = true
+	return reply, nil
+}
