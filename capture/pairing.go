@@ -126,6 +126,11 @@ func differing(a, b []dblog.Reading) (at []int) {
 	return at
 }
 
+// due reports whether the databases want a barrier with these readings.
+func (c *Capturer) due(readings []dblog.Reading) bool {
+	return c.owed || c.echo || anyMoved(readings)
+}
+
 // anyMoved reports whether something was committed in a database since it last
 // confirmed a position.
 func anyMoved(readings []dblog.Reading) bool {
@@ -138,7 +143,7 @@ func (c *Capturer) rest(ctx context.Context, at time.Duration) (bool, error) {
 	if len(c.opts.Databases) == 0 {
 		return true, nil
 	}
-	if c.owed {
+	if c.owed || c.echo {
 		return false, nil
 	}
 	readings, err := c.positions(ctx)

@@ -57,7 +57,7 @@ func TestPairStressFindsViolations(t *testing.T) {
 		// The position is older than t*: a row that came before its file is missing.
 		"stale": {"af", func(s *pairStress) { s.databases[0].stale = 5 * time.Millisecond }},
 		// The position is later than t*: a file that came before its row is missing.
-		"late": {"fa", func(s *pairStress) { s.databases[0].late = true }},
+		"late": {"fa", func(s *pairStress) { s.databases[0].late = 5 * time.Millisecond }},
 		// Nothing is drained behind the position. What is dirty anyhow is looked at again,
 		// but not a file that has rested and changes just then.
 		"deaf": {"sa", func(s *pairStress) {
@@ -104,7 +104,7 @@ func (w *deafWatcher) Drain(ctx context.Context, set *watch.Set) (watch.Sync, er
 type fakeDatabase struct {
 	mu        sync.Mutex
 	commits   []fakeCommit
-	rests     uint64 // the position that was confirmed last
+	rests     uint64 // where it was when it confirmed a position last
 	server    int
 	calls     int
 	confirmed []change.BarrierID
@@ -114,8 +114,7 @@ type fakeDatabase struct {
 
 	takes time.Duration // of a reading; 0 means 0.2 ms
 	// How it lies: with a position that was true a while ago, or with one of later.
-	stale time.Duration
-	late  bool
+	stale, late time.Duration
 
 	onPosition func() // called after the position was read
 	fail       error  // of Position
@@ -170,6 +169,7 @@ func (d *fakeDatabase) Position(context.Context) (dblog.Reading, error) {
 
 // Confirm implements [DatabaseSource].
 func (d *fakeDatabase) Confirm(_ context.Context, r dblog.Reading, id change.BarrierID) (dblog.Point, error) {
+	spin(d.late)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r.Server != fmt.Sprint(d.server) {
@@ -178,9 +178,9 @@ func (d *fakeDatabase) Confirm(_ context.Context, r dblog.Reading, id change.Bar
 	if d.refuse != nil {
 		return dblog.Point{}, d.refuse
 	}
-	d.rests = r.Position.Offset
+	d.rests = uint64(len(d.commits))
 	d.confirmed = append(d.confirmed, id)
-	if d.late {
+	if d.late > 0 {
 		r.Position.Offset = uint64(len(d.commits))
 	}
 	return dblog.Point{Position: r.Position, Retain: change.StreamPosition{Chapter: 1, Offset: r.Position.Offset / 2}}, nil
