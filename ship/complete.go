@@ -14,13 +14,12 @@ func (r *Receiver) Complete(c change.Certificate) bool {
 
 // complete is Complete with r.mu held.
 func (r *Receiver) complete(c *change.Certificate) bool {
-	trusted := c.ID.Compare(r.trusted) <= 0
 	for i := range c.Databases {
 		q := r.database(c.Databases[i].Name)
 		if q == nil {
 			return false
 		}
-		if ok, _ := q.holds(c.Databases[i].Position, trusted); !ok {
+		if ok, _ := q.holds(c.Databases[i].Position, c.ID); !ok {
 			return false
 		}
 	}
@@ -41,7 +40,7 @@ func (r *Receiver) Lacking() (names []string) {
 		q := r.database(d.Name)
 		if q == nil {
 			names = append(names, d.Name)
-		} else if ok, _ := q.holds(d.Position, newest.ID.Compare(r.trusted) <= 0); !ok {
+		} else if ok, _ := q.holds(d.Position, newest.ID); !ok {
 			names = append(names, d.Name)
 		}
 	}
@@ -65,7 +64,7 @@ func (r *Receiver) spoolsLack() bool {
 func (r *Receiver) hopeless(c *change.Certificate) bool {
 	for i := range c.Databases {
 		if q := r.database(c.Databases[i].Name); q != nil {
-			if _, hopeless := q.holds(c.Databases[i].Position, false); hopeless {
+			if _, hopeless := q.holds(c.Databases[i].Position, c.ID); hopeless {
 				return true
 			}
 		}
@@ -73,45 +72,58 @@ func (r *Receiver) hopeless(c *change.Certificate) bool {
 	return false
 }
 
-// trust notes, before a session begins, up to which barrier the log and the spools are
-// complete. A barrier that comes later only counts with the stream that comes with it:
-// the primary's database may be another one by now, at positions that this spool holds
-// of the former.
+// trust notes, before a session begins, up to which barrier in the log each spool is
+// there. A barrier that comes later only counts with the stream that comes with it: the
+// primary's database may be another one by now, at positions that this spool holds of
+// the former.
 func (r *Receiver) trust(hasBase bool) error {
 	at, ok := r.opts.Applier.Base()
 	if !hasBase || !ok {
-		r.distrust()
+		r.distrust(0)
 		return nil
 	}
 	if len(r.spools) == 0 {
 		return nil
 	}
-	type found struct {
-		change.Certificate
-		end uint64
-	}
-	var newest found
+	newest := make(map[*inSpool]trusted)
 	_, err := r.barriers(at.Offset, func(b *change.Barrier, end uint64) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.complete(&b.Certificate) {
-			newest = found{b.Certificate, end}
+		for _, d := range b.Databases {
+			if q := r.database(d.Name); q != nil {
+				if ok, _ := q.holds(d.Position, b.ID); ok {
+					newest[q] = trusted{b.ID, end}
+				}
+			}
 		}
 	})
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if newest.end > 0 {
-		r.trusted, r.trustedEnd = newest.ID, newest.end
+	for q, t := range newest {
+		q.mu.Lock()
+		q.trusted = t
+		q.mu.Unlock()
 	}
 	return nil
 }
 
-// distrust forgets what trust has found.
-func (r *Receiver) distrust() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.trusted, r.trustedEnd = change.BarrierID{}, 0
+// distrust forgets what trust has found behind a log offset: others may come with the
+// same numbers.
+func (r *Receiver) distrust(offset uint64) {
+	for _, q := range r.spools {
+		q.distrust(offset)
+	}
+}
+
+// trusted is a barrier that came in an earlier session, with the spool's part of it.
+type trusted struct {
+	id  change.BarrierID
+	end uint64 // log offset behind it
+}
+
+func (q *inSpool) distrust(offset uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.trusted.end > offset {
+		q.trusted = trusted{}
+	}
 }

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ func newEngine(t *testing.T, name string, seed uint64, sink spool.Options) *engi
 		sink.SegmentSize = 1 << 20
 	}
 	var err error
-	if e.window, err = spool.Open(t.TempDir(), spool.Options{Volatile: true, Limit: 4 << 20, SegmentSize: 512 << 10}); err != nil {
+	if e.window, err = spool.Open(t.TempDir(), spool.Options{Volatile: true, Limit: 16 << 20, SegmentSize: 512 << 10}); err != nil {
 		t.Fatal(err)
 	}
 	if e.spool, err = spool.Open(e.dir, sink); err != nil {
@@ -65,9 +66,11 @@ func (e *engine) set(f func()) {
 // write adds n bytes to the log and returns where it ends.
 func (e *engine) write(n int) (end change.StreamPosition) {
 	e.set(func() {
-		for range n {
-			e.data = append(e.data, byte(e.rng.Uint32()))
+		want := len(e.data) + n
+		for len(e.data) < want {
+			e.data = binary.LittleEndian.AppendUint64(e.data, e.rng.Uint64())
 		}
+		e.data = e.data[:want]
 		end = e.end()
 	})
 	return end
@@ -218,8 +221,8 @@ func backup(w io.Writer, seed uint64, n int) error {
 	for n > 0 {
 		b := make([]byte, 1+rng.IntN(100_000))
 		b = b[:min(len(b), n)]
-		for i := range b {
-			b[i] = byte(rng.Uint32())
+		for i := 0; i+8 <= len(b); i += 8 {
+			binary.LittleEndian.PutUint64(b[i:], rng.Uint64())
 		}
 		if _, err := w.Write(b); err != nil {
 			return err

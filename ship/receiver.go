@@ -67,14 +67,12 @@ type Receiver struct {
 	limit atomic.Int64  // of the log, in bytes
 	news  chan struct{} // capacity 1: Progress changed
 
-	mu         sync.Mutex
-	received   change.Barrier   // newest that is durable
-	seeing     uint64           // the log was looked through for barriers up to here
-	agreed     bool             // the log is known to be the primary's
-	damaged    bool             // the primary's log can't be taken: only a base helps
-	waiting    []change.Barrier // durable in the log, newer than received: some spool isn't there yet
-	trusted    change.BarrierID // up to here barriers came in sessions before this one
-	trustedEnd uint64           // log offset behind that barrier
+	mu       sync.Mutex
+	received change.Barrier   // newest that is durable
+	seeing   uint64           // the log was looked through for barriers up to here
+	agreed   bool             // the log is known to be the primary's
+	damaged  bool             // the primary's log can't be taken: only a base helps
+	waiting  []change.Barrier // durable in the log, newer than received: some spool isn't there yet
 
 	spools  []*inSpool
 	flushed chan struct{} // capacity 1: a spool may hold what a barrier waits for
@@ -255,9 +253,7 @@ func (s *receiving) resumed(ctx context.Context, g *errgroup.Group, m *wire.Resu
 	if err := s.opts.Log.TruncateTo(m.Position.Offset); err != nil {
 		return err
 	}
-	if m.Position.Offset < s.trustedEnd {
-		s.distrust() // of what was cut off, others may come with the same numbers
-	}
+	s.distrust(m.Position.Offset)
 	return s.open(m.Position.Offset)
 }
 
@@ -285,7 +281,7 @@ func (s *receiving) seed(ctx context.Context) error {
 		return err
 	}
 	defer m.close()
-	s.distrust()
+	s.distrust(0)
 	if err := s.opts.Applier.Seed(ctx, m); err != nil {
 		return err
 	}

@@ -19,6 +19,14 @@ func discard(r io.Reader) error {
 	return err
 }
 
+// online runs a session as p.session does, and waits until calls find it.
+func (p *pair) online() (end func() (primary, standby error)) {
+	p.t.Helper()
+	end = p.session()
+	eventually(p.t, "the session begins", func() bool { return p.fetcher.current() != nil })
+	return end
+}
+
 // seeded is a pair of which the primary writes backups with f.
 func seeded(t *testing.T, e *engine, f func(context.Context, io.Writer) error) *pair {
 	t.Helper()
@@ -36,7 +44,7 @@ func TestSeedArrivesWhole(t *testing.T) {
 	if err := p.receiver.SeedDatabase(t.Context(), "db", discard); !errors.Is(err, ErrNoSession) {
 		t.Errorf("without a session: %v", err)
 	}
-	p.session()
+	p.online()
 	e.write(1000)
 	eventually(t, "the stream arrives", e.arrived)
 	var want, got bytes.Buffer
@@ -75,7 +83,7 @@ func TestSeedArrivesWhole(t *testing.T) {
 func TestSeedThatCantBeginChangesNothing(t *testing.T) {
 	e := newEngine(t, "db", 21, spool.Options{})
 	p := seeded(t, e, func(context.Context, io.Writer) error { return errors.New("there are tablespaces") })
-	p.session()
+	p.online()
 	start := e.write(1000)
 	eventually(t, "the stream arrives", e.arrived)
 	err := p.receiver.SeedDatabase(t.Context(), "db", discard)
@@ -101,7 +109,7 @@ func TestSeedThatBreaksIsAnError(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	end := p.session()
+	end := p.online()
 	failed := make(chan error, 1)
 	go func() { failed <- p.receiver.SeedDatabase(t.Context(), "db", discard) }()
 	<-begun
@@ -122,7 +130,7 @@ func TestSeedThatWasGivenUpEndsOnThePrimary(t *testing.T) {
 		ended <- err
 		return err
 	})
-	p.session()
+	p.online()
 	full := errors.New("the disk is full")
 	err := p.receiver.SeedDatabase(t.Context(), "db", func(r io.Reader) error {
 		_, err := io.CopyN(io.Discard, r, 300_000)

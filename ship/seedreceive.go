@@ -78,7 +78,7 @@ func (r *Receiver) beginAnew(ctx context.Context, q *inSpool) error {
 	if err != nil {
 		return err
 	}
-	r.distrust() // its barriers are of the replica of the time before
+	q.distrust(0) // its barriers are of the replica of the time before
 	return r.ResumeSpool(ctx, q.Name, nil)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,7 +200,7 @@ func TestOneDatabaseThatPartsLeavesTheRestGoing(t *testing.T) {
 		t.Error("a barrier that was received before isn't complete any more")
 	}
 	end()
-	p.session()
+	p.online()
 	if p.receiver.Complete(parted.Certificate) {
 		t.Error("a barrier of another history is complete in the next session")
 	}
@@ -264,7 +265,7 @@ func TestFullSpoolTakesWhatABarrierNeeds(t *testing.T) {
 	e := newEngine(t, "db", 9, spool.Options{Limit: 300_000, SegmentSize: 100_000})
 	p := newPair(t, nil, with(e))
 	p.session()
-	want := e.write(12 << 20)
+	want := e.write(3 << 20)
 	eventually(t, "the spool comes to its limit", func() bool { return e.spool.Bytes() >= 300_000 })
 	<-p.reports
 	<-p.reports
@@ -272,7 +273,7 @@ func TestFullSpoolTakesWhatABarrierNeeds(t *testing.T) {
 		t.Fatal("the limit held nothing back")
 	}
 	half := want
-	half.Offset -= 6 << 20
+	half.Offset -= 2 << 20
 	b := p.cutAt(e.at(half))
 	eventually(t, "the barrier is received", func() bool { return p.received(b) })
 	if e.spool.End() == want {
@@ -280,19 +281,59 @@ func TestFullSpoolTakesWhatABarrierNeeds(t *testing.T) {
 	}
 }
 
+// budget is a pace that lets so many bytes through.
+type budget struct {
+	mu      sync.Mutex
+	left    int
+	granted chan struct{} // closed when left grows
+}
+
+func (b *budget) wait(ctx context.Context, n int) error {
+	for {
+		b.mu.Lock()
+		if b.left >= n {
+			b.left -= n
+			b.mu.Unlock()
+			return nil
+		}
+		granted := b.granted
+		b.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-granted:
+		}
+	}
+}
+
+func (b *budget) grant(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left += n
+	close(b.granted)
+	b.granted = make(chan struct{})
+}
+
 func TestDatabasesGoBeforeFiles(t *testing.T) {
 	e := newEngine(t, "db", 10, spool.Options{})
-	p := newPair(t, &wiretest.RelayOptions{Delay: time.Millisecond, Bandwidth: 4 << 20, Queue: 256 << 10}, with(e))
-	p.write(rand.New(rand.NewPCG(10, 11)), 300) // some 10 MB
-	p.session()
-	eventually(t, "files are on their way", func() bool { return p.to.End().Offset > 0 })
+	link := &budget{granted: make(chan struct{})}
+	p := newPair(t, nil, with(e), func(s *SenderOptions, _ *ReceiverOptions) { s.Pace = link.wait })
+	p.write(rand.New(rand.NewPCG(10, 11)), 150)
 	const n = 3 << 20
-	before := p.to.End().Offset
 	e.write(n)
+	p.session()
+	eventually(t, "the database has something to send", func() bool {
+		p.sender.priority.mu.Lock()
+		defer p.sender.priority.mu.Unlock()
+		return p.sender.priority.busy == 1
+	})
+	// Among four streams of files one would get a fifth.
+	link.grant(2 * n)
 	eventually(t, "the stream arrives", e.arrived)
-	if files := p.to.End().Offset - before; files > n {
-		t.Errorf("%d bytes of files came before %d of a database", files, n)
+	if files := p.to.End().Offset; files > n {
+		t.Errorf("%d bytes of files came with %d of a database", files, n)
 	}
+	link.grant(1 << 30)
 	p.awaitEqual()
 }
 

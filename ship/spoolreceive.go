@@ -28,6 +28,7 @@ type inSpool struct {
 	call     uint64       // of the newest request
 	agreed   bool         // a part of the stream was taken since: it goes on from what is here
 	stream   *wire.Stream // of that request
+	trusted  trusted
 	seeding  bool
 }
 
@@ -106,13 +107,13 @@ func (q *inSpool) fail(err error) {
 	}
 }
 
-// holds is as the function of that name. What a stream holds that may have parted
-// doesn't count, unless it is trusted.
-func (q *inSpool) holds(at change.StreamPosition, trusted bool) (ok, hopeless bool) {
+// holds is as the function of that name, for a barrier's position. Where the stream may
+// have parted the spool doesn't count, but for barriers that are trusted.
+func (q *inSpool) holds(at change.StreamPosition, id change.BarrierID) (ok, hopeless bool) {
 	q.mu.Lock()
-	sp, agreed := q.spool, q.agreed
+	sp, counts := q.spool, q.agreed || id.Compare(q.trusted.id) <= 0
 	q.mu.Unlock()
-	if !agreed && !trusted {
+	if !counts {
 		return false, false
 	}
 	return holds(sp, at)
