@@ -56,19 +56,20 @@ func (r *reader) databases(f fields, g *Group) {
 			r.name(f, "a database", &d.Name, names)
 			r.note("groups."+g.Name+".databases."+d.Name+".", f)
 			if v, ok := r.need(f, "postgres", "a database", "its engine"); ok {
-				d.Postgres = r.postgres(v.value, g.Name+"/"+d.Name)
+				d.Postgres = r.postgres(v.value, g.Name, d.Name)
 			}
 		}
 		g.Databases = append(g.Databases, d)
 	}
 }
 
-func (r *reader) postgres(n ast.Node, name string) Postgres {
+func (r *reader) postgres(n ast.Node, group, name string) Postgres {
 	p := Postgres{SlotLimit: DefaultSlotLimit, SpoolSize: DefaultSpoolSize, User: DefaultUser}
 	f, ok := r.mapping(n, postgresLevel, "postgres", "postgres.")
 	if !ok {
 		return p
 	}
+	r.note("groups."+group+".databases."+name+".postgres.", f)
 	dsn, hasDSN := f.get("dsn")
 	file, hasFile := f.get("dsn_file")
 	switch {
@@ -87,7 +88,7 @@ func (r *reader) postgres(n ast.Node, name string) Postgres {
 		r.text(v, &p.SocketDir, checkPath)
 	}
 	if v, ok := f.get("data_dir"); ok && r.text(v, &p.DataDir, checkPath) {
-		r.place(placed{what: "the data directory of " + name, path: p.DataDir, at: at(v.value), is: placeData})
+		r.place(placed{what: "the data directory of " + group + "/" + name, path: p.DataDir, at: at(v.value), is: placeData})
 	}
 	if v, ok := f.get("user"); ok {
 		r.text(v, &p.User, checkUser)

@@ -19,8 +19,8 @@ type Report struct {
 	Notes  []string      // one line each
 }
 
-// Check looks at the machine. It blocks for as long as disks and, with names
-// instead of addresses, the resolver do; ctx ends the latter.
+// Check looks at the machine. It blocks for as long as disks, databases
+// and, with names instead of addresses, the resolver do; ctx ends the latter two.
 func Check(ctx context.Context, c *config.Config) Report {
 	return look(ctx, c, tree.Held())
 }
@@ -33,6 +33,7 @@ func look(ctx context.Context, c *config.Config, held tree.Privileges) Report {
 	k.trees()
 	k.nested()
 	k.privileges()
+	k.databases(ctx)
 	k.addresses(ctx)
 	k.alerts()
 	k.errors.Sort()
@@ -41,11 +42,16 @@ func look(ctx context.Context, c *config.Config, held tree.Privileges) Report {
 
 // Summary says what is configured, in one line.
 func Summary(c *config.Config) string {
-	trees := 0
+	trees, databases := 0, 0
 	for _, g := range c.Groups {
 		trees += len(g.Trees)
+		databases += len(g.Databases)
 	}
-	return fmt.Sprintf("%s node, %s, %s", c.Designated, count(len(c.Groups), "group"), count(trees, "tree"))
+	text := fmt.Sprintf("%s node, %s, %s", c.Designated, count(len(c.Groups), "group"), count(trees, "tree"))
+	if databases > 0 {
+		text += ", " + count(databases, "database")
+	}
+	return text
 }
 
 func count(n int, what string) string {

@@ -19,12 +19,12 @@ const module = "repld"
 // lower layers only; packages in one layer don't know each other. A package
 // stands for those below its folder too, unless they are listed themselves.
 var layers = [][]string{
-	{"change", "durable", "notify", "internal/testfs"},
+	{"change", "durable", "notify", "internal/testfs", "internal/pairtest"},
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},
-	{"capture", "apply", "alert", "preflight", "dblog/postgres", "dblog/postgres/postgrestest"},
-	{"ship", "control"},
+	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest"},
+	{"ship", "control", "preflight"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
 	{"internal/layers", "internal/e2e", "packaging"},
@@ -43,7 +43,7 @@ var confined = map[string]struct {
 	"github.com/spf13/cobra":                {[]string{"cmd"}, "command lines are the programs' business"},
 	"github.com/fsnotify/fsnotify":          {[]string{"watch"}, "the other packages get dirty sets, not events"},
 	"github.com/klauspost/compress":         {[]string{"journal", "dblog/spool"}, "chunks and frames travel as they stand on disk"},
-	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest"}, "the other packages know positions and bytes, not engines"},
+	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
 	"github.com/coreos/go-systemd/v22":      {[]string{"notify"}, "the service manager is spoken to in one place"},
 	"modernc.org/sqlite":                    {[]string{"demo"}, "files are all that is replicated; the demo's application has a database in its files"},
 	"github.com/prometheus/client_golang":   {[]string{"control"}, "the other packages say what they know in their own words; only the endpoint speaks Prometheus'"},
