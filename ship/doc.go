@@ -6,12 +6,14 @@
 // # A session
 //
 //	standby                                 primary
-//	Resume{position, applied, has base}  →
+//	Resume{position, applied, has base,
+//	       ends of spools}               →
 //	                                     ←  ResumeReply{stream from position | base}
 //	[ManifestStream                      →  manifest of the catalog at position X
 //	 FetchStream …                       →  chunks by digest]
 //	                                     ←  LogStream × 4: blocks of the log
 //	Progress{durable, received, applied} →  (frees the log)
+//	                                     ←  SpoolStream of each database: frames of its spool
 //	                                     ←  Heartbeat{newest barrier, what is pending}
 //
 // # Invariants
@@ -23,7 +25,9 @@
 //   - Only bytes that are durable on the primary are sent, and no barrier before
 //     the primary's catalog holds it: a barrier that the standby has is never lost
 //     on the primary.
-//   - A barrier is reported as received when the standby has it durable.
+//   - A barrier is reported as received when the standby has it durable, and every
+//     database's stream up to the barrier's position of it. [Receiver.Complete] says so
+//     to package apply, which applies no other.
 //   - The primary frees only what the standby has applied, as far as its own catalog
 //     holds that barrier with the same position and digest: after the loss of a
 //     node's state the other one speaks of another history.
@@ -40,11 +44,45 @@
 // chunk. The same streams mend chunks that are missing or rotten later. A chunk that no file of the primary holds any more is
 // answered with "gone": a later barrier replaces the file that wanted it.
 //
+// # Databases
+//
+// A database's stream crosses the link as whole frames of its spool (package
+// dblog/spool) on a QUIC stream of its own. The standby asks for it, with a number,
+// from where its spool ends: in Resume, and in SpoolResume when a spool was opened
+// anew; a stream with another number is not taken. The primary has the database fill
+// its spool from there, or a little before, so that what both have is compared. Only
+// after that the standby's stream is known to be of the same history: barriers of this
+// session count then, and what the standby has is acknowledged to the database. A
+// database that has nothing to compare for a second is taken for the same. Barriers
+// that had arrived in earlier sessions, with their spools, count all the time.
+//
+// What is received is synced at once, all that came meanwhile together, and reported.
+// A stream that has parted, has a gap, or isn't kept any more ends alone: both sides'
+// Failed is called, the log goes on. But barriers that hold that database's position
+// are not received then, nor are those of a database that the standby doesn't have:
+// the trees stay at the barrier that they are at, until the database is seeded or the
+// operator takes it out of the group on both nodes. The log comes to its limit
+// meanwhile, and then to the primary's.
+//
+// While a stream has unsent bytes, the files' data (log, chunks, manifests, seeds)
+// gets one byte for every eight of the stream; all of the link, if the stream hasn't
+// moved for two seconds: its standby may be waiting for a barrier to free its spool.
+// A spool at its limit stops reading, unless a barrier in the log needs more of the
+// stream and none is left to be applied.
+//
+// A seed (SeedStream) is an opaque sequence of bytes with a BLAKE3 digest at its end.
+// The standby empties the spool when the first of them come, and has the stream begin
+// anew.
+//
 // # Bounds
 //
 // Blocks are at most 1 MiB; each log stream has one in memory on either side
 // besides the connection's windows, so what comes out of order waits in its
-// stream. A standby whose log is at its limit stops reading, and flow control
+// stream. A database's stream has half a MiB in memory on the primary, one on the
+// standby; of barriers that wait for spools some thousand are remembered. More than
+// three databases whose spools are full at once, beside a full log, fill the
+// connection's window, and stop everything else on it (package wire, Bounds). A
+// standby whose log is at its limit stops reading, and flow control
 // reaches back to the primary.
 //
 // # Concurrency

@@ -95,14 +95,14 @@ func (e *engine) fails(node string) func(error) {
 	return func(err error) { e.set(func() { e.told[node] = append(e.told[node], err) }) }
 }
 
-// lastTold returns what a node was told last, and how often it was told something.
-func (e *engine) lastTold(node string) (err error, n int) {
+// lastTold returns how often a node was told something, and what it was told last.
+func (e *engine) lastTold(node string) (n int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n = len(e.told[node]); n > 0 {
 		err = e.told[node][n-1]
 	}
-	return err, n
+	return n, err
 }
 
 func (e *engine) ship(ctx context.Context, from change.StreamPosition) error {

@@ -35,7 +35,7 @@ func TestFilesYield(t *testing.T) {
 		<-passed
 		go yield(t.Context())
 		waits(true)
-		time.Sleep(spoolStalled)
+		<-time.After(spoolStalled)
 		waits(false) // the standby has no room for the spool
 		<-passed
 		p.wrote(1)

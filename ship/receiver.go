@@ -135,10 +135,8 @@ func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	// Streams know no context: those that wait for the peer end with the connection.
 	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()
 	session := &receiving{Receiver: r, conn: conn, ready: make(chan struct{}), arrived: make(chan struct{}, 1)}
-	session.hasBase = r.begin() && session.continues()
-	if err := r.trust(session.hasBase); err != nil {
-		return err
-	}
+	hasBase := r.begin() && session.continues()
+	session.hasBase = hasBase
 	r.opts.Fetcher.attach(conn)
 	defer r.opts.Fetcher.detach(conn)
 	g.Go(func() error { return session.receive(ctx, g) })
@@ -148,7 +146,12 @@ func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
 	for _, q := range r.spools {
 		g.Go(func() error { return session.flushSpool(ctx, q) })
 	}
-	g.Go(func() error { return session.resume(ctx) })
+	g.Go(func() error {
+		if err := r.trust(hasBase); err != nil {
+			return err
+		}
+		return session.resume(ctx)
+	})
 	return g.Wait()
 }
 

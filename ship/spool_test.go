@@ -53,7 +53,7 @@ func TestSpoolsArriveOverALinkThatBreaks(t *testing.T) {
 	}
 	for _, e := range []*engine{a, b} {
 		for _, node := range []string{"primary", "standby"} {
-			if err, n := e.lastTold(node); n > 0 {
+			if n, err := e.lastTold(node); n > 0 {
 				t.Errorf("the %s was told %v", node, err)
 			}
 		}
@@ -160,7 +160,7 @@ func TestStreamIsBegunAgainWhenTheDatabaseIs(t *testing.T) {
 	e.set(func() { e.err = nil })
 	eventually(t, "the stream goes on", e.arrived)
 	e.compare(e.spool)
-	if err, n := e.lastTold("primary"); n > 0 {
+	if n, err := e.lastTold("primary"); n > 0 {
 		t.Errorf("the primary was told %v", err)
 	}
 }
@@ -181,9 +181,9 @@ func TestOneDatabaseThatPartsLeavesTheRestGoing(t *testing.T) {
 	parted := p.cutAt(at, good.at(good.end()))
 	end = p.session()
 	for _, node := range []string{"primary", "standby"} {
-		eventually(t, "the "+node+" is told", func() bool { _, n := bad.lastTold(node); return n > 0 })
+		eventually(t, "the "+node+" is told", func() bool { n, _ := bad.lastTold(node); return n > 0 })
 		var e *SpoolError
-		if err, _ := bad.lastTold(node); !errors.As(err, &e) || !errors.Is(err, dblog.ErrNeedsSeed) || e.Database != "bad" || e.Peer != (node == "primary") {
+		if _, err := bad.lastTold(node); !errors.As(err, &e) || !errors.Is(err, dblog.ErrNeedsSeed) || e.Database != "bad" || e.Peer != (node == "primary") {
 			t.Errorf("the %s was told %v", node, err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestOneDatabaseThatPartsLeavesTheRestGoing(t *testing.T) {
 	seeded := p.cutAt(bad.at(bad.write(100)))
 	eventually(t, "the barrier after the seed is received", func() bool { return p.received(seeded) })
 	for _, node := range []string{"primary", "standby"} {
-		eventually(t, "the "+node+" is told that all is well", func() bool { err, _ := bad.lastTold(node); return err == nil })
+		eventually(t, "the "+node+" is told that all is well", func() bool { _, err := bad.lastTold(node); return err == nil })
 	}
 	bad.compare(bad.spool)
 }
@@ -221,8 +221,8 @@ func TestDatabaseThatNeedsASeedSaysSo(t *testing.T) {
 	e.set(func() { e.err = dblog.ErrNeedsSeed })
 	p.session()
 	for _, node := range []string{"primary", "standby"} {
-		eventually(t, "the "+node+" is told", func() bool { _, n := e.lastTold(node); return n > 0 })
-		if err, _ := e.lastTold(node); !errors.Is(err, dblog.ErrNeedsSeed) {
+		eventually(t, "the "+node+" is told", func() bool { n, _ := e.lastTold(node); return n > 0 })
+		if _, err := e.lastTold(node); !errors.Is(err, dblog.ErrNeedsSeed) {
 			t.Errorf("the %s was told %v", node, err)
 		}
 	}
@@ -234,8 +234,8 @@ func TestDatabaseThatTheStandbyLacksIsTold(t *testing.T) {
 	e := newEngine(t, "db", 7, spool.Options{})
 	p := newPair(t, nil, with(e), func(_ *SenderOptions, r *ReceiverOptions) { r.Spools = nil })
 	p.session()
-	eventually(t, "the primary is told", func() bool { _, n := e.lastTold("primary"); return n > 0 })
-	if err, _ := e.lastTold("primary"); !errors.Is(err, ErrNotHeld) {
+	eventually(t, "the primary is told", func() bool { n, _ := e.lastTold("primary"); return n > 0 })
+	if _, err := e.lastTold("primary"); !errors.Is(err, ErrNotHeld) {
 		t.Errorf("the primary was told %v", err)
 	}
 }
@@ -248,8 +248,8 @@ func TestSpoolThatFailedIsReplaced(t *testing.T) {
 	eventually(t, "the stream arrives", e.arrived)
 	again := reopen(t, e)
 	e.write(10_000)
-	eventually(t, "the standby is told", func() bool { _, n := e.lastTold("standby"); return n > 0 })
-	if err, _ := e.lastTold("standby"); !errors.Is(err, spool.ErrClosed) || errors.Is(err, dblog.ErrNeedsSeed) {
+	eventually(t, "the standby is told", func() bool { n, _ := e.lastTold("standby"); return n > 0 })
+	if _, err := e.lastTold("standby"); !errors.Is(err, spool.ErrClosed) || errors.Is(err, dblog.ErrNeedsSeed) {
 		t.Errorf("the standby was told %v", err)
 	}
 	e.spool = again
@@ -258,7 +258,7 @@ func TestSpoolThatFailedIsReplaced(t *testing.T) {
 	}
 	eventually(t, "the stream goes on", e.arrived)
 	e.compare(again)
-	eventually(t, "the standby is told that all is well", func() bool { err, _ := e.lastTold("standby"); return err == nil })
+	eventually(t, "the standby is told that all is well", func() bool { _, err := e.lastTold("standby"); return err == nil })
 }
 
 func TestFullSpoolTakesWhatABarrierNeeds(t *testing.T) {

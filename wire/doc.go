@@ -51,9 +51,10 @@
 //
 // Each type has a limit of its own for its body (4 KiB for most, 1 MiB and a
 // little for ManifestRecords), which is checked before anything is allocated.
-// Block and FetchedChunk are followed by as many raw bytes as they say. Unknown
-// fields of a body are ignored, unknown types are an error: both are added only
-// with a new wire format, but for fields that may be ignored. Hello and the frame
+// Block, SpoolBlock, SeedBlock and FetchedChunk are followed by as many raw bytes as
+// they say. Unknown fields of a body are ignored, unknown types are an error: both are
+// added only with a new wire format, but for fields that may be ignored, and types that
+// only a node gets which has asked for them with such a field (those of databases). Hello and the frame
 // itself stay as they are in all formats of "repld/1".
 //
 // A connection is closed with a [Code] as QUIC's application error code and a
