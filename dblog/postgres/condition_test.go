@@ -95,8 +95,47 @@ func TestReplicaPastTheGateIsFound(t *testing.T) {
 	eventually(t, "it is found to be ahead", func() bool { return errors.Is(p.gate.Check(t.Context()), dblog.ErrAhead) })
 	_, err = p.gate.Promote(t.Context())
 	wantErr(t, err, dblog.ErrAhead)
+	wantCondition(t, p.gate.Health(), health.DatabaseAhead)
 	p.barrier() // catches up with it
-	must(t, p.gate.Check(t.Context()))
+	eventually(t, "the condition goes", func() bool { return p.gate.Check(t.Context()) == nil && len(p.gate.Health()) == 0 })
+}
+
+func TestServerThatIsDown(t *testing.T) {
+	s := postgrestest.New(t)
+	src, err := NewSource(SourceOptions{Name: "db", DSN: s.DSN(), Slot: "repld"})
+	must(t, err)
+	t.Cleanup(func() { src.Close() })
+	must(t, src.Check(t.Context()))
+	s.Stop(syscall.SIGINT)
+	if src.Check(t.Context()) == nil {
+		t.Fatal("a server that is down was checked")
+	}
+	wantCondition(t, src.Health(), health.DatabaseDown)
+	s.Start()
+	must(t, src.Check(t.Context()))
+	if list := src.Health(); len(list) > 0 {
+		t.Errorf("conditions %v after the server is back", list)
+	}
+}
+
+func TestInRecovery(t *testing.T) {
+	s := postgrestest.New(t)
+	recovery, err := InRecovery(t.Context(), s.DSN())
+	if recovery || err != nil {
+		t.Errorf("a primary: %v, %v", recovery, err)
+	}
+	_, err = InRecovery(t.Context(), "host="+s.Host+"/none user=postgres password=secret")
+	if err == nil || !strings.Contains(err.Error(), "can't be reached") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("no server: %v, want that it can't be reached, without the password", err)
+	}
+	must(t, os.WriteFile(filepath.Join(s.Data, "standby.signal"), nil, 0o600))
+	uid, gid := postgrestest.IDs(t)
+	must(t, os.Chown(filepath.Join(s.Data, "standby.signal"), uid, gid))
+	s.Stop(syscall.SIGINT)
+	s.Start()
+	if recovery, err = InRecovery(t.Context(), s.DSN()); !recovery || err != nil {
+		t.Errorf("a replica: %v, %v", recovery, err)
+	}
 }
 
 func TestWhoMayConnect(t *testing.T) {
@@ -210,6 +249,7 @@ func TestStreamIsBounded(t *testing.T) {
 	})
 	p.barrier()
 	wantCount(t, p.replica, 10_000)
+	eventually(t, "the condition goes", func() bool { return len(p.gate.Health()) == 0 })
 }
 
 // TestSynchronousReceiver: commits that wait for the standby wait for its spool.
