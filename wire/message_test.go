@@ -43,16 +43,16 @@ func samples() []Message {
 		&NodeState{Role: RoleStandby, Status: "standby", Epoch: 3, Clock: time.Unix(1795248000, 1).UTC()},
 		&Resume{Group: "tree", Position: testPosition, Applied: testBarrier, HasBase: true},
 		&Resume{Group: "t"},
-		&Resume{Group: "t", Spools: testSpools()},
+		&Resume{Group: "t", Spools: []SpoolEnd{{Database: "app", Call: 1, End: testStream}, {Database: "shop", Call: 2}}},
 		&SpoolResume{Group: "tree", Spool: SpoolEnd{Database: "app", Call: 1}},
-		&SpoolResume{Group: "tree", Spool: testSpools()[1]},
+		&SpoolResume{Group: "tree", Spool: SpoolEnd{Database: "app", Call: 1 << 40, End: testStream}},
 		&ResumeReply{Group: "tree", Action: ResumeStream, Position: testPosition, Incarnation: testIncarnation},
 		&ResumeReply{Group: "tree", Action: ResumeBase},
 		&Incarnation{Group: "tree", Incarnation: testIncarnation, Start: 77},
 		&Progress{Group: "tree", Durable: 1, Received: testBarrier, Applied: testBarrier, AppliedOffset: 2, Phase: PhaseCatchingUp,
 			SeedFilesDone: 3, SeedFilesTotal: 4, SeedBytesDone: 5, SeedBytesTotal: 6, AppliedDigest: testDigest},
 		&Progress{Group: "tree", Phase: PhaseSeeding},
-		&Progress{Group: "tree", Phase: PhaseStreaming, Spools: testSpoolProgress()},
+		&Progress{Group: "tree", Phase: PhaseStreaming, Spools: []SpoolProgress{{Database: "app", Call: 1, Durable: testStream, Replayed: testStream}, {Database: "shop"}}},
 		&Heartbeat{Group: "tree", Captured: testBarrier, CutAge: time.Second, Confirmed: true, ConfirmedAge: 2, OldestPending: 3,
 			PendingBytes: 4, PendingFiles: 5, EndOffset: 6},
 		&Heartbeat{Group: "tree"},
@@ -80,6 +80,23 @@ func samples() []Message {
 		&SeedBlock{Length: MaxSeedBlock},
 		&SeedEnd{Bytes: 1 << 50, Digest: testDigest},
 		&SeedEnd{},
+	}
+}
+
+func TestLongestListsOfDatabasesFit(t *testing.T) {
+	long := strings.Repeat("g", MaxName)
+	for _, m := range []Message{
+		&Resume{Group: long, Position: testPosition, Applied: testBarrier, HasBase: true, Spools: testSpools()},
+		&Progress{Group: long, Durable: ^uint64(0), Phase: PhaseStreaming, AppliedDigest: testDigest, Spools: testSpoolProgress()},
+	} {
+		frame, err := appendFrame(nil, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decode(m.Type(), frame[frameHeader:])
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("%v: got %+v, %v", m.Type(), got, err)
+		}
 	}
 }
 
