@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"repld/dblog/postgres/postgrestest"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of a random test that is to be repeated; 0 = a new one")
@@ -44,5 +46,5 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	return postgrestest.Main(m)
 }
