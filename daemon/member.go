@@ -107,6 +107,7 @@ func (m *member) connected(conn *wire.Conn) {
 	m.mu.Lock()
 	m.conn = conn
 	m.mu.Unlock()
+	m.refuseFormer(conn)
 	m.signal()
 }
 

@@ -45,27 +45,3 @@ func TestLagAfterRewind(t *testing.T) {
 		})
 	}
 }
-
-// TestJoiningAgain redeems a second token of the same peer: the link stays.
-func TestJoiningAgain(t *testing.T) {
-	primary, standby, _ := services(t)
-	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{Replace: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
-		t.Fatal(err)
-	}
-	primary.applied("one")
-	for _, s := range []*service{primary, standby} {
-		err := s.client.Events(t.Context(), control.EventsRequest{}, func(e control.Event) error {
-			if e.Type == control.EventLinkDown {
-				t.Errorf("%s: %s", e.Type, e.Text)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
-}
