@@ -154,7 +154,11 @@ func (n *node) describe() string {
 func (n *node) event(typ control.EventType, attrs map[string]string, format string, args ...any) {
 	e := control.Event{Type: typ, Text: fmt.Sprintf(format, args...), Attrs: attrs}
 	n.note(e)
-	n.logger.Info(e.Text, "event", string(typ))
+	level := slog.LevelInfo
+	if typ == control.EventReloadFailed {
+		level = slog.LevelError
+	}
+	n.logger.Log(context.Background(), level, e.Text, "event", string(typ))
 }
 
 // note keeps an event without logging it.
