@@ -9,6 +9,7 @@ import (
 
 	"repld/change"
 	"repld/health"
+	"repld/journal/catalog"
 	"repld/watch"
 )
 
@@ -97,4 +98,25 @@ func TestDirectoriesBelowThemselves(t *testing.T) {
 	if text := r.condition(health.MissedChanges); text != "" {
 		t.Errorf("a scan after a conflict counts as one that found what no event told: %s", text)
 	}
+}
+
+// TestWrongRootInCatalog: a catalog whose idea of a tree's root is damaged is set
+// right, as the root is known by other means.
+func TestWrongRootInCatalog(t *testing.T) {
+	r, p := pair(t, watch.Auto, func(r *rig) { must(r.t, os.MkdirAll(r.path("x"), 0o755)) })
+	must(t, r.catalog.Update(func(tx *catalog.Tx) error {
+		root, _ := tx.Lookup(change.GroupNode, "tree")
+		local, _, err := tx.Local(root)
+		if err != nil {
+			return err
+		}
+		local.Birth.Sec ^= 1 << 20
+		return tx.SetLocal(root, local)
+	}))
+	r.down()
+	r.up()
+	r.write("f", "new")
+	cut := r.barrier()
+	p.follow(r.log)
+	r.equals(cut)
 }
