@@ -73,7 +73,7 @@ func (n *node) run(ctx context.Context) error {
 	n.event(control.EventStarted, nil, "%s", n.describe())
 
 	g, ctx := errgroup.WithContext(ctx)
-	n.surround(g, ctx, ln, httpLn)
+	n.surround(ctx, g, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })
 		g.Go(func() error { return group.watchDamage(ctx) })
