@@ -21,7 +21,7 @@ var kinds = map[string]bool{
 	"create": true, "mkdir": true, "symlink": true, "mknod": true, "link": true, "rename": true, "remove": true, "setmeta": true,
 	"sync": true, "openwrite": true, "write": true, "truncate": true, "punchhole": true,
 	"renamenoreplace": true,
-	"lstat": false, "stat": false, "readdir": false, "open": false, "read": false, "close": false,
+	"lstat":           false, "stat": false, "readdir": false, "open": false, "read": false, "close": false,
 }
 
 // opOf are the methods that a [tree.Op] calls by another name.

@@ -95,6 +95,34 @@ func TestDirectoryTaken(t *testing.T) {
 	}
 }
 
+// TestDirectoryTakenForGood: the same, and what was in it has changed on the primary
+// since, so that nobody has what the applied barrier says. A base helps.
+func TestDirectoryTakenForGood(t *testing.T) {
+	p := newPrimary(t)
+	for _, name := range []string{"gone/a", "gone/b", "1", "2", "3", "4", "5", "6", "7", "8", "9"} {
+		p.write(name, "content of "+name)
+	}
+	s := seeded(t, p)
+	must(t, os.RemoveAll(filepath.Join(s.dir, "gone")))
+	for digest := range p.store {
+		p.gone[digest] = true
+	}
+	p.write("gone/a", "now another")
+	p.write("gone/new", "new")
+	p.barrier()
+	s.receive(p)
+	if err := s.Step(t.Context()); !errors.Is(err, ErrNeedsSeed) || !s.NeedsSeed() {
+		t.Fatalf("the step ended with %v, needs a seed: %v", err, s.NeedsSeed())
+	}
+	clear(p.gone)
+	must(t, s.Seed(t.Context(), p.manifest()))
+	must(t, s.Step(t.Context()))
+	p.barrier()
+	s.receive(p)
+	must(t, s.Step(t.Context()))
+	same(t, p, s)
+}
+
 func values(m map[string]string) (out []string) {
 	for _, v := range m {
 		out = append(out, v)

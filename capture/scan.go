@@ -95,7 +95,7 @@ func (r *round) listing(t int, path string, node change.NodeID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if ok && local.ObjectID != g.stat.ID {
+	if ok && local.ObjectID != g.stat.ID && path != "" {
 		dir, name := change.Split(path)
 		r.retry(watch.Key{Tree: t, Dir: dir, Name: name}, watch.Entry)
 		r.retry(g.key, g.listed)

@@ -78,6 +78,9 @@ func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
 }
 
 func (c *Capturer) writeBarrier(r *round, id change.BarrierID, held []change.DatabasePosition) (*change.Barrier, error) {
+	if err := r.cutIslands(); err != nil {
+		return nil, err
+	}
 	if err := r.collect(); err != nil {
 		return nil, err
 	}
@@ -106,6 +109,24 @@ func (c *Capturer) writeBarrier(r *round, id change.BarrierID, held []change.Dat
 		return nil, err
 	}
 	return barrier, r.tx.PruneBarriers(keepBarriers)
+}
+
+// cutIslands takes away directories that the catalog has below themselves. They come
+// about when directories move into one another, the records of that are committed
+// half done, and the directories are gone before the other half is captured: then
+// nothing is left in the tree that would lead to them. They are in the way of every
+// barrier. Since the last attempt failed of them, everything that is in the tree was
+// looked at in this one, and what of it is reachable doesn't lie below them any more.
+func (r *round) cutIslands() error {
+	if r.conflicts == 0 {
+		return nil
+	}
+	for _, n := range r.tx.Unreachable() {
+		if err := r.sink.emit(&change.Unlink{Parent: n.Parent, Name: n.Name}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // collectAtOnce is about how many nodes, names and references one transaction takes

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/health"
+	"repld/journal/catalog"
 	"repld/watch"
 )
 
@@ -67,6 +69,53 @@ func TestSwapBeforeListed(t *testing.T) {
 	swap()
 	was.lookAgain()
 	r.c.dirty.Merge(&was.again)
+	cut := r.barrier()
+	p.follow(r.log)
+	r.equals(cut)
+}
+
+// TestDirectoriesBelowThemselves: the catalog has two directories in each other, as a
+// round leaves it that met only one half of what happened to them, and neither is in
+// the tree any more: nothing leads to them, and the next barrier is cut all the same.
+func TestDirectoriesBelowThemselves(t *testing.T) {
+	r, p := pair(t, watch.Auto, func(r *rig) { must(r.t, os.MkdirAll(r.path("x/y/deep"), 0o755)) })
+	tx, err := r.c.sink.begin()
+	must(t, err)
+	was := r.c.newRound(tx, watch.Sync{})
+	root, _ := was.resolve(0, "")
+	x, _ := tx.Lookup(root, "x")
+	y, ok := tx.Lookup(x, "y")
+	if !ok {
+		t.Fatal("y is not in the catalog")
+	}
+	must(t, was.sink.emit(&change.Unlink{Parent: root, Name: "x"}))
+	must(t, was.sink.emit(&change.Link{Parent: y, Name: "x", Node: x}))
+	must(t, r.c.sink.commit())
+	must(t, os.RemoveAll(r.path("x")))
+	cut := r.barrier()
+	p.follow(r.log)
+	r.equals(cut)
+	if text := r.condition(health.MissedChanges); text != "" {
+		t.Errorf("a scan after a conflict counts as one that found what no event told: %s", text)
+	}
+}
+
+// TestWrongRootInCatalog: a catalog whose idea of a tree's root is damaged is set
+// right, as the root is known by other means.
+func TestWrongRootInCatalog(t *testing.T) {
+	r, p := pair(t, watch.Auto, func(r *rig) { must(r.t, os.MkdirAll(r.path("x"), 0o755)) })
+	must(t, r.catalog.Update(func(tx *catalog.Tx) error {
+		root, _ := tx.Lookup(change.GroupNode, "tree")
+		local, _, err := tx.Local(root)
+		if err != nil {
+			return err
+		}
+		local.Birth.Sec ^= 1 << 20
+		return tx.SetLocal(root, local)
+	}))
+	r.down()
+	r.up()
+	r.write("f", "new")
 	cut := r.barrier()
 	p.follow(r.log)
 	r.equals(cut)

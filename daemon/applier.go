@@ -75,6 +75,7 @@ func (a applierOf) Progress() wire.Progress {
 		Group: a.name, Applied: cert.ID, AppliedOffset: a.appliedOffset(cert.ID, at), AppliedDigest: cert.Tree, Phase: a.phase(),
 		SeedFilesDone: seed.FilesDone, SeedFilesTotal: seed.FilesTotal, SeedBytesDone: seed.BytesDone, SeedBytesTotal: seed.BytesTotal,
 	}
+	p.Received, _ = a.applier.Rewound() // the log may begin behind it
 	return p
 }
 

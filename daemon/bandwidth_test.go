@@ -48,7 +48,7 @@ func TestBandwidth(t *testing.T) {
 			}
 		}
 		within("before the window", sent(time.Minute), fast)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		within("in the window", sent(time.Minute), slow)
 		b.set(config.Bandwidth{Limit: 2 << 20})
 		within("after a reload", sent(time.Minute), 2<<20)

@@ -20,7 +20,8 @@
 //     anew as after a crash, with pauses that grow to ten seconds, and a condition
 //     says why; the node and its other groups go on.
 //   - The peer is known by its key. It is stored durably before anything is sent to
-//     it, and only an operator's invitation puts another in its place.
+//     it, and only an operator's invitation puts another in its place, which ends
+//     the connections with the former.
 //   - A primary dials, a standby answers: one connection for the pair and one for
 //     each group.
 //

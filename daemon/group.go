@@ -24,6 +24,11 @@ type side interface {
 	serve(ctx context.Context, conn *wire.Conn)
 	close()
 
+	// link is the present session's connection, nil if there is none, and forget
+	// forgets what the peer has said, for another takes its place.
+	link() *wire.Conn
+	forget()
+
 	status() control.Group
 	barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error)
 	barriers(req control.BarriersRequest) (*control.BarrierList, error)

@@ -176,6 +176,9 @@ func (n *node) Join(ctx context.Context, req control.JoinRequest) (*control.Join
 	if err != nil {
 		return nil, err
 	}
+	if token.Key == n.id.Fingerprint() {
+		return nil, control.Errorf(control.ExitUsage, "the token is this node's own").WithHint("give it to replctl join on the other node")
+	}
 	if _, key, paired := n.peerNow(); !paired || key != token.Key {
 		if err := n.alreadyPaired(req.Replace); err != nil {
 			return nil, err

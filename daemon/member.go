@@ -21,12 +21,11 @@ type member struct {
 	log     *journal.Log
 	catalog *catalog.Catalog
 
-	mu       sync.Mutex
-	conn     *wire.Conn // nil without a session
-	lastSeen time.Time
-	broken   chan error    // capacity 1: why all must be opened anew
-	carried  uint64        // by connections that have ended, bytes in this node's direction
-	changed  chan struct{} // closed when anything that callers wait for changes
+	mu      sync.Mutex
+	conn    *wire.Conn    // nil without a session
+	broken  chan error    // capacity 1: why all must be opened anew
+	carried uint64        // by connections that have ended, bytes in this node's direction
+	changed chan struct{} // closed when anything that callers wait for changes
 }
 
 // openMember opens the group's log and catalog. The caller closes it.
@@ -107,6 +106,7 @@ func (m *member) connected(conn *wire.Conn) {
 	m.mu.Lock()
 	m.conn = conn
 	m.mu.Unlock()
+	m.refuseFormer(conn)
 	m.signal()
 }
 

@@ -154,7 +154,11 @@ func (n *node) describe() string {
 func (n *node) event(typ control.EventType, attrs map[string]string, format string, args ...any) {
 	e := control.Event{Type: typ, Text: fmt.Sprintf(format, args...), Attrs: attrs}
 	n.note(e)
-	n.logger.Info(e.Text, "event", string(typ))
+	level := slog.LevelInfo
+	if typ == control.EventReloadFailed {
+		level = slog.LevelError
+	}
+	n.logger.Log(context.Background(), level, e.Text, "event", string(typ))
 }
 
 // note keeps an event without logging it.
@@ -200,17 +204,47 @@ func (n *node) signal() {
 	n.changed = make(chan struct{})
 }
 
-// setPeer stores the peer durably.
+// setPeer stores the peer durably. A former one is served no longer.
 func (n *node) setPeer(p peerFile, key wire.Fingerprint) error {
 	if err := n.state.store("peer.yaml", p); err != nil {
 		return err
 	}
 	n.mu.Lock()
+	another := n.paired && n.peerKey != key
 	n.peer, n.peerKey, n.paired = p, key, true
+	if another {
+		n.peerSays, n.lastSeen, n.lastSeenMono = nil, time.Time{}, 0
+	}
 	n.mu.Unlock()
 	n.signal()
 	n.event(control.EventPaired, map[string]string{"peer": p.Name, "key": p.Key}, "paired with %s", p.Name)
+	if another {
+		n.leaveFormer()
+	}
 	return nil
+}
+
+// leaveFormer ends the connections with a former peer and forgets what it said.
+func (n *node) leaveFormer() {
+	n.refuseFormer(n.link())
+	for _, g := range n.groups {
+		g.mu.Lock()
+		s := g.side
+		g.mu.Unlock()
+		if s != nil {
+			n.refuseFormer(s.link())
+			s.forget()
+		}
+	}
+}
+
+// refuseFormer ends a connection if another peer has taken the place of the one that
+// it is with. Who stores a connection calls it after that, and who stores a peer too.
+func (n *node) refuseFormer(conn *wire.Conn) {
+	peer, key, _ := n.peerNow()
+	if conn != nil && conn.PeerFingerprint() != key {
+		conn.Close(&wire.RefusedError{Code: wire.CodeNotAccepted, Text: fmt.Sprintf("%s is paired with %s now", n.name, peer.Name)})
+	}
 }
 
 func (n *node) peerNow() (peerFile, wire.Fingerprint, bool) {

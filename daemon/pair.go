@@ -73,6 +73,7 @@ func (n *node) linkUp(conn *wire.Conn) {
 	n.mu.Lock()
 	n.conn, n.lastSeen, n.lastSeenMono = conn, n.clock.Now(), n.clock.Mono()
 	n.mu.Unlock()
+	n.refuseFormer(conn)
 	n.board.Resolve(health.LinkDown, "", "")
 	n.board.Resolve(health.PeerVersion, "", "")
 	n.judgeClock(conn.ClockOffset())

@@ -127,7 +127,7 @@ func (n *node) parseToken(text string) (wire.Token, error) {
 	switch {
 	case errors.Is(err, wire.ErrTokenExpired):
 		return token, control.Errorf(control.ExitRefused, "%w", err).
-			WithHint("get a new one: replctl invite on the other node, or start repld standby there again as long as it has no peer")
+			WithHint("get a new token: replctl invite on the other node, or start repld standby there again as long as it has no peer")
 	case err != nil:
 		return token, control.Errorf(control.ExitUsage, "join token: %w", err).
 			WithHint("copy the whole line that the other node printed, after \"join token:\"")

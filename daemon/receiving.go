@@ -179,6 +179,14 @@ func (s *receiving) onHeartbeat(h wire.Heartbeat) {
 	s.signal()
 }
 
+// forget forgets what a former primary has said.
+func (s *receiving) forget() {
+	s.beatMu.Lock()
+	s.beat, s.beatAt = wire.Heartbeat{}, 0
+	s.beatMu.Unlock()
+	s.signal()
+}
+
 func (s *receiving) heartbeat() (h wire.Heartbeat, age time.Duration, ok bool) {
 	s.beatMu.Lock()
 	defer s.beatMu.Unlock()

@@ -46,14 +46,17 @@ func (n *node) reread(ctx context.Context) {
 		return
 	}
 	attrs := map[string]string{"changed": strings.Join(changes.Live, " "), "restart": strings.Join(changes.Restart, " ")}
-	switch {
-	case changes.None():
-		n.event(control.EventReloaded, attrs, "the configuration was read again: nothing has changed")
-	case len(changes.Restart) == 0:
-		n.event(control.EventReloaded, attrs, "the configuration was read again, with changes in %s", strings.Join(changes.Live, ", "))
-	default:
-		n.event(control.EventReloaded, attrs, "the configuration was read again; changes of %s hold from the next start on", strings.Join(changes.Restart, ", "))
+	text := "the configuration was read again"
+	if changes.None() {
+		text += ": nothing has changed"
 	}
+	if len(changes.Live) > 0 {
+		text += ", with changes in " + strings.Join(changes.Live, ", ")
+	}
+	if len(changes.Restart) > 0 {
+		text += "; changes of " + strings.Join(changes.Restart, ", ") + " hold from the next start on"
+	}
+	n.event(control.EventReloaded, attrs, "%s", text)
 }
 
 // takeOver makes the settings of next that may change those of this node.

@@ -27,13 +27,21 @@ func TestLagAfterRewind(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, filepath.Join(dir, "secondary", "a", "file"), "good")
+	behind := func(s *service) bool {
+		g := s.status().Groups[0]
+		b := g.Barriers
+		return b.Applied != nil && b.Applied.ID == good.ID && b.Received != nil && b.Received.ID == worst.ID &&
+			g.Phase == control.PhasePaused && g.Lag != nil && g.Lag.Bytes != nil && *g.Lag.Seconds > 0 && *g.Lag.Bytes > 0
+	}
 	for _, s := range []*service{primary, standby} {
-		s.until("a lag of what was gone back behind", func() bool {
-			g := s.status().Groups[0]
-			b := g.Barriers
-			return b.Applied != nil && b.Applied.ID == good.ID && b.Received != nil && b.Received.ID == worst.ID &&
-				g.Phase == control.PhasePaused && g.Lag != nil && *g.Lag.Seconds > 0 && *g.Lag.Bytes > 0
-		})
+		s.until("a lag of what was gone back behind", func() bool { return behind(s) })
+	}
+	if err := standby.end(); err != nil {
+		t.Fatal(err)
+	}
+	standby = again(t, standby)
+	for _, s := range []*service{primary, standby} {
+		s.until("the same after a restart", func() bool { return behind(s) && s.status().Peer.Link == control.LinkUp })
 	}
 	if _, err := standby.client.Resume(t.Context(), control.ApplyRequest{Group: "one"}); err != nil {
 		t.Fatal(err)
@@ -43,29 +51,5 @@ func TestLagAfterRewind(t *testing.T) {
 			g := s.status().Groups[0]
 			return g.Barriers.Applied.ID == worst.ID && g.Lag != nil && *g.Lag.Seconds == 0 && *g.Lag.Bytes == 0
 		})
-	}
-}
-
-// TestJoiningAgain redeems a second token of the same peer: the link stays.
-func TestJoiningAgain(t *testing.T) {
-	primary, standby, _ := services(t)
-	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{Replace: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
-		t.Fatal(err)
-	}
-	primary.applied("one")
-	for _, s := range []*service{primary, standby} {
-		err := s.client.Events(t.Context(), control.EventsRequest{}, func(e control.Event) error {
-			if e.Type == control.EventLinkDown {
-				t.Errorf("%s: %s", e.Type, e.Text)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
 	}
 }

@@ -49,6 +49,10 @@ func (n *node) run(ctx context.Context) error {
 	if n.conf.Listen != "" {
 		pc, err := net.ListenPacket("udp", n.conf.Listen)
 		if err != nil {
+			if bad := (*net.AddrError)(nil); errors.As(err, &bad) {
+				return control.Errorf(control.ExitUsage, "--listen is %q: %s", n.conf.Listen, bad.Err).
+					WithHint("want HOST:PORT, such as 10.0.0.2:7440, or :7440 for all addresses")
+			}
 			return control.Errorf(control.ExitFailed, "listen on UDP %s: %w", n.conf.Listen, err).
 				WithHint("end what uses the port, or give another one with --listen (listen: in the configuration)")
 		}
@@ -69,7 +73,7 @@ func (n *node) run(ctx context.Context) error {
 	n.event(control.EventStarted, nil, "%s", n.describe())
 
 	g, ctx := errgroup.WithContext(ctx)
-	n.surround(g, ctx, ln, httpLn)
+	n.surround(ctx, g, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })
 		g.Go(func() error { return group.watchDamage(ctx) })

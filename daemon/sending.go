@@ -281,6 +281,15 @@ func (p *sending) onProgress(m wire.Progress) {
 	p.signal()
 }
 
+// forget forgets what a former standby has said.
+func (p *sending) forget() {
+	p.progressMu.Lock()
+	p.progress, p.progressAt = wire.Progress{}, 0
+	p.recallCuts()
+	p.progressMu.Unlock()
+	p.signal()
+}
+
 // standbyPhase is what the standby does; false if it hasn't said so since the given
 // monotonic time.
 func (p *sending) standbyPhase(since time.Duration) (control.Phase, bool) {

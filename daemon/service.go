@@ -68,7 +68,7 @@ func (n *node) listenHTTP() (net.Listener, error) {
 
 // surround runs what surrounds replication: the sockets, the log of events, alerts and
 // the service manager's watchdog.
-func (n *node) surround(g *errgroup.Group, ctx context.Context, ln, httpLn net.Listener) {
+func (n *node) surround(ctx context.Context, g *errgroup.Group, ln, httpLn net.Listener) {
 	server := control.NewServer(ln, n, control.ServerOptions{Logger: n.logger})
 	g.Go(func() error { return server.Run(ctx) })
 	if httpLn != nil {

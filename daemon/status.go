@@ -167,6 +167,9 @@ func (s *receiving) status() control.Group {
 		if b, ok := s.receiver.Received(); ok && b.ID.Compare(cert.ID) > 0 {
 			received = control.BarrierOf(b.Certificate)
 		}
+		if newest := progress.Received; newest.Compare(received.ID) > 0 {
+			received = *s.barrierOf(newest)
+		}
 		g.Barriers.Received = &received
 		g.Tree = &control.Tree{Files: cert.Files, Bytes: cert.Bytes, Digest: cert.Tree}
 	}

@@ -146,8 +146,10 @@ func (s *receiving) progress() *wire.Progress {
 	p := s.opts.Applier.Progress()
 	p.Group = s.opts.Group
 	p.Durable = s.opts.Log.Durable().Offset
-	p.Received = p.Applied
-	if received, ok := s.Received(); ok && received.ID.Compare(p.Applied) > 0 {
+	if p.Received.Compare(p.Applied) < 0 {
+		p.Received = p.Applied
+	}
+	if received, ok := s.Received(); ok && received.ID.Compare(p.Received) > 0 {
 		p.Received = received.ID
 	}
 	for _, q := range s.spools {

@@ -31,8 +31,8 @@ type Applier interface {
 	// NeedsMore reports whether the barriers in the log can't be applied without a
 	// later one.
 	NeedsMore() bool
-	// Progress returns what is to be reported to the primary, but for Durable and
-	// Received.
+	// Progress returns what is to be reported to the primary, but for Durable.
+	// Received is a barrier that the applier has without the log, if any.
 	Progress() wire.Progress
 }
 

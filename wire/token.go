@@ -93,7 +93,7 @@ func ParseToken(s string, now time.Time) (Token, error) {
 		return Token{}, fmt.Errorf("%w: %w", ErrTokenDamaged, err)
 	}
 	if !now.Before(t.Expires) {
-		return Token{}, fmt.Errorf("%w: at %s, and this node's clock says %s; get a new one from the other node",
+		return Token{}, fmt.Errorf("%w: at %s, and this node's clock says %s",
 			ErrTokenExpired, t.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return t, nil

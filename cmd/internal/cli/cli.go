@@ -82,7 +82,7 @@ func RefuseFlags(cmd *cobra.Command, names ...string) error {
 
 // NeedCommand is what a program does that is called without a command.
 func NeedCommand(cmd *cobra.Command, _ []string) error {
-	return control.Errorf(control.ExitUsage, "which command? %s needs one", cmd.Name()).WithHint("see `%s --help`", cmd.Name())
+	return control.Errorf(control.ExitUsage, "which command? %s needs one", cmd.CommandPath()).WithHint("see `%s --help`", cmd.CommandPath())
 }
 
 // Args accepts exactly the arguments that are named.

@@ -11,7 +11,8 @@ import (
 
 func (a *app) isCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "is WORD", Short: "test the role or the status, for scripts", Args: cli.Args("WORD"),
+		PreRunE: a.ofNode,
+		Use:     "is WORD", Short: "test the role or the status, for scripts", Args: cli.Args("WORD"),
 		Long: `is prints nothing and exits with 0 if it is so, 1 if not, 3 if no daemon can be asked. The words
 production and standby test the role; any other word the status, for example down or production_alone.`,
 		ValidArgs: roleWords,
@@ -43,6 +44,14 @@ var roleWords = []string{
 }
 
 func knownRole(word string) bool { return slices.Contains(roleWords, word) }
+
+// ofNode refuses --group for commands that concern the node: it would change nothing.
+func (a *app) ofNode(cmd *cobra.Command, _ []string) error {
+	if a.group == "" {
+		return nil
+	}
+	return control.Errorf(control.ExitUsage, "%s takes no --group: roles and pairing are a node's, not a group's", cmd.CommandPath())
+}
 
 // silent is an exit code without a message.
 func silent(code control.Exit) error { return &control.Error{Code: code} }

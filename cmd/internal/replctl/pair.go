@@ -21,7 +21,8 @@ const tokenLimit = 4096
 func (a *app) inviteCommand() *cobra.Command {
 	var req control.InviteRequest
 	cmd := &cobra.Command{
-		Use: "invite", Short: "make a join token, to pair another node with this one", Args: cli.Args(),
+		PreRunE: a.ofNode,
+		Use:     "invite", Short: "make a join token, to pair another node with this one", Args: cli.Args(),
 		Long: `invite prints one line, a join token, that works once and for one hour. Hand it to "replctl join" on
 the other node. It carries an address of this node, the fingerprint of its key, and a secret.`,
 	}
@@ -40,7 +41,8 @@ the other node. It carries an address of this node, the fingerprint of its key, 
 func (a *app) joinCommand() *cobra.Command {
 	var req control.JoinRequest
 	cmd := &cobra.Command{
-		Use: "join TOKEN|@FILE|-", Short: "pair this node with the one that made the token", Args: cli.Args("TOKEN|@FILE|-"),
+		PreRunE: a.ofNode,
+		Use:     "join TOKEN|@FILE|-", Short: "pair this node with the one that made the token", Args: cli.Args("TOKEN|@FILE|-"),
 		Long: `join pairs the two nodes: each stores the other's key, and nothing else is accepted from then on.
 "@FILE" reads the token from a file, "-" from standard input, which keeps it out of the list of processes.`,
 	}

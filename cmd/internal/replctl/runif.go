@@ -15,7 +15,8 @@ import (
 
 func (a *app) runIfCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "run-if ROLE -- COMMAND [ARGUMENT…]", Short: "run a command only in one role", Args: func(_ *cobra.Command, args []string) error {
+		PreRunE: a.ofNode,
+		Use:     "run-if ROLE -- COMMAND [ARGUMENT…]", Short: "run a command only in one role", Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return control.Errorf(control.ExitUsage, "want ROLE -- COMMAND [ARGUMENT…]")
 			}

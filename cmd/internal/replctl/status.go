@@ -53,13 +53,15 @@ func (a *app) status(ctx context.Context, c *control.Client) (*control.Status, e
 	if err != nil || a.group == "" {
 		return s, err
 	}
+	var names []string
 	for _, g := range s.Groups {
 		if g.Name == a.group {
 			s.Groups = []control.Group{g}
 			return s, nil
 		}
+		names = append(names, g.Name)
 	}
-	return nil, control.Errorf(control.ExitUsage, "no group %q on this node", a.group)
+	return nil, control.Errorf(control.ExitUsage, "no group %q on this node", a.group).WithHint("groups: %s", strings.Join(names, ", "))
 }
 
 func (a *app) watch(ctx context.Context, c *control.Client, every time.Duration) error {
