@@ -21,6 +21,7 @@ import (
 )
 
 func TestServersThatDontSuit(t *testing.T) {
+	t.Parallel()
 	s := postgrestest.New(t, "wal_level=minimal", "max_wal_senders=0")
 	source := func(dsn string) *Source {
 		src, err := NewSource(SourceOptions{Name: "db", DSN: dsn, Slot: "repld"})
@@ -70,6 +71,7 @@ func TestServersThatDontSuit(t *testing.T) {
 }
 
 func TestReplicaPastTheGateIsFound(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	p.barrier()
@@ -101,6 +103,7 @@ func TestReplicaPastTheGateIsFound(t *testing.T) {
 }
 
 func TestServerThatIsDown(t *testing.T) {
+	t.Parallel()
 	s := postgrestest.New(t)
 	src, err := NewSource(SourceOptions{Name: "db", DSN: s.DSN(), Slot: "repld"})
 	must(t, err)
@@ -119,6 +122,7 @@ func TestServerThatIsDown(t *testing.T) {
 }
 
 func TestInRecovery(t *testing.T) {
+	t.Parallel()
 	s := postgrestest.New(t)
 	recovery, err := InRecovery(t.Context(), s.DSN())
 	if recovery || err != nil {
@@ -139,6 +143,7 @@ func TestInRecovery(t *testing.T) {
 }
 
 func TestWhoMayConnect(t *testing.T) {
+	t.Parallel()
 	var password = "s3cret:\\'x"
 	p := newPair(t, func(o *GateOptions) { o.Listen, o.Password = "127.0.0.1:0", password })
 	p.primary.Exec("CREATE TABLE a (n int)")
@@ -179,6 +184,7 @@ func TestWhoMayConnect(t *testing.T) {
 }
 
 func TestSocketIsForSomeUsersOnly(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be somebody else")
 	}
@@ -200,6 +206,7 @@ func TestSocketIsForSomeUsersOnly(t *testing.T) {
 }
 
 func TestTablespacesAreRefused(t *testing.T) {
+	t.Parallel()
 	p := unseeded(t, nil)
 	dir := postgrestest.Dir(t)
 	p.primary.Exec(fmt.Sprintf("CREATE TABLESPACE elsewhere LOCATION '%s'", dir))
@@ -215,6 +222,7 @@ func TestTablespacesAreRefused(t *testing.T) {
 // TestStreamIsBounded: what the gate doesn't let go fills the spool to its limit and no
 // further, and production goes on.
 func TestStreamIsBounded(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int, x text)")
 	first := p.barrier()
@@ -254,6 +262,7 @@ func TestStreamIsBounded(t *testing.T) {
 
 // TestSynchronousReceiver: commits that wait for the standby wait for its spool.
 func TestSynchronousReceiver(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil, "synchronous_standby_names=repld")
 	p.primary.Exec("CREATE TABLE a (n int)")
 	p.barrier()

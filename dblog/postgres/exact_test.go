@@ -10,6 +10,7 @@ import (
 // TestReplicaIsExactlyAtEachBarrier cuts barriers under load and looks at the replica
 // at each of them.
 func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)

@@ -33,6 +33,7 @@ func seeded(t *testing.T) *rand.Rand {
 // TestExactThroughFaults stops and restarts, between barriers and under load, whatever
 // stands between the two servers, and the replica.
 func TestExactThroughFaults(t *testing.T) {
+	t.Parallel()
 	rng := seeded(t)
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
@@ -119,6 +120,7 @@ func (p *pair) tear(rng *rand.Rand) {
 // TestPositionOfAnotherStartIsRefused: what was read before a crash of the server means
 // nothing after it, whether the postmaster was started anew or only its children.
 func TestPositionOfAnotherStartIsRefused(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	crashes := map[string]func(){
@@ -171,6 +173,7 @@ func isDown(err error) bool {
 // TestTimelineSwitch lets the primary begin a new timeline in place, with the replica
 // connected and not.
 func TestTimelineSwitch(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
 	for round := range 2 {
@@ -222,6 +225,7 @@ func ownFile(t *testing.T, path string) {
 
 // TestSlotLimit: a standby that stays away doesn't fill production's disk.
 func TestSlotLimit(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.source.opts.SlotLimit = 2 << 20
 	p.primary.Exec("CREATE TABLE a (x text)")

@@ -8,6 +8,7 @@ import (
 // TestIdleDatabaseRests: what only Confirm wrote is no movement, and what the server
 // writes by itself isn't either.
 func TestIdleDatabaseRests(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	ctx := t.Context()

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,17 @@ import (
 	"repld/dblog/spool"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+// TestMain runs more tests at once than there are cores: they wait for servers most
+// of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "10") // the flag is there
+	}
+	os.Exit(postgrestest.Main(m))
+}
 
 // pair is a primary and a replica, with everything between them but the link.
 type pair struct {

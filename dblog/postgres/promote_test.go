@@ -20,6 +20,7 @@ import (
 // TestPromotionIsExactlyAtTheBarrier promotes replicas under load, with more WAL on the
 // standby than the barrier has, and asks pg_waldump for what was committed up to it.
 func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
+	t.Parallel()
 	rng := seeded(t)
 	for round := range 2 {
 		p := newPair(t, nil, "wal_keep_size=1GB")
@@ -128,6 +129,7 @@ func (p *pair) checkCommitted(from, to uint64) {
 
 // TestPromotionAtTheEnd gives up no commit that the standby has.
 func TestPromotionAtTheEnd(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
@@ -154,6 +156,7 @@ func TestPromotionAtTheEnd(t *testing.T) {
 // TestSwitchover stops the primary, promotes the replica at the end of its log, and
 // makes the former primary a replica of it, back and forth.
 func TestSwitchover(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	old, now := p.primary, p.replica
@@ -212,6 +215,7 @@ func wantCount(t *testing.T, s *postgrestest.Server, want int) {
 }
 
 func TestRejoinRefusesWhatDiverged(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	point := p.barrier()
