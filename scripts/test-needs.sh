@@ -29,6 +29,11 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	case $missing in *gcc*) missing="$missing libc6-dev" ;; esac
 	echo "installing what the tests need:$missing"
 	export DEBIAN_FRONTEND=noninteractive
+	# The tests start their own servers; the package need not.
+	case $missing in *postgresql*)
+		mkdir -p /etc/postgresql-common/createcluster.d
+		echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf ;;
+	esac
 	apt-get update -qq
 	# shellcheck disable=SC2086
 	exec apt-get install -y -qq --no-install-recommends $missing

@@ -100,6 +100,7 @@ groups:
   - name: shop
     trees: [{name: up, path: %s}]
     barrier: {every: 200ms}
+    guard: {changed: 100%%}
     databases:
       - {name: %s, postgres: {%s}}
 `, role, designated, listen, n.state, n.state, tree, paired, postgres))
@@ -131,7 +132,8 @@ func (d *databases) work(writers int, every time.Duration) {
 	}
 	var err error
 	d.load, err = pairtest.Start(d.t.Context(), pairtest.Options{Dir: d.from, Database: pairtest.Postgres{DSN: d.server.DSN()},
-		Seed: d.seed, Writers: writers, First: d.first, Every: every})
+		Seed: d.seed, Writers: writers, First: d.first, Every: every,
+		Busy: 50 * time.Millisecond, Lull: 250 * time.Millisecond})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -231,11 +233,11 @@ func (d *databases) barriers(length time.Duration, least int) {
 func TestDatabase(t *testing.T) {
 	t.Parallel()
 	d := newDatabases(t)
-	d.work(4, 10*time.Millisecond)
+	d.work(2, 2*time.Millisecond)
 	d.standby.must("database", "seed", paired)
 	begun := time.Now()
 	before := d.load.Total()
-	d.barriers(lasting(t, 3*time.Second), 10)
+	d.barriers(lasting(t, 0), 6)
 	t.Logf("%d checks; %d operations, %.0f/s", d.checks, d.load.Total()-before, float64(d.load.Total()-before)/time.Since(begun).Seconds())
 
 	// All of the primary's processes are killed; what the standby has is a barrier.
@@ -252,8 +254,8 @@ func TestDatabase(t *testing.T) {
 	d.primary.start()
 	d.primary.up()
 	d.linked()
-	d.work(4, 10*time.Millisecond)
-	d.barriers(time.Second, 4)
+	d.work(2, 2*time.Millisecond)
+	d.barriers(0, 2)
 	d.rest()
 	d.settle()
 	d.checkHeld(pairtest.Demand{First: d.first, Least: d.load.Done()})
@@ -268,7 +270,7 @@ func TestDatabase(t *testing.T) {
 // must find out.
 func (d *databases) bypassed() {
 	d.t.Helper()
-	d.work(4, 10*time.Millisecond)
+	d.work(2, 2*time.Millisecond)
 	d.settle()
 	d.standby.must("pause")
 	if err := d.replica.Exec(d.t.Context(), fmt.Sprintf("ALTER SYSTEM SET primary_conninfo = '%s'", d.server.DSN())); err != nil {
@@ -279,7 +281,7 @@ func (d *databases) bypassed() {
 	}
 	var found error
 	poll(d.t, "a replica past the gate is found out", func() error {
-		if found = d.check(pairtest.Demand{}); found == nil {
+		if found = d.check(pairtest.Demand{First: d.first}); found == nil {
 			return fmt.Errorf("files and rows agree")
 		}
 		return nil

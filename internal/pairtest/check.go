@@ -14,6 +14,8 @@ import (
 type Demand struct {
 	Seed uint64
 	Keep int64 // as in [Options]
+	// Writers before First are left out: their server may have lost, in a crash, what it
+	// had committed asynchronously, and has then parted from the files by itself.
 	// Least are operations of each writer that must be there, and Most the newest there
 	// may be, from writer First on; nil: anything goes.
 	First       int
@@ -47,6 +49,9 @@ func Check(dir string, rows []Row, d Demand) (Found, error) {
 	}
 	found := Found{Writers: len(c.writers), Rows: len(rows), Files: c.files}
 	for w, t := range c.writers {
+		if w < d.First {
+			continue
+		}
 		if c.writer(w, t) {
 			found.InFlight++
 		}

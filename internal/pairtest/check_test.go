@@ -122,7 +122,7 @@ func perform(t *testing.T, dir string, db *memory, seed uint64, keep, least int6
 	if err != nil {
 		t.Fatal(err)
 	}
-	for sub := range 8 {
+	for sub := range subdirs {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(fileName(0, int64(sub), 0))), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -82,11 +82,15 @@ func (o *operation) rows() []Row {
 	return rows
 }
 
+// subdirs is how many directories a writer's files are spread over: a directory that
+// changes without pause can't be captured.
+const subdirs = 64
+
 // unfinished ends the name of a file that is renamed once it is whole.
 const unfinished = ".part"
 
 func fileName(writer int, op int64, file int) string {
-	return fmt.Sprintf("w%d/%d/%d.%d", writer, op%8, op, file)
+	return fmt.Sprintf("w%d/%d/%d.%d", writer, op%subdirs, op, file)
 }
 
 // writeFile writes one of the operation's files, in two parts.
