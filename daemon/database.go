@@ -58,15 +58,24 @@ func slotName(group, database string) string {
 	return "repld_" + clean[:min(len(clean), 50)]
 }
 
-// streamEnded shows the reason for which a database's stream has ended, as a condition.
+// streamEnded shows the reason for which a database's stream has ended, until it goes
+// on (nil).
 func (m *member) streamEnded(database string, err error) {
-	if err == nil {
-		m.board.Resolve(health.DatabaseNeedsSeed, m.name, database+"/stream")
-		return
-	}
-	m.board.Raise(health.Condition{Code: health.DatabaseNeedsSeed, Group: m.name, Subject: database + "/stream",
+	subject := database + "/stream"
+	c := health.Condition{Code: health.DatabaseNeedsSeed, Group: m.name, Subject: subject,
 		Text: fmt.Sprintf("the stream of database %s has ended: %v", database, err),
-		Hint: fmt.Sprintf("on the standby: replctl database seed %s; barriers are not applied until then", database)})
+		Hint: fmt.Sprintf("on the standby: replctl database seed %s; barriers are not applied until then", database)}
+	if errors.Is(err, ship.ErrNotHeld) {
+		c.Code, c.Hint = health.DatabaseSetup, "give the group the same databases in the configurations of both nodes"
+	}
+	for _, code := range []health.Code{health.DatabaseNeedsSeed, health.DatabaseSetup} {
+		if err == nil || code != c.Code {
+			m.board.Resolve(code, m.name, subject)
+		}
+	}
+	if err != nil {
+		m.board.Raise(c)
+	}
 }
 
 // mirrorDatabase shows a database's conditions on the board until ctx ends.

@@ -200,6 +200,7 @@ func (s *receiving) guardRoots(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		gone := s.checkRoots()
+		s.checkDatabases()
 		if was := s.rootGone.Swap(gone); was != gone {
 			s.applier.Notify()
 			s.receiver.Notify()
@@ -210,6 +211,38 @@ func (s *receiving) guardRoots(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// checkDatabases says which databases the primary's barriers name and this node
+// doesn't have: without their streams no barrier is received.
+func (s *receiving) checkDatabases() {
+	var found []health.Condition
+	for _, name := range s.receiver.Lacking() {
+		if s.holds(name) {
+			continue // its stream is behind
+		}
+		found = append(found, health.Condition{Code: health.DatabaseSetup, Subject: name,
+			Text: fmt.Sprintf("the primary's barriers hold database %s, which this node's configuration lacks: none of them is applied", name),
+			Hint: "give the group the same databases in the configurations of both nodes"})
+	}
+	for _, c := range found {
+		c.Group = s.name
+		s.board.Raise(c)
+	}
+	for _, c := range s.board.List() {
+		lacking := slices.ContainsFunc(found, func(f health.Condition) bool { return f.Subject == c.Subject })
+		if c.Code == health.DatabaseSetup && c.Group == s.name && !lacking && !s.holds(c.Subject) {
+			s.board.Resolve(c.Code, c.Group, c.Subject)
+		}
+	}
+}
+
+// holds reports whether a condition's subject is one of this node's databases or its
+// stream, which others look after.
+func (s *receiving) holds(subject string) bool {
+	return slices.ContainsFunc(s.replicas, func(r *replica) bool {
+		return subject == r.conf.Name || subject == r.conf.Name+"/stream"
+	})
 }
 
 // checkRoots reports whether a root is gone, and says so on the board.

@@ -90,6 +90,14 @@ func (r *replica) sink(s *receiving) ship.SpoolSink {
 	return ship.SpoolSink{
 		Name: r.conf.Name, Spool: r.spool, Replayed: r.gate.Replayed, Parted: err == nil,
 		Failed: func(err error) {
+			if errors.Is(err, spool.ErrFailed) || errors.Is(err, spool.ErrClosed) {
+				// It must be opened anew, and the gate on it.
+				select {
+				case s.broken <- err:
+				default:
+				}
+				return
+			}
 			s.streamEnded(r.conf.Name, err)
 			if err == nil {
 				_ = os.Remove(parted)
