@@ -74,7 +74,8 @@ type Capturer struct {
 	state State
 }
 
-// conflictLimit is how often in a row capturing begins anew.
+// conflictLimit is how often in a row capturing begins anew before the catalog is
+// taken for damaged.
 const conflictLimit = 3
 
 // request is a call of Barrier that waits for a cut at or after since.
@@ -279,6 +280,10 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 		c.opts.Logger.Error("capturing begins anew with a scan of the trees", "error", err)
 		c.rescan.Store(true)
 		return nil
+	}
+	if errors.Is(err, catalog.ErrConflict) {
+		// Everything was looked at, again and again: it is the catalog that doesn't fit.
+		return fmt.Errorf("%w: %d scans in a row could not be brought into it: %w", catalog.ErrDamaged, conflictLimit, err)
 	}
 	if err != nil {
 		return err

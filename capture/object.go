@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"fmt"
 
 	"repld/change"
 	"repld/journal/catalog"
@@ -111,7 +112,7 @@ func (r *round) present(g glimpse, parent change.NodeID) error {
 		return nil
 	}
 	if !fresh {
-		ok, err := r.dropStaleNames(&g)
+		ok, err := r.dropStaleNames(&g, parent)
 		if err != nil || !ok {
 			return err
 		}
@@ -176,8 +177,9 @@ func (r *round) identify(root change.NodeID, st *change.Stat) (change.NodeID, er
 
 // dropStaleNames takes away the names of a node that got another one, as far as
 // they no longer lead to it. It returns false if a directory still seems to be at
-// its former place: it moved while it was looked at.
-func (r *round) dropStaleNames(g *glimpse) (bool, error) {
+// its former place: it moved while it was looked at. That the new name is one of
+// them, though it doesn't lead to the node, can't be: the catalog is damaged.
+func (r *round) dropStaleNames(g *glimpse, at change.NodeID) (bool, error) {
 	if n, ok, err := r.tx.Node(g.node); err != nil || !ok || g.stat.Kind != change.KindDir && n.Links < g.stat.Nlink {
 		return ok, err // every known name may stand beside the new one
 	}
@@ -188,6 +190,9 @@ func (r *round) dropStaleNames(g *glimpse) (bool, error) {
 	t := g.key.Tree
 	var names, stale []name
 	for parent, base := range r.tx.Names(g.node) {
+		if parent == at && base == g.key.Name {
+			return false, fmt.Errorf("%w: node %d is said to be %q in node %d, where it isn't", catalog.ErrDamaged, g.node, base, parent)
+		}
 		_, dir, ok := r.tx.Path(parent)
 		if !ok {
 			r.rob(parent)

@@ -2,9 +2,12 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
+	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"repld/change"
@@ -119,4 +122,32 @@ func TestWrongRootInCatalog(t *testing.T) {
 	cut := r.barrier()
 	p.follow(r.log)
 	r.equals(cut)
+}
+
+// TestNameLostInCatalog: a catalog in which a directory has a name that doesn't lead
+// to it is damaged; looking again and again would not mend it.
+func TestNameLostInCatalog(t *testing.T) {
+	r, _ := pair(t, watch.Auto, func(r *rig) { must(r.t, os.MkdirAll(r.path("x/inner"), 0o755)) })
+	r.down()
+	db, err := bbolt.Open(filepath.Join(r.state, "catalog"), 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		names := tx.Bucket([]byte("base")).Bucket([]byte("names"))
+		c := names.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if string(k[8:]) == "inner" {
+				lost := append(append([]byte(nil), k[:8]...), "innes"...)
+				if err := names.Put(lost, append([]byte(nil), v...)); err != nil {
+					return err
+				}
+				return names.Delete(k)
+			}
+		}
+		return errors.New("the name is not there")
+	}))
+	must(t, db.Close())
+	r.up()
+	if _, err := r.try(deadline); !errors.Is(err, catalog.ErrDamaged) {
+		t.Errorf("found %v, want %v", err, catalog.ErrDamaged)
+	}
 }

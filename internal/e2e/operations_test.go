@@ -27,7 +27,7 @@ func (e *editor) edit(flag int, fn func(f *os.File, size int64) error) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, flag, 0)
+	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,9 @@ func (e *editor) unlink() error {
 }
 
 func (e *editor) symlink() error {
-	target := [...]string{"/etc/passwd", "../..", "gone", "\xff", string(make([]byte, 0)) + "a/b/c"}[e.rng.IntN(5)]
+	// None of them exists outside: another editor may write through a link that took the
+	// place of a file.
+	target := [...]string{"/nonexistent/file", "../..", "gone", "\xff", string(make([]byte, 0)) + "a/b/c"}[e.rng.IntN(5)]
 	return os.Symlink(target, e.fresh())
 }
 

@@ -243,7 +243,7 @@ func (k *soak) cleared() {
 			}
 			var left errorList
 			for _, c := range s.Health {
-				if !slices.Contains([]string{"missed-changes", "foreign-write"}, string(c.Code)) {
+				if !slices.Contains([]string{"missed-changes", "foreign-write", "watch-overflow"}, string(c.Code)) {
 					left = append(left, string(c.Code)+" "+c.Group+": "+c.Text)
 				}
 			}
