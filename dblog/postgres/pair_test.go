@@ -126,7 +126,12 @@ func (p *pair) openGate() {
 	p.holding = start(p.gate.Hold)
 	if o.Listen != "" {
 		eventually(p.t, "the gate listens", func() bool { return p.gate.Addr() != nil })
+		return
 	}
+	eventually(p.t, "the gate's socket", func() bool {
+		_, err := os.Lstat(filepath.Join(p.dir, ".s.PGSQL.6000"))
+		return err == nil
+	})
 }
 
 func (p *pair) closeGate() {
