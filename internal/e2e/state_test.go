@@ -53,8 +53,9 @@ func TestCatalogBitsFlipped(t *testing.T) {
 			e.step()
 		}
 		p.linked()
+		p.heal()
+		p.mended()
 		p.equal()
-		p.proved()
 	}
 	t.Logf("%v", outcomes)
 }
@@ -96,7 +97,10 @@ func (p *pair) heals(n *node, path string) string {
 		select {
 		case <-n.ended:
 			last := n.tail(3)
-			if code := n.wait(); code != 1 || !strings.Contains(last, filepath.Base(path)) || strings.Contains(last, "goroutine") {
+			code := n.wait()
+			// The identity of a tree's root stands in the catalog too.
+			named := code == 1 && strings.Contains(last, filepath.Base(path)) || code == 4 && strings.Contains(last, "root of the tree was replaced")
+			if !named || strings.Contains(last, "goroutine") {
 				p.t.Fatalf("the %s ended with %d, want 1 and a message that names %s:\n%s", n.role, code, path, n.tail(40))
 			}
 			p.t.Logf("the %s says: %s", n.role, last)
@@ -114,6 +118,17 @@ func (p *pair) heals(n *node, path string) string {
 		// What was changed since may be more than a fifth of what lies there.
 		if r := p.standby.ctl("status"); strings.Contains(r.stdout, "seed-halted") {
 			p.standby.ctl("resume", "--accept")
+		}
+		// A primary's catalog whose digests are wrong gives bases that the standby refuses
+		// one after the other, and says that both nodes are to be looked after.
+		if events := p.standby.ctl("events"); outcome != "by hand" && time.Since(asked) > patience/4 && strings.Contains(events.stdout, "the barrier certifies") {
+			outcome = "by hand"
+			p.primary.stop()
+			if err := os.Rename(filepath.Join(stateOf(p.primary), "catalog.db"), filepath.Join(p.dir, "catalog.away")); err != nil {
+				p.t.Fatal(err)
+			}
+			p.primary.start()
+			p.primary.up()
 		}
 		if time.Since(asked) > patience {
 			s := p.standby.ctl("status")
