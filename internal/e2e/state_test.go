@@ -55,6 +55,7 @@ func TestCatalogBitsFlipped(t *testing.T) {
 		p.linked()
 		p.heal()
 		p.mended()
+		emptySalvage(t, p.to)
 		p.equal()
 	}
 	t.Logf("%v", outcomes)
@@ -317,6 +318,20 @@ func (p *pair) pairsAnew(n *node) {
 	p.primary.start("--join", token.String())
 	p.primary.up()
 	p.linked()
+}
+
+// emptySalvage removes what was set aside beside a standby's tree.
+func emptySalvage(t testing.TB, tree string) {
+	t.Helper()
+	kept, err := filepath.Glob(filepath.Join(filepath.Dir(tree), ".repld-"+filepath.Base(tree), "salvage", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range kept {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // salvaged lists what was set aside beside a standby's tree.
