@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 
 	"repld/change"
 	"repld/journal/catalog"
@@ -31,7 +32,11 @@ func (a *Applier) repairNodes(ctx context.Context, v *verifier) error {
 				forced[finds[i].node] = true
 			}
 		}
-		if err := a.stage(ctx, forced); err != nil {
+		if err := a.stage(ctx, forced); errors.Is(err, ErrIncomplete) {
+			// What the applied barrier had is nowhere any more, or the catalog is wrong about
+			// what that was; and there is no way to a later one but from it.
+			return a.reject(err)
+		} else if err != nil {
 			return err
 		}
 		return a.commitAndFinish(ctx, c, func() error { return a.planRepair(finds, forced) })

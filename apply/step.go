@@ -315,10 +315,5 @@ func (a *Applier) mend(ctx context.Context) error {
 		return fmt.Errorf("the tree was changed while it was seeded: %w", ErrNeedsSeed)
 	}
 	_, err := a.repair(ctx)
-	if errors.Is(err, ErrIncomplete) {
-		// What the applied barrier had is nowhere any more, and to no later one there is
-		// a way but through it.
-		return a.reject(err)
-	}
 	return err
 }

@@ -53,7 +53,7 @@ func (m *member) close() {
 	}
 }
 
-// judge ends the side after a session that ended with err, if a new session would
+// judge ends the side after a session or a verification that ended with err, if a new one would
 // end the same way: a log that could not be written takes nothing more until it is
 // opened anew, and what is damaged must be set aside.
 func (m *member) judge(err error) {

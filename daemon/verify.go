@@ -52,6 +52,7 @@ func (p *sending) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 		}
 	})
 	if err != nil {
+		p.judge(err)
 		return err
 	}
 	newest := p.capturer.State().Newest
@@ -72,6 +73,7 @@ func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, rep
 		}
 	}})
 	if err != nil {
+		s.judge(err)
 		return err
 	}
 	sum := wire.VerifyReport{

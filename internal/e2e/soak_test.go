@@ -123,6 +123,7 @@ func (k *soak) round(f soakFault) {
 	done := stop()
 	k.operations += done
 	k.calm()
+	k.emptySalvage()
 	k.current()
 	k.cleared()
 	k.happened[f.name]++
@@ -187,7 +188,7 @@ func (k *soak) note() {
 }
 
 // calm waits until both daemons answer and are linked, and agrees where an operator
-// must: a base that would set much aside.
+// must: a base that would set much aside, and a tree that an editor has emptied.
 func (k *soak) calm() {
 	k.t.Helper()
 	k.primary.up()
@@ -207,6 +208,10 @@ func (k *soak) calm() {
 				return fmt.Errorf("it waited for an operator")
 			}
 			if r := k.primary.ctl("--group", name, "barrier", "--wait", "applied", "--timeout", "2s"); r.code != 0 {
+				if strings.Contains(r.stderr, "suddenly empty") { // by an editor
+					k.accepted++
+					k.primary.ctl("--group", name, "resume", "--accept")
+				}
 				return fmt.Errorf("%s", r.stderr)
 			}
 			return nil
@@ -253,16 +258,17 @@ func (k *soak) cleared() {
 			return nil
 		})
 	}
-	// Salvage is kept for an operator; here it would fill the disk.
+}
+
+// emptySalvage removes what the standby has set aside, as an operator does: here it
+// would fill the disk, and a name of a file that has others would count as one of its
+// links.
+func (k *soak) emptySalvage() {
+	k.t.Helper()
 	for _, trees := range k.groups {
 		for _, tree := range trees {
 			_, to := k.sides(tree)
-			for _, own := range []string{filepath.Dir(to) + "/.repld-t/salvage"} {
-				entries, _ := os.ReadDir(own)
-				for _, e := range entries {
-					os.RemoveAll(filepath.Join(own, e.Name()))
-				}
-			}
+			emptySalvage(k.t, to)
 		}
 	}
 }

@@ -53,8 +53,10 @@ func TestCatalogBitsFlipped(t *testing.T) {
 			e.step()
 		}
 		p.linked()
+		p.heal()
+		p.mended()
+		emptySalvage(t, p.to)
 		p.equal()
-		p.proved()
 	}
 	t.Logf("%v", outcomes)
 }
@@ -96,7 +98,10 @@ func (p *pair) heals(n *node, path string) string {
 		select {
 		case <-n.ended:
 			last := n.tail(3)
-			if code := n.wait(); code != 1 || !strings.Contains(last, filepath.Base(path)) || strings.Contains(last, "goroutine") {
+			code := n.wait()
+			// The identity of a tree's root stands in the catalog too.
+			named := code == 1 && strings.Contains(last, filepath.Base(path)) || code == 4 && strings.Contains(last, "root of the tree was replaced")
+			if !named || strings.Contains(last, "goroutine") {
 				p.t.Fatalf("the %s ended with %d, want 1 and a message that names %s:\n%s", n.role, code, path, n.tail(40))
 			}
 			p.t.Logf("the %s says: %s", n.role, last)
@@ -114,6 +119,17 @@ func (p *pair) heals(n *node, path string) string {
 		// What was changed since may be more than a fifth of what lies there.
 		if r := p.standby.ctl("status"); strings.Contains(r.stdout, "seed-halted") {
 			p.standby.ctl("resume", "--accept")
+		}
+		// A primary's catalog whose digests are wrong gives bases that the standby refuses
+		// one after the other, and says that both nodes are to be looked after.
+		if events := p.standby.ctl("events"); outcome != "by hand" && time.Since(asked) > patience/4 && strings.Contains(events.stdout, "the barrier certifies") {
+			outcome = "by hand"
+			p.primary.stop()
+			if err := os.Rename(filepath.Join(stateOf(p.primary), "catalog.db"), filepath.Join(p.dir, "catalog.away")); err != nil {
+				p.t.Fatal(err)
+			}
+			p.primary.start()
+			p.primary.up()
 		}
 		if time.Since(asked) > patience {
 			s := p.standby.ctl("status")
@@ -302,6 +318,20 @@ func (p *pair) pairsAnew(n *node) {
 	p.primary.start("--join", token.String())
 	p.primary.up()
 	p.linked()
+}
+
+// emptySalvage removes what was set aside beside a standby's tree.
+func emptySalvage(t testing.TB, tree string) {
+	t.Helper()
+	kept, err := filepath.Glob(filepath.Join(filepath.Dir(tree), ".repld-"+filepath.Base(tree), "salvage", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range kept {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // salvaged lists what was set aside beside a standby's tree.
