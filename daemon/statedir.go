@@ -43,9 +43,9 @@ type nodeFile struct {
 
 func (f nodeFile) String() string {
 	if f.Dir == "" {
-		return fmt.Sprintf("%s with a configuration", f.Role)
+		return fmt.Sprintf("repld run as a %s", f.Role)
 	}
-	return fmt.Sprintf("%s of %s (repld %s %s)", f.Role, f.Dir, f.Role, f.Dir)
+	return fmt.Sprintf("repld %s %s", f.Role, f.Dir)
 }
 
 // peerFile is the paired peer.
@@ -111,7 +111,7 @@ func (s *stateDir) claim(want nodeFile) error {
 		// holds nothing worth keeping.
 		return s.reclaim(want)
 	}
-	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to a %s, not to a %s", s.path, found, want)
+	e := control.Errorf(control.ExitRefused, "the state directory %s belongs to %s, not to %s", s.path, found, want)
 	return e.WithState(string(found.Role)).WithHint("if the two commands were swapped between the machines, run each where it ran before; " +
 		"to start anew with other roles, give another --state")
 }
