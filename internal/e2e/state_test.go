@@ -33,7 +33,7 @@ func TestCatalogBitsFlipped(t *testing.T) {
 	p.equal()
 	rng := rand.New(rand.NewPCG(seed, 5))
 	outcomes := map[string]int{}
-	for round := range faults(t, 6) {
+	for round := range faults(t, 3) {
 		n, name := p.primary, "catalog.db"
 		switch round % 3 {
 		case 1:
