@@ -98,7 +98,8 @@ func (b *building) finish(a *Applier, r *results) (*staged, error) {
 		return nil, err
 	}
 	if st.Size != b.node.Size {
-		return nil, fmt.Errorf("staged file of node %d has %d bytes, want %d", b.id, st.Size, b.node.Size)
+		// It was built of what the catalog has of it, and that is what the size comes from.
+		return nil, fmt.Errorf("%w: by the contents of node %d it has %d bytes, by its size %d", catalog.ErrDamaged, b.id, st.Size, b.node.Size)
 	}
 	s.id, s.meta = st.ID, metaDigest(&b.node.Meta)
 	return s, nil

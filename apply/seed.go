@@ -94,7 +94,10 @@ func (a *Applier) seedFrom(ctx context.Context, m *Manifest) error {
 	if err := a.checkRoots(); err != nil {
 		return err
 	}
-	if err := a.forget(ctx); err != nil {
+	if err := a.forget(ctx); errors.Is(err, catalog.ErrConflict) {
+		// Nothing has come from the peer yet: what the catalog holds contradicts itself.
+		return fmt.Errorf("forget the former base: %w: %w", catalog.ErrDamaged, err)
+	} else if err != nil {
 		return fmt.Errorf("forget the former base: %w", err)
 	}
 	state := &seedState{files: m.Files, bytes: m.Bytes}
