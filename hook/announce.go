@@ -22,9 +22,13 @@ func announce(link *netlink.LinkAttrs, address netip.Addr) error {
 	if link.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 || link.RawFlags&unix.IFF_NOARP != 0 || len(link.HardwareAddr) != 6 {
 		return nil
 	}
-	protocol, to, frame := uint16(unix.ETH_P_ARP), broadcast, gratuitousARP(link.HardwareAddr, address)
-	if address.Is6() {
-		protocol, to, frame = unix.ETH_P_IPV6, allNodesMAC, unsolicitedNA(link.HardwareAddr, address)
+	protocol, to := uint16(unix.ETH_P_IPV6), allNodesMAC
+	var frame []byte
+	if address.Is4() {
+		protocol, to = unix.ETH_P_ARP, broadcast
+		frame = gratuitousARP(link.HardwareAddr, address)
+	} else {
+		frame = unsolicitedNA(link.HardwareAddr, address)
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

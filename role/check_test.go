@@ -73,7 +73,12 @@ func (c *search) walk(seed uint64, walks, steps int) (tried int, bad *visit, why
 			var next *visit
 			n := 0
 			c.successors(&v.w, func(w *world, format string, args ...any) {
-				if n++; random.IntN(n) == 0 { // each is as likely as every other
+				// The adversary takes its time: what it may do rarely comes rarely.
+				weight := 3
+				if w.left != v.w.left {
+					weight = 1
+				}
+				if n += weight; random.IntN(n) < weight {
 					next = &visit{*w, v, fmt.Sprintf(format, args...)}
 				}
 			})
@@ -186,9 +191,11 @@ func (c *search) successors(from *world, each func(w *world, format string, args
 		try(!from.cut[i] && b.cuts > 0, func(w *world) { w.left.cuts--; w.cut[i] = true }, "the way to %s is cut", from.n[i].s.Self)
 		try(from.cut[i], func(w *world) { w.cut[i] = false }, "the way to %s works", from.n[i].s.Self)
 	}
-	if h := from.lease.holder; h >= 0 && !from.n[h].s.Lease && (!from.n[h].up || !from.n[h].services) {
+	if h := from.lease.holder; h >= 0 {
 		// A watchdog stops the services of a daemon that died before its lease expires.
-		try(true, func(w *world) { w.lease.holder, w.n[h].services = -1, false }, "the lease expires")
+		try(!from.n[h].up, func(w *world) { w.lease.holder, w.n[h].services = -1, false }, "the lease expires")
+		// A daemon that knows it lost its lease has the time that its hooks take.
+		try(from.n[h].up && from.lease.lost && from.n[h].jobs[0] == nil, func(w *world) { w.lease.holder = -1 }, "the lease expires")
 	}
 }
 
@@ -284,9 +291,10 @@ func (c *search) leases(from *world, i int, try tryFunc) {
 	if !m.s.Policy.Coordinated {
 		return
 	}
-	try(from.lease.holder < 0 && m.s.WantsLease(), func(w *world) { w.acquire(c.r, i) }, "%s gets the lease", m.s.Self)
+	try(from.lease.holder < 0 && m.s.WantsLease() && !m.s.Lease, func(w *world) { w.acquire(c.r, i) }, "%s gets the lease", m.s.Self)
 	try(m.s.Lease && from.left.losses > 0, func(w *world) {
 		w.left.losses--
+		w.lease.lost = true
 		c.r.tell(w, i, LeaseLost{})
 	}, "%s loses its lease", m.s.Self)
 }

@@ -101,8 +101,11 @@ func lower(s State, h Hello) (State, []Effect) {
 
 // undecided reports whether the peer's answer can let this node serve.
 func (s State) undecided() bool {
-	return s.Stored.Role == Production && (s.Phase == Asking || s.Phase == Held)
+	return s.Stored.Role == Production && (s.Phase == Asking || s.Phase == Held) && !s.leaving()
 }
+
+// leaving reports whether a plan is about to end the production of this node.
+func (s State) leaving() bool { return s.Plan.Kind == StepDown && !s.Plan.Back }
 
 // same: both nodes are in the epoch of one promotion.
 func same(s State, h Hello) (State, []Effect) {
@@ -160,11 +163,11 @@ func stepDownAsked(s State, e StepDownAsked) (State, []Effect, error) {
 	switch {
 	case e.For != s.Session:
 		return s, []Effect{Say{}}, nil // it was asked before this run
-	case s.Plan.ID == e.Plan:
+	case s.Plan.ID == e.Plan && !s.Plan.Back:
 		return s, nil, nil // being done
 	case e.Epoch != s.Epoch && e.Epoch.Number <= s.Epoch.Number:
 		return refuse("this node is in epoch " + s.Epoch.String() + " already")
-	case !s.Plan.IsZero():
+	case !s.Plan.IsZero() && !(s.Plan.Back && s.Phase != Settled): // one that waits to be undone needs no more undoing
 		return refuse("this node carries out a " + string(s.Plan.Kind))
 	case s.Serves() && s.Healthy:
 		return refuse("this node serves and is healthy: use cutover")

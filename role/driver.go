@@ -76,6 +76,20 @@ func (d *Driver) State() State {
 	return d.state
 }
 
+// Hello returns what this node says about itself, with the next number. The daemon
+// sends one every second or so, beside those that go out by themselves.
+func (d *Driver) Hello() Hello {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hello()
+}
+
+func (d *Driver) hello() Hello {
+	h := d.state.Hello()
+	d.state.Said = h.Seq
+	return h
+}
+
 // Tell applies an event. When it returns nil the new state is stored, and its effects
 // are under way. The error is a [*Refusal], or why the state could not be stored; then
 // nothing has changed.
@@ -111,9 +125,7 @@ func (d *Driver) tell(e Event) error {
 func (d *Driver) effect(e Effect) {
 	switch e := e.(type) {
 	case Say:
-		h := d.state.Hello()
-		d.state.Said = h.Seq
-		d.o.Steps.Send(h)
+		d.o.Steps.Send(d.hello())
 	case SendGrant:
 		d.o.Steps.Send(GrantCame{Grant: e.Grant, For: e.For})
 	case AnswerStepDown:

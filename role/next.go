@@ -48,7 +48,12 @@ func Next(s State, e Event) (State, []Effect, error) {
 func start(s State, e Start) (State, []Effect, error) {
 	s.Live = Live{Policy: e.Policy, Session: e.Session, Healthy: true}
 	var effects []Effect
-	if !s.Plan.IsZero() && !PlanOf(s.Plan.Kind).past(s.Plan.Step) {
+	switch plan := PlanOf(s.Plan.Kind); {
+	case s.Plan.IsZero():
+	case plan.past(s.Plan.Step):
+		// What was done since may have ended with the machine: services don't survive it.
+		s.Plan.Step, s.Plan.Failure = plan.afterFinal(), ""
+	default:
 		s, effects = giveUp(s, "the daemon stopped in the middle of it")
 	}
 	switch {
@@ -106,6 +111,9 @@ func hold(s State) (State, []Effect, error) {
 
 // settle lets a node that produces serve. With coordination it needs the lease, too.
 func settle(s State) (State, []Effect) {
+	if s.leaving() {
+		return s, nil
+	}
 	if s.Policy.Coordinated && !s.Lease {
 		if s.Phase == Held {
 			return s, nil

@@ -117,6 +117,15 @@ func (p Plan) past(step Name) bool {
 	return i > 0 && slices.ContainsFunc(p.Steps[:i], func(s Step) bool { return s.Final })
 }
 
+// afterFinal returns the first step from which there is only forward.
+func (p Plan) afterFinal() Name {
+	i := slices.IndexFunc(p.Steps, func(s Step) bool { return s.Final })
+	if i < 0 || i+1 >= len(p.Steps) {
+		return NoStep
+	}
+	return p.Steps[i+1].Name
+}
+
 // next returns the step after one, false at the end.
 func (p Plan) next(step Name) (Name, bool) {
 	if i := p.find(step); i >= 0 && i+1 < len(p.Steps) {

@@ -13,7 +13,8 @@ type world struct {
 	cut   [2]bool // nothing gets to node i any more
 	net   [2][slots]any
 	lease struct {
-		holder int // -1 = nobody
+		holder int  // -1 = nobody
+		lost   bool // the holder was told so
 		epoch  Epoch
 	}
 	left   budget
@@ -295,7 +296,7 @@ func (r *rules) step(w *world, i int, job Do) bool {
 
 func (w *world) acquire(r *rules, i int) {
 	if w.lease.holder < 0 {
-		w.lease.holder = i
+		w.lease.holder, w.lease.lost = i, false
 		r.tell(w, i, LeaseGained{w.lease.epoch})
 	}
 }
