@@ -280,6 +280,16 @@ func fenced(a, b State) bool {
 	return a.Cause == Fenced && b.Serves() && b.Plan.IsZero() && a.Plan.IsZero() && a.Link && a.Heard.Role == Production
 }
 
+// cut tells b that a, which is off, can't be heard, once what a had sent has arrived.
+func (p *pair) cut() {
+	b := p.n[1]
+	p.wait("the last messages of a", func(_, s State) bool {
+		b.d.Tell(LinkDown{})
+		return len(b.box()) == 0 && !b.d.State().Link
+	})
+	b.d.Tell(LinkDown{})
+}
+
 // carry gives an order; its failure is told by the state that comes of it.
 func (n *fakeNode) carry(o Order, id string) error {
 	o.ID, o.Barrier = Nonce(id), true
@@ -303,11 +313,15 @@ var scenes = map[Kind]scene{
 		func(a, b State) bool { return a.Stored.Role != Production }, reversed},
 	TakeOver: {1, func(p *pair) {}, func(p *pair, id string) error { return p.n[0].carry(Order{Command: DoCutover}, id) },
 		func(a, b State) bool { return a.Stored.Role != Production }, reversed},
-	Failover: {1, func(p *pair) { p.n[0].crash(); p.n[1].d.Tell(LinkDown{}) },
-		func(p *pair, id string) error { return p.n[1].carry(Order{Command: DoFailover, PeerIsDown: true}, id) },
-		func(a, b State) bool { return b.Stored.Role == Production }, fenced},
-	StepDown: {0, func(p *pair) { p.n[0].d.Tell(HealthChanged{}) },
+	Failover: {1, func(p *pair) { p.n[0].crash(); p.cut() },
 		func(p *pair, id string) error {
+			p.cut()
+			return p.n[1].carry(Order{Command: DoFailover, PeerIsDown: true}, id)
+		},
+		func(a, b State) bool { return b.Stored.Role == Production }, fenced},
+	StepDown: {0, func(p *pair) {},
+		func(p *pair, id string) error {
+			p.n[0].d.Tell(HealthChanged{}) // each run begins in good health
 			p.wait("the peer's word", func(a, b State) bool {
 				return !b.Heard.Healthy && b.Heard.Session == a.Session || a.Cause == SteppedDown
 			})
@@ -324,7 +338,7 @@ var scenes = map[Kind]scene{
 		func(a, b State) bool { return a.Serves() }, normal},
 	Rejoin: {0, func(p *pair) {
 		p.n[0].crash()
-		p.n[1].d.Tell(LinkDown{})
+		p.cut()
 		if err := p.n[1].carry(Order{Command: DoFailover, PeerIsDown: true}, "before"); err != nil {
 			p.t.Fatal(err)
 		}
@@ -407,6 +421,11 @@ func TestStepsThatFail(t *testing.T) {
 			p.n[1].start()
 			p.wait("a normal pair", normal)
 			n := p.n[0]
+			p.wait("its services", func(_, _ State) bool {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				return n.services
+			})
 			n.mu.Lock()
 			n.fail[c.step], n.done = errors.New("out of order"), nil
 			n.mu.Unlock()

@@ -50,7 +50,7 @@ func start(s State, e Start) (State, []Effect, error) {
 	var effects []Effect
 	switch plan := PlanOf(s.Plan.Kind); {
 	case s.Plan.IsZero():
-	case plan.past(s.Plan.Step):
+	case plan.past(s.Plan.Step) && plan.Kind != ServeAlone: // which made nothing that lasts
 		// What was done since may have ended with the machine: services don't survive it.
 		s.Plan.Step, s.Plan.Failure = plan.afterFinal(), ""
 	default:

@@ -6,7 +6,7 @@ func order(s State, o Order) (State, []Effect, error) {
 		switch {
 		case !s.stuck():
 			return s.refuse("", "a %s is carried out and is at step %q: want it to end first", s.Plan.Kind, s.Plan.Step)
-		case o.Command == DoResume, o.Command == DoFailover && s.Stored.Role == Production, o.Command == DoRejoin && s.Plan.Kind == Rejoin:
+		case o.Command == DoResume, o.Command == DoFailover && s.Serves(), o.Command == DoRejoin && s.Plan.Kind == Rejoin:
 			s.Plan.Failure = ""
 			return s, []Effect{s.do()}, nil
 		case s.Plan.Kind == Rejoin:
@@ -44,10 +44,10 @@ func begin(s State, o Order) (State, []Effect, error) {
 }
 
 // stuck reports whether a plan can neither go back nor go on by itself: its step
-// failed, or waits for the peer.
+// failed, or waits for the peer, or this node must not serve yet.
 func (s State) stuck() bool {
 	p := PlanOf(s.Plan.Kind)
-	return !s.Plan.Back && p.past(s.Plan.Step) && (s.Plan.Failure != "" || p.waits(s.Plan.Step))
+	return !s.Plan.Back && p.past(s.Plan.Step) && (s.Plan.Failure != "" || p.waits(s.Plan.Step) || s.undecided())
 }
 
 // target is the epoch that a promotion would make.

@@ -188,6 +188,7 @@ var plans = []Plan{
 		{Name: StepProof, At: Here, Does: "makes sure that the peer doesn't serve: asks it to step down, or fences it, or takes its expired lease, or relies on --peer-is-down"},
 		{Name: StepPromote, At: Here, Does: "takes the lease, if there is coordination, and lets this node serve on in its epoch", Final: true,
 			Needs: []string{"no higher epoch is known"}},
+		{Name: StepOpen, At: Here, Does: "opens the databases for writing, if they are not"},
 		{Name: StepServices, At: Here, Does: runPromote},
 		{Name: StepCheck, At: Here, Does: runCheck, Soft: true},
 	}},

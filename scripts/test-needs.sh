@@ -19,6 +19,7 @@ need e2fsprogs mkfs.ext4
 need xfsprogs mkfs.xfs
 need btrfs-progs mkfs.btrfs
 need mount mount
+need dbus-daemon dbus-daemon
 if command -v gcc >/dev/null 2>&1 && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then
 	missing="$missing libc6-dev"
 fi
