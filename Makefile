@@ -14,6 +14,7 @@ PKG       ?= ./...
 RUN       ?= .
 FUZZTIME  ?= 10s
 SOAK      ?= 30m
+FAULTS    ?= 100
 BENCHTIME ?= 0.3s
 BENCH     ?= -rounds 3
 # Two packages at a time: each has tests that use several cores.
@@ -27,7 +28,7 @@ NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build deb deb-test demo test needs vet bench soak proof fuzz lint fmt cover generate clean
+.PHONY: build deb deb-test demo test needs vet bench soak stress faults proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
@@ -55,14 +56,23 @@ bench: needs build
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem -benchtime $(BENCHTIME) -p 1 -timeout 0 $(PKG)
 	$(GO) run ./bench $(BENCH)
 
-# Tests that make up their input go on for SOAK in all, with a new seed each time.
+# Two groups of one pair under one fault after the other, for SOAK; REPLD_FAULTS has
+# the programs built as they are shipped. As root.
 soak: needs
+	REPLD_SOAK=$(SOAK) REPLD_FAULTS=1 $(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./internal/e2e
+
+# Tests that make up their input go on for SOAK in all, with a new seed each time.
+stress: needs
 	scripts/soak.sh '$(SOAK)' '$(PKG)'
 
 # A Go toolchain, seeded while the compiler works in it, then git and rm -r, both
 # sides killed in between; rsync must find no difference. Some minutes, as root.
 proof: needs
 	REPLD_PROOF=1 $(GO) test -count=1 -timeout 30m -run Proof -v ./internal/e2e
+
+# Every test of a fault by its long form, as shipped: FAULTS rounds of each. As root.
+faults: needs
+	REPLD_FAULTS=$(FAULTS) $(GO) test -count=1 -timeout 0 -run 'KillLoop|Flipped|Damaged|Deleted|Stopped|Slow|Cut|Flood|Disk|Inodes|ReadOnly|Paused|Replaced|Lost' -v ./internal/e2e
 
 fuzz:
 	scripts/fuzz.sh '$(FUZZTIME)'

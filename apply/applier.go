@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,9 +35,9 @@ type Applier struct {
 
 	progress progress
 
-	// The history, nil if none is kept, and its clock. They belong to whoever has the
-	// turn, but for past itself.
-	past    *history.DB
+	// The history, nil if none is kept, and its clock, which belongs to whoever has
+	// the turn.
+	kept    atomic.Pointer[history.DB]
 	lived   time.Duration // the history's age when it was opened
 	born    time.Duration // the monotonic clock then
 	reached time.Duration // when the applied barrier was published
@@ -53,6 +54,7 @@ type Applier struct {
 	ahead bool
 
 	mu       sync.Mutex
+	limits   Limits
 	applied  point
 	cert     change.Certificate
 	seed     *seedState // nil: the trees are at applied
@@ -89,12 +91,6 @@ func Open(o Options) (*Applier, error) {
 	if o.Workers <= 0 {
 		o.Workers = 4
 	}
-	if o.History.Limit == 0 {
-		o.History.Limit = historyLimit
-	}
-	if o.Guard == 0 {
-		o.Guard = guardDefault
-	}
 	if o.RedoMin == 0 {
 		o.RedoMin = 8 << 20
 	}
@@ -104,11 +100,13 @@ func Open(o Options) (*Applier, error) {
 		pins: make(map[change.BarrierID]int),
 	}
 	a.turn <- struct{}{}
+	a.limits = Limits{o.History, o.Guard, o.Reserve}.withDefaults()
 	var err error
 	if a.scratch, err = openScratch(o.Dir); err != nil {
 		return nil, err
 	}
 	if err := a.start(); err != nil {
+		err = a.scratch.condemn(err)
 		a.Close()
 		return nil, err
 	}
@@ -197,9 +195,9 @@ func (a *Applier) load() error {
 
 // Close releases the scratch file. Nothing may run any more.
 func (a *Applier) Close() error {
-	err := a.scratch.db.Close()
-	if a.past != nil {
-		err = errors.Join(err, a.past.Close())
+	err := a.scratch.close()
+	if a.past() != nil {
+		err = errors.Join(err, a.past().Close())
 	}
 	return err
 }
@@ -341,7 +339,8 @@ func (a *Applier) raiseStalled(err error) {
 
 // Run applies barriers as they come, until ctx ends. After an error it tries
 // again, later and later; while a base is needed it waits for [Applier.Seed]. It
-// returns early only for [ErrScratch], which a restart doesn't mend either.
+// returns early for what only opening everything anew mends: [ErrScratch], a damaged
+// catalog, a log that is damaged or failed.
 func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
@@ -377,7 +376,7 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrScratch):
+		case errors.Is(err, ErrScratch), errors.Is(err, catalog.ErrDamaged), errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
 			return err
 		case errors.As(err, new(*ErrGuardHalted)):
 			wait = retryFirst // the operator, or another barrier, ends it

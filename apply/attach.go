@@ -13,11 +13,7 @@ import (
 // attach carries out one operation of phase 2: afterwards the name has the
 // object of its node, or the loss is noted.
 func (p *publisher) attach(o *operation) error {
-	id, err := p.published(o.node)
-	if err != nil {
-		return err
-	}
-	err = p.put(o, id)
+	err := p.put(o)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		// The object or the way to its name isn't there, though it was when the
 		// barrier was committed: somebody interferes.
@@ -26,29 +22,33 @@ func (p *publisher) attach(o *operation) error {
 			return nil
 		}
 		if err = p.pave(o); err == nil {
-			err = p.put(o, id)
+			err = p.put(o)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	if o.action == actPlace && p.next.Kind(o.node) != change.KindDir {
-		return p.learn(o.node, tree.InTree(o.path), o.tree)
+		p.learner.add(o)
 	}
 	return nil
 }
 
 // put brings the staged object to its name.
-func (p *publisher) put(o *operation, id change.ObjectID) error {
+func (p *publisher) put(o *operation) error {
 	fsys, from, to := p.fs(o.tree), tree.InOwn(stagePath(o.node)), tree.InTree(o.path)
+	var free error // why it could not be brought to a free name
 	if o.occupant == 0 {
-		err := p.bring(o, from, to)
-		if err == nil {
+		if free = p.bring(o, from, to); free == nil {
 			return nil
 		}
-		if !exists(err) {
-			return p.unlessThere(err, fsys, to, id)
-		}
+	}
+	id, err := p.published(o.node)
+	if err != nil {
+		return err
+	}
+	if free != nil && !exists(free) {
+		return p.unlessThere(free, fsys, to, id)
 	}
 	st, err := fsys.Lstat(to)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // benchFiles is the size of four copies of a Go source tree.
@@ -46,11 +47,18 @@ func small(p *primary, n int) {
 	}
 }
 
-// BenchmarkOneFile applies a barrier with one small change over 46,000 files.
+// BenchmarkOneFile applies a barrier with one small change over 46,000 files, with a
+// history and without one.
 func BenchmarkOneFile(b *testing.B) {
+	b.Run("kept", func(b *testing.B) { oneFile(b, time.Hour) })
+	b.Run("none", func(b *testing.B) { oneFile(b, 0) })
+}
+
+func oneFile(b *testing.B, keep time.Duration) {
 	p := newPrimary(b)
 	small(p, benchFiles)
 	s := newStandby(b, p)
+	s.options = func(o *Options) { o.History.Keep = keep }
 	must(b, s.start())
 	p.barrier()
 	must(b, s.Seed(b.Context(), p.manifest()))

@@ -26,7 +26,7 @@ func FuzzDecode(f *testing.F) {
 		if s, err := decodeStaged(b); err == nil && !bytes.Equal(s.encode(), b) {
 			t.Errorf("staged %x became %x", b, s.encode())
 		}
-		if c, err := decodeCommit(b); err == nil && len(b) != len(c.encode()) {
+		if c, err := decodeCommit(b); err == nil && len(b) != len(c.encode()) && len(b) != 2+pointSize {
 			t.Errorf("commit %x became %x", b, c.encode())
 		}
 		if r, err := readRedo(bytes.NewReader(b)); err == nil {
@@ -55,6 +55,14 @@ func TestDecodeRoundTrip(t *testing.T) {
 	}
 	c := commit{phase: phasePublish, repair: true, point: point{id: change.BarrierID{Epoch: 3, Seq: 4}, end: change.LogPosition{Incarnation: change.IncarnationID{5}, Offset: 6, Chain: change.Digest{7}}}}
 	if got, err := decodeCommit(c.encode()); err != nil || *got != c {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	c.repair, c.travel, c.step = false, true, 77
+	if got, err := decodeCommit(c.encode()); err != nil || *got != c {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	c.travel, c.step = false, 0 // as versions before the history wrote it
+	if got, err := decodeCommit(c.encode()[:2+pointSize]); err != nil || *got != c {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	table := redoTable{size: 99, ranges: []redoRange{{off: 1, length: 2}, {off: 5, length: 94, hole: true}}}

@@ -16,9 +16,9 @@ var (
 	// ErrForeign: the tree isn't as it was published, in a way that publishing
 	// can't set right by itself; [Applier.Repair] can.
 	ErrForeign = errors.New("the standby's tree was changed by somebody else")
-	// ErrScratch: the scratch file is damaged while it held a commit record, so
-	// that the trees are between two barriers.
-	ErrScratch = errors.New("the record of an unfinished barrier is damaged")
+	// ErrScratch: the scratch file is damaged, and was set aside. The trees may be
+	// between two barriers; another [Open] goes on with them as they are.
+	ErrScratch = errors.New("the applier's working file is damaged")
 )
 
 // ErrSeedHalted says that a seed was stopped before it changed anything, because

@@ -20,16 +20,12 @@ import (
 var kinds = map[string]bool{
 	"create": true, "mkdir": true, "symlink": true, "mknod": true, "link": true, "rename": true, "remove": true, "setmeta": true,
 	"sync": true, "openwrite": true, "write": true, "truncate": true, "punchhole": true,
-	"renamenoreplace": true, "clone": true,
+	"renamenoreplace": true,
 	"lstat": false, "stat": false, "readdir": false, "open": false, "read": false, "close": false,
 }
 
 // opOf are the methods that a [tree.Op] calls by another name.
-var opOf = map[string]string{"readat": "read", "writeat": "write", "clonefrom": "clone"}
-
-// unused are those that publishing the scenario does not need: only some file
-// systems clone.
-var unused = []string{"clone"}
+var opOf = map[string]string{"readat": "read", "writeat": "write"}
 
 // TestKindsOfOperations holds the list against the interfaces.
 func TestKindsOfOperations(t *testing.T) {
@@ -84,7 +80,7 @@ func TestEveryKindOfWriteFails(t *testing.T) {
 	causes := []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT}
 	turn := 0
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		if !kinds[kind] || slices.Contains(unused, kind) {
+		if !kinds[kind] {
 			continue
 		}
 		for _, from := range []int{1, 5} {

@@ -11,7 +11,7 @@ import (
 	"repld/journal/catalog"
 )
 
-// ErrNotThere: there is no such path in the state that was asked for.
+// ErrNotThere is a path that the state which was asked for does not have.
 var ErrNotThere = errors.New("there is no such path")
 
 // Version is what a path meant at a barrier, and at older ones up to the next
@@ -33,13 +33,13 @@ func (v *Version) same(w *Version) bool {
 // retained barriers have, newest first. Neighbouring barriers with equal ones count
 // as one. The error is [ErrNotThere] if none has it.
 func (a *Applier) Find(ctx context.Context, path string) ([]Version, error) {
-	if a.past == nil {
-		return nil, ErrNoHistory
-	}
 	if err := a.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer a.release()
+	if a.past() == nil {
+		return nil, ErrNoHistory
+	}
 	if err := a.finishPending(ctx); err != nil {
 		return nil, err
 	}
@@ -47,11 +47,11 @@ func (a *Applier) Find(ctx context.Context, path string) ([]Version, error) {
 	if cert.ID.IsZero() || a.Seeding() {
 		return nil, fmt.Errorf("nothing was applied yet: %w", ErrNeedsSeed)
 	}
-	steps := a.past.Steps()
+	steps := a.past().Steps()
 	var out []Version
 	there := false
 	err := a.catalog.View(func(base *catalog.Tx) error {
-		return a.past.At(history.Present, base, func(p *history.Past) error {
+		return a.past().At(history.Present, base, func(p *history.Past) error {
 			for i := len(steps); i >= 0; i-- {
 				v := Version{Barrier: cert, Present: i == len(steps)}
 				if !v.Present {

@@ -130,7 +130,7 @@ func (a *Applier) guard(ctx context.Context, target point) error {
 	a.mu.Lock()
 	h := a.halted
 	a.mu.Unlock()
-	if a.o.Guard >= 100 || a.Seeding() || h != nil && h.Accepted && h.Barrier == target.id {
+	if a.limit().Guard >= 100 || a.Seeding() || h != nil && h.Accepted && h.Barrier == target.id {
 		return nil
 	}
 	begun := a.clock.Mono()
@@ -195,7 +195,7 @@ func (g *guard) look() (*ErrGuardHalted, error) {
 			return nil, err
 		}
 	}
-	percent := uint64(g.a.o.Guard)
+	percent := uint64(g.a.limit().Guard)
 	for root, t := range g.trees {
 		lost := t.deleted + t.rewritten
 		if lost*100 <= guardLeast*percent {

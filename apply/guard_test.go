@@ -84,7 +84,13 @@ func TestGuard(t *testing.T) {
 	must(t, os.RemoveAll(p.at("dir2")))
 	p.barrier()
 	s.receive(p)
+	for len(s.wake) > 0 {
+		<-s.wake
+	}
 	must(t, s.Step(t.Context()))
+	if len(s.wake) == 0 {
+		t.Error("nothing has what came behind it applied")
+	}
 	equal(t, "accepted", listing(t, s.dir), want)
 	if cert, _ := s.Applied(); cert.ID != accepted {
 		t.Errorf("applied %s, want %s", cert.ID, accepted)

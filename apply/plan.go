@@ -19,6 +19,7 @@ type planner struct {
 	pending []scratchPut
 
 	oldDir, newDir dirPath
+	touching       change.NodeID // the directory touched last
 	memo           map[change.NodeID]nodePlan
 }
 
@@ -52,7 +53,11 @@ type nodePlan struct {
 // dropped reports whether the present object goes, whatever becomes of the node.
 func (n *nodePlan) dropped() bool { return !n.inNext || n.how == stagedFull || n.how == stagedUnable }
 
-const planBatch = 4096
+const (
+	planBatch = 4096
+	// flushBatch operations are written at a time, which costs a sync.
+	flushBatch = 16384
+)
 
 // plan writes the operations that lead from the base to the overlay.
 func (a *Applier) plan() error {
@@ -80,7 +85,7 @@ func (a *Applier) plan() error {
 
 func (p *planner) put(bucket, key, value []byte) error {
 	p.pending = append(p.pending, scratchPut{bucket, key, value})
-	if len(p.pending) < planBatch {
+	if len(p.pending) < flushBatch {
 		return nil
 	}
 	return p.flush()
@@ -169,7 +174,8 @@ func (p *planner) name(ch catalog.NameChange) error {
 	if err != nil {
 		return err
 	}
-	if inNext {
+	if inNext && p.touching != ch.Parent {
+		p.touching = ch.Parent
 		// The directory keeps its place in the tree and gets its metadata back.
 		err := p.touch(touched{class: touchDir, tree: newDir.tree, node: ch.Parent, path: newDir.path})
 		if err != nil {

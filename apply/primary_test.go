@@ -29,6 +29,8 @@ type primary struct {
 	log   *journal.Log
 	cat   *catalog.Catalog
 	root  change.NodeID
+	other string        // the directory of a second tree, "other"; "": there is none
+	root2 change.NodeID // of that
 	seq   uint64
 	store map[change.Digest][]byte // every chunk that ever was
 	gone  map[change.Digest]bool   // chunks that aren't given away any more
@@ -95,23 +97,19 @@ func (p *primary) barrier() change.Barrier {
 }
 
 func (p *primary) capture(tx *catalog.Tx) {
-	root, err := tree.Open(p.dir, tree.Options{})
-	must(p.t, err)
-	defer root.Close()
-	rd := root.NewReader()
-	defer rd.Close()
-	if p.root == 0 {
-		p.root = tx.NewNode()
+	names := map[nameKey]change.NodeID{}
+	p.captureTree(tx, "tree", p.dir, names)
+	if p.other != "" {
+		p.root, p.root2 = p.root2, p.root
+		p.captureTree(tx, "other", p.other, names)
+		p.root, p.root2 = p.root2, p.root
 	}
-	names := map[nameKey]change.NodeID{{change.GroupNode, "tree"}: p.root}
-	p.object(tx, rd, "", p.root, names)
-	p.walk(tx, rd, "", p.root, names)
 	for key, id := range names {
 		if now, ok := tx.Lookup(key.parent, key.name); !ok || now != id {
 			p.emit(tx, &change.Link{Parent: key.parent, Name: key.name, Node: id})
 		}
 	}
-	live := map[change.NodeID]bool{p.root: true}
+	live := map[change.NodeID]bool{}
 	for _, id := range names {
 		live[id] = true
 	}
@@ -126,6 +124,20 @@ func (p *primary) capture(tx *catalog.Tx) {
 			p.emit(tx, &change.Unlink{Parent: id, Name: name})
 		}
 	}
+}
+
+func (p *primary) captureTree(tx *catalog.Tx, name, dir string, names map[nameKey]change.NodeID) {
+	root, err := tree.Open(dir, tree.Options{})
+	must(p.t, err)
+	defer root.Close()
+	rd := root.NewReader()
+	defer rd.Close()
+	if p.root == 0 {
+		p.root = tx.NewNode()
+	}
+	names[nameKey{change.GroupNode, name}] = p.root
+	p.object(tx, rd, "", p.root, names)
+	p.walk(tx, rd, "", p.root, names)
 }
 
 func (p *primary) walk(tx *catalog.Tx, rd *tree.Reader, path string, dir change.NodeID, names map[nameKey]change.NodeID) {

@@ -28,6 +28,8 @@ type publisher struct {
 	dirSeen bool
 
 	locals []localUpdate // learned and not written yet
+
+	learner *learner // in phase 2
 }
 
 type localUpdate struct {
@@ -60,7 +62,7 @@ func (p *publisher) run() error {
 	if err := a.at(PointDetached); err != nil {
 		return err
 	}
-	if err := p.phase(bucketAttach, p.attach); err != nil {
+	if err := p.attachAll(); err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
 	if err := a.at(PointAttached); err != nil {
@@ -107,7 +109,7 @@ func (p *publisher) batch(bucket, after []byte, fn func(k, v []byte) error) ([]b
 		}
 		return nil
 	})
-	if err != nil {
+	if err = errors.Join(err, p.learned()); err != nil {
 		return nil, err
 	}
 	if len(p.locals) >= localsBatch {
@@ -159,16 +161,24 @@ func setLocals(tx *catalog.Tx, locals []localUpdate) error {
 
 // learn has the state of a published object recorded.
 func (p *publisher) learn(id change.NodeID, at tree.Place, tree uint8) error {
+	local, ok, err := p.look(id, at, tree)
+	if ok {
+		p.locals = append(p.locals, local)
+	}
+	return err
+}
+
+// look returns the state of a published object; not ok if somebody took it away.
+func (p *publisher) look(id change.NodeID, at tree.Place, tree uint8) (l localUpdate, ok bool, err error) {
 	st, err := p.fs(tree).Lstat(at)
 	if vanished(err) {
 		p.lost(id, at.Path, "vanished after it was published")
-		return nil
+		return l, false, nil
 	}
 	if err != nil {
-		return err
+		return l, false, err
 	}
-	p.locals = append(p.locals, localUpdate{id, localOf(&st, p.a.clock)})
-	return nil
+	return localUpdate{id, localOf(&st, p.a.clock)}, true, nil
 }
 
 // localOf is what is recorded of a published object. Racy isn't used here: see

@@ -34,10 +34,7 @@ func (a *Applier) repairNodes(ctx context.Context, v *verifier) error {
 		if err := a.stage(ctx, forced); err != nil {
 			return err
 		}
-		if err := a.planRepair(finds, forced); err != nil {
-			return err
-		}
-		return a.commitAndFinish(ctx, c)
+		return a.commitAndFinish(ctx, c, func() error { return a.planRepair(finds, forced) })
 	}
 	return a.putState(stateSuspect, nil)
 }

@@ -23,7 +23,7 @@ type Restored struct {
 	NotPermitted []string // metadata that this process may not set
 }
 
-// ErrTargetExists: nothing is restored over something else.
+// ErrTargetExists is a target that is taken: nothing is restored over something else.
 var ErrTargetExists = errors.New("the target is there already")
 
 // restoring is one path that is being taken out of a former state.
@@ -57,9 +57,6 @@ const linksKept = 100_000
 // meanwhile, between batches of 64 MiB or one larger file. Contents are checked.
 // The errors are those of [Applier.Rewind], [ErrNotThere] and [ErrTargetExists].
 func (a *Applier) Restore(ctx context.Context, path string, id change.BarrierID, dir string) (Restored, error) {
-	if a.past == nil {
-		return Restored{}, ErrNoHistory
-	}
 	unpin, err := a.pin(ctx, id)
 	if err != nil {
 		return Restored{}, err
@@ -152,10 +149,13 @@ func (a *Applier) stepOf(id change.BarrierID) (uint64, error) {
 	if a.Seeding() || a.NeedsSeed() {
 		return 0, fmt.Errorf("the standby is being seeded: %w", ErrNeedsSeed)
 	}
+	if a.past() == nil {
+		return 0, ErrNoHistory
+	}
 	if cert, _ := a.Applied(); cert.ID == id {
 		return history.Present, nil
 	}
-	s, ok := a.past.Retained(id)
+	s, ok := a.past().Retained(id)
 	if !ok {
 		return 0, fmt.Errorf("%w: %s", ErrNotRetained, id)
 	}
@@ -193,7 +193,7 @@ func (r *restoring) batch(ctx context.Context, id change.BarrierID, begin func()
 		}
 	}()
 	return r.a.catalog.View(func(base *catalog.Tx) error {
-		return r.a.past.At(step, base, func(p *history.Past) error {
+		return r.a.past().At(step, base, func(p *history.Past) error {
 			r.past, r.base = p, base
 			if first {
 				if err := begin(); err != nil {

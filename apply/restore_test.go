@@ -166,3 +166,45 @@ func TestSalvages(t *testing.T) {
 		t.Errorf("restored nobody: %v", err)
 	}
 }
+
+// TestStaging: staged files, the history and what is set aside live where staging
+// says, and nowhere else.
+func TestStaging(t *testing.T) {
+	p := newPrimary(t)
+	p.write("file", "first")
+	s := newStandby(t, p)
+	s.staging = filepath.Join(filepath.Dir(s.dir), "elsewhere")
+	must(t, s.start())
+	seed(t, p, s)
+	first, _ := s.Applied()
+	p.write("file", "second")
+	s.sync(p)
+	s.put("file", "foreign")
+	p.write("file", "third")
+	s.sync(p)
+	if s.vol.OwnPath() != s.staging {
+		t.Errorf("the own directory is %s", s.vol.OwnPath())
+	}
+	if n, _ := keptFiles(t, s); n != 1 { // what somebody overwrote is not in the history, but set aside
+		t.Errorf("%d files are kept", n)
+	}
+	if kept := salvagedFiles(t, s); len(kept) != 1 {
+		t.Errorf("salvaged %v", kept)
+	}
+	must(t, s.Rewind(t.Context(), first.ID))
+	if b, _ := os.ReadFile(filepath.Join(s.dir, "file")); string(b) != "first" {
+		t.Errorf("rewound to %q", b)
+	}
+	entries, err := os.ReadDir(filepath.Dir(s.dir))
+	must(t, err)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".repld") {
+			t.Errorf("%s was made beside the tree", e.Name())
+		}
+	}
+	s.stop()
+	s.staging = filepath.Join(s.dir, "inside")
+	if err := s.start(); err == nil {
+		t.Error("staged inside of the tree")
+	}
+}

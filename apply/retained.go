@@ -37,6 +37,9 @@ type Thinning struct {
 	Within, Apart time.Duration
 }
 
+// past returns the history; nil if none is kept.
+func (a *Applier) past() *history.DB { return a.kept.Load() }
+
 const (
 	historyFile  = "history.db"
 	historyLimit = 20 << 30
@@ -63,7 +66,7 @@ func keptShard(n uint64) string { return keepDir + "/" + strconv.FormatUint(n%st
 // any more.
 func (a *Applier) openHistory() error {
 	path := filepath.Join(a.o.Dir, historyFile)
-	if a.o.History.Keep <= 0 {
+	if a.limit().History.Keep <= 0 {
 		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -72,12 +75,12 @@ func (a *Applier) openHistory() error {
 		}
 		return os.Remove(path)
 	}
-	_, missing := os.Lstat(path)
-	var err error
-	if a.past, err = history.Open(path); err != nil {
+	db, err := history.Open(path)
+	if err != nil {
 		return err
 	}
-	if missing != nil {
+	a.kept.Store(db)
+	if db.Fresh() {
 		err = a.removeKept() // of a history whose file was lost
 	}
 	return errors.Join(err, a.makeKept())
@@ -105,26 +108,26 @@ func (a *Applier) removeKept() error {
 // settleHistory makes the history end at the present state. What the catalog
 // doesn't know of is dropped.
 func (a *Applier) settleHistory() error {
-	if a.past == nil {
+	if a.past() == nil {
 		return nil
 	}
 	last := uint64(0)
 	err := a.catalog.View(func(tx *catalog.Tx) error {
-		id := a.past.ID()
+		id := a.past().ID()
 		if v := tx.Get(stateHistory); len(v) == len(id)+8 && [16]byte(v[:16]) == id {
 			last = binary.BigEndian.Uint64(v[16:])
 		}
 		return nil
 	})
 	if err == nil {
-		err = a.past.Settle(last)
+		err = a.past().Settle(last)
 	}
 	if err != nil {
 		return err
 	}
 	a.born = a.clock.Mono()
 	a.lived = 0
-	if steps := a.past.Steps(); len(steps) > 0 {
+	if steps := a.past().Steps(); len(steps) > 0 {
 		a.lived = steps[len(steps)-1].At
 	}
 	a.reached = a.lived
@@ -135,7 +138,7 @@ func (a *Applier) settleHistory() error {
 // renewHistory throws away a history that can't be used, and begins another.
 func (a *Applier) renewHistory(cause error) error {
 	a.logger.Error("the history can't be used and begins anew", "error", cause)
-	if err := errors.Join(a.past.Renew(), a.removeKept(), a.makeKept()); err != nil {
+	if err := errors.Join(a.past().Renew(), a.removeKept(), a.makeKept()); err != nil {
 		return errors.Join(cause, err)
 	}
 	return a.settleHistory()
@@ -145,24 +148,24 @@ func (a *Applier) renewHistory(cause error) error {
 func (a *Applier) age() time.Duration { return a.lived + a.clock.Mono() - a.born }
 
 // chronicle plans what the history keeps of the barrier that c stands for. The
-// history never keeps a barrier from being applied: if it can't be written it is
-// begun anew behind it.
+// history never keeps a barrier of the log from being applied: if it can't be
+// written it is begun anew behind it. The way back from a rewind it has to hold.
 func (a *Applier) chronicle(ctx context.Context, c *commit) error {
-	if a.past == nil || c.seed || c.repair {
+	if a.past() == nil || c.seed || c.repair {
 		return nil
 	}
 	if cert, _ := a.Applied(); cert.ID.IsZero() {
 		return nil
 	}
 	err := a.chronicleOnce(ctx, c)
-	for short(err) {
+	for short(err) && !c.travel {
 		more, dropErr := a.dropOldest()
 		if dropErr != nil || !more {
 			break
 		}
 		err = a.chronicleOnce(ctx, c)
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || c.travel {
 		return err
 	}
 	a.logger.Error("the history can't be written and begins anew behind this barrier", "barrier", c.id, "error", err)
@@ -181,7 +184,7 @@ func (a *Applier) chronicleOnce(ctx context.Context, c *commit) error {
 	}
 	cert, _ := a.Applied()
 	a.planned = true
-	w, err := a.past.Begin(history.Step{Before: cert, At: a.reached, Hidden: a.rewoundTo() != nil})
+	w, err := a.past().Begin(history.Step{Before: cert, At: a.reached, Hidden: a.rewoundTo() != nil})
 	if err != nil {
 		return err
 	}
@@ -197,7 +200,7 @@ func (a *Applier) chronicleOnce(ctx context.Context, c *commit) error {
 
 // happened makes the step of a published barrier part of the history.
 func (a *Applier) happened(c *commit) error {
-	if a.past == nil || c.repair {
+	if a.past() == nil || c.repair {
 		return nil
 	}
 	a.planned = false
@@ -208,9 +211,9 @@ func (a *Applier) happened(c *commit) error {
 	var err error
 	if c.step == 0 || a.torn {
 		a.torn = false
-		err = a.past.Settle(0)
+		err = a.past().Settle(0)
 	} else {
-		err = a.past.Happened(c.step)
+		err = a.past().Happened(c.step)
 	}
 	if err != nil {
 		return a.renewHistory(err)
@@ -249,13 +252,13 @@ func (p *publisher) linkKept(id change.NodeID, index uint8, at tree.Place, st *c
 }
 
 func (p *publisher) keeps(f history.File, st *change.Stat) bool {
-	return p.c.step != 0 && p.a.past != nil && st.Kind == change.KindFile && p.a.past.Keeps(f)
+	return p.c.step != 0 && p.a.past() != nil && st.Kind == change.KindFile && p.a.past().Keeps(f)
 }
 
 // untenable reports whether an error only means that this object can't be kept. The
 // history then begins anew behind the barrier.
 func (p *publisher) untenable(err error) bool {
-	if !short(err) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
+	if p.c.travel || !short(err) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
 		return false
 	}
 	p.a.logger.Error("a replaced file can't be kept, the history begins anew", "error", err)
@@ -266,7 +269,7 @@ func (p *publisher) untenable(err error) bool {
 // retired reports whether an object was kept by this barrier already: linking it
 // changed its change time.
 func (p *publisher) retired(id change.NodeID, object change.ObjectID) bool {
-	if p.c.step == 0 || p.a.past == nil {
+	if p.c.step == 0 || p.a.past() == nil {
 		return false
 	}
 	for index := range p.a.trees {
@@ -284,7 +287,7 @@ const wasteBatch = 2000
 // emptyTrash removes at most limit kept files, or pieces of such, that nobody needs.
 func (a *Applier) emptyTrash(limit int) error {
 	for limit > 0 {
-		waste, err := a.past.Trash(min(limit, wasteBatch))
+		waste, err := a.past().Trash(min(limit, wasteBatch))
 		if err != nil || len(waste) == 0 {
 			return err
 		}
@@ -293,7 +296,7 @@ func (a *Applier) emptyTrash(limit int) error {
 				return fmt.Errorf("thin the history: %w", err)
 			}
 		}
-		if err := a.past.Removed(waste); err != nil {
+		if err := a.past().Removed(waste); err != nil {
 			return err
 		}
 		limit -= len(waste)

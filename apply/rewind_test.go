@@ -5,11 +5,14 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"repld/change"
+	"repld/tree"
 )
 
 // noFetch is a peer that has nothing.
@@ -150,7 +153,7 @@ func TestRewind(t *testing.T) {
 	ro := newRounds(t, seed)
 	n := 12
 	if raceEnabled {
-		n = 6
+		n = 4
 	}
 	for i := range n {
 		for range 1 + ro.r.IntN(4) {
@@ -192,9 +195,15 @@ func TestRewind(t *testing.T) {
 	ro.everywhere()
 }
 
-// tend does all that is due.
+// tend does all that is due, with or without a stop on the way.
 func (ro *rounds) tend() {
 	ro.t.Helper()
+	if ro.r.IntN(2) == 0 {
+		ro.crash(func() error {
+			_, err := ro.s.Tend(ro.t.Context())
+			return err
+		})
+	}
 	for more := true; more; {
 		var err error
 		more, err = ro.s.Tend(ro.t.Context())
@@ -212,4 +221,67 @@ func (ro *rounds) everywhere() {
 	must(ro.t, ro.s.Resume(false))
 	must(ro.t, ro.s.Step(ro.t.Context()))
 	ro.at(ro.now)
+}
+
+// TestTwoTrees: the trees of a group go back together, each with its own history
+// and staging.
+func TestTwoTrees(t *testing.T) {
+	p := newPrimary(t)
+	p.other = filepath.Join(filepath.Dir(p.dir), "second")
+	must(t, os.Mkdir(p.other, 0o755))
+	seed := *randomSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-random.seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	here, there := &mess{t: t, r: r, dir: p.dir}, &mess{t: t, r: r, dir: p.other}
+	s := newStandby(t, p)
+	copied := filepath.Join(filepath.Dir(s.dir), "second")
+	must(t, os.Mkdir(copied, 0o755))
+	s.redo = 50_000
+	s.options = func(o *Options) {
+		v, err := tree.OpenVolume(copied, tree.VolumeOptions{})
+		must(t, err)
+		t.Cleanup(func() { v.Close() })
+		o.Trees = append(o.Trees, Tree{Name: "other", FS: v, Root: v.Root()})
+	}
+	must(t, s.start())
+	p.barrier()
+	must(t, s.Seed(t.Context(), p.manifest()))
+	type state struct{ here, there map[string]string }
+	seen := map[change.BarrierID]state{}
+	var newest change.BarrierID
+	for range 6 {
+		for range 20 {
+			here.step()
+			there.step()
+		}
+		p.barrier()
+		s.receive(p)
+		must(t, s.Step(t.Context()))
+		cert, _ := s.Applied()
+		newest = cert.ID
+		seen[newest] = state{listing(t, p.dir), listing(t, p.other)}
+	}
+	s.fetch = noFetch{}
+	s.reopen(nil, nil)
+	at := func(id change.BarrierID) {
+		t.Helper()
+		equal(t, id.String(), listing(t, s.dir), seen[id].here)
+		equal(t, id.String()+" second", listing(t, copied), seen[id].there)
+	}
+	at(newest)
+	for _, c := range s.Retained() {
+		must(t, s.Rewind(t.Context(), c.ID))
+		at(c.ID)
+		to := t.TempDir()
+		_, err := s.Restore(t.Context(), "other", newest, to)
+		must(t, err)
+		equal(t, "restored", listing(t, filepath.Join(to, "other")), seen[newest].there)
+	}
+	must(t, s.Resume(false))
+	must(t, s.Step(t.Context()))
+	at(newest)
+	noForeign(t, s)
 }

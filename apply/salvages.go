@@ -38,7 +38,7 @@ type SalvagedEntry struct {
 	Reason string
 }
 
-// ErrNoSalvage: there is no such set.
+// ErrNoSalvage is a set of that name that there is not.
 var ErrNoSalvage = errors.New("nothing of that name was set aside")
 
 // reasonsKept bounds the reasons of one set.

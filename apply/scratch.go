@@ -4,14 +4,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
 	"repld/change"
+	"repld/durable"
+	"repld/journal/catalog"
 )
 
 // The buckets of the scratch file; see the package doc.
@@ -38,63 +44,264 @@ const (
 )
 
 // scratch is the applier's own file: working state that can be made again, and
-// the commit record.
+// the commit record. bbolt has no checksums on its pages: damage shows where a value
+// can't be decoded, or by a panic. A file that was found damaged is set aside, and
+// does nothing any more; the next [Open] begins a new one.
 type scratch struct {
-	db *bbolt.DB
+	path string
+	db   *bbolt.DB
+	file *os.File // that of db
+
+	mu     sync.Mutex
+	broken error // the damage that was found
 }
 
-// openScratch opens the scratch file in dir. A file of another format is begun
-// anew, unless a commit record might be in it.
+// openScratch opens the scratch file in dir. A damaged one is set aside.
 func openScratch(dir string) (*scratch, error) {
-	path := filepath.Join(dir, "apply.db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
-		return nil, fmt.Errorf("%w: %s: %w", ErrScratch, path, err)
+	s := &scratch{path: filepath.Join(dir, "apply.db")}
+	err := s.open()
+	if errors.Is(err, ErrScratch) {
+		s = &scratch{path: s.path}
+		err = s.open()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	s := &scratch{db: db}
-	err = s.update(func(t *scratchTx) error {
-		if v := t.b(bucketState).Get([]byte(keyFormat)); v != nil && (len(v) != 1 || v[0] != scratchFormat) {
-			return fmt.Errorf("%s has format %x, this program knows %d", path, v, scratchFormat)
-		}
-		if err := t.b(bucketState).Put([]byte(keyFormat), []byte{scratchFormat}); err != nil {
-			return err
-		}
-		return t.checkBoot()
-	})
-	if err != nil {
-		db.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// scratchTx is a transaction of the scratch file.
-type scratchTx struct{ tx *bbolt.Tx }
-
-func (s *scratch) update(fn func(*scratchTx) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range scratchBuckets {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+func (s *scratch) open() error {
+	err := s.guard(func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			// The freelist is kept in the file: to find it bbolt reads the whole file, in a
+			// goroutine whose panics nobody catches.
+			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+				f, err := os.OpenFile(name, flag, perm)
+				s.file = f
+				return f, err
+			},
+		})
+		switch {
+		case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch),
+			err != nil && strings.Contains(err.Error(), "file size too small"):
+			return fmt.Errorf("%w: %w", ErrScratch, err)
+		case err != nil:
+			return fmt.Errorf("open %s: %w", s.path, err)
+		}
+		return s.checkSize()
+	})
+	if err == nil {
+		err = s.update(func(t *scratchTx) error {
+			if v := t.b(bucketState).Get([]byte(keyFormat)); v != nil && (len(v) != 1 || v[0] != scratchFormat) {
+				return fmt.Errorf("%s has format %x, this program knows %d", s.path, v, scratchFormat)
+			}
+			if err := t.b(bucketState).Put([]byte(keyFormat), []byte{scratchFormat}); err != nil {
 				return err
 			}
+			return t.checkBoot()
+		})
+	}
+	if err != nil {
+		s.close()
+	}
+	return err
+}
+
+// checkSize compares the file with what its header says: reading a mapping beyond
+// the end of the file is a fault.
+func (s *scratch) checkSize() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		info, err := s.file.Stat()
+		if err == nil && info.Size() < tx.Size() {
+			err = fmt.Errorf("%w: it has %d bytes, wanted %d at least", ErrScratch, info.Size(), tx.Size())
 		}
-		return fn(&scratchTx{tx})
+		return err
+	})
+}
+
+// close closes the file. After damage bbolt is left alone: what it holds after a
+// panic isn't known, its locks included.
+func (s *scratch) close() error {
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken == nil {
+		if s.db == nil {
+			return nil
+		}
+		return s.db.Close()
+	}
+	if s.file != nil {
+		_ = syscall.Flock(int(s.file.Fd()), syscall.LOCK_UN) // the mapping would keep it
+		s.file.Close()
+	}
+	return nil
+}
+
+// guard calls fn, and sets the file aside if it turns out to be damaged.
+func (s *scratch) guard(fn func() error) error {
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	err := catalog.GuardFile(fn)
+	switch {
+	case errors.Is(err, catalog.ErrDamaged):
+		// fn may read the catalog too, in a transaction of a caller: unless this file is
+		// seen to be damaged, the catalog is under suspicion as well.
+		if s.readable() != nil {
+			err = fmt.Errorf("%w: %v", ErrScratch, err)
+		} else {
+			err = fmt.Errorf("%w: %w", ErrScratch, err)
+		}
+	case errors.Is(err, berrors.ErrBucketNotFound), errors.Is(err, berrors.ErrBucketExists), errors.Is(err, berrors.ErrIncompatibleValue):
+		err = fmt.Errorf("%w: %w", ErrScratch, err)
+	}
+	return s.condemn(err)
+}
+
+// condemn sets the file aside for err, if that is [ErrScratch] and the file is still
+// there, and returns what to tell of it.
+func (s *scratch) condemn(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil || !errors.Is(err, ErrScratch) {
+		return err
+	}
+	kept, aside := durable.SetAside(s.path)
+	if aside != nil {
+		s.broken = fmt.Errorf("%s: %w (%w)", s.path, err, aside)
+	} else {
+		s.broken = fmt.Errorf("%s: %w; the file is kept as %s", s.path, err, kept)
+	}
+	return s.broken
+}
+
+// readable reads the whole file.
+func (s *scratch) readable() error {
+	if s.db == nil {
+		return ErrScratch
+	}
+	return catalog.GuardFile(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			t := &scratchTx{tx: tx}
+			return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+				return eachFrom(t.b(name), nil, func(_, _ []byte) (bool, error) { return true, nil })
+			})
+		})
+	})
+}
+
+// proven holds everything in the file against its checksum, if there is a commit
+// record: publishing goes by it.
+func (s *scratch) proven() error {
+	c, err := s.commit()
+	if err != nil || c == nil {
+		return err
+	}
+	return s.readable()
+}
+
+// scratchTx is a transaction of the scratch file.
+type scratchTx struct {
+	tx  *bbolt.Tx
+	err error // damage that was found
+}
+
+// sealSize is that of the checksum behind each value.
+const sealSize = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal appends the checksum of key and value to value.
+func seal(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return binary.LittleEndian.AppendUint32(append(make([]byte, 0, len(value)+sealSize), value...), sum)
+}
+
+// unseal returns the value in front of its checksum.
+func unseal(key, sealed []byte) ([]byte, error) {
+	if n := len(sealed) - sealSize; n >= 0 {
+		value := sealed[:n:n]
+		sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+		if binary.LittleEndian.Uint32(sealed[n:]) == sum {
+			return value, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the value of key %x has another checksum", ErrScratch, key)
+}
+
+// bucket is one of the scratch file's; its values are sealed.
+type bucket struct {
+	t *scratchTx
+	b *bbolt.Bucket
+}
+
+// Put sets the value of a key.
+func (b bucket) Put(key, value []byte) error { return b.b.Put(key, seal(key, value)) }
+
+// Get returns the value of a key; nil if there is none, or if it is damaged, which
+// the transaction ends with.
+func (b bucket) Get(key []byte) []byte {
+	v := b.b.Get(key)
+	if v == nil {
+		return nil
+	}
+	v, err := unseal(key, v)
+	if err != nil {
+		b.t.err = err
+	}
+	return v
+}
+
+// Delete removes a key.
+func (b bucket) Delete(key []byte) error { return b.b.Delete(key) }
+
+func (b bucket) empty() bool {
+	k, _ := b.b.Cursor().First()
+	return k == nil
+}
+
+func (s *scratch) update(fn func(*scratchTx) error) error {
+	return s.guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			for _, name := range scratchBuckets {
+				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+					return err
+				}
+			}
+			t := &scratchTx{tx: tx}
+			err := fn(t)
+			if t.err != nil {
+				return t.err
+			}
+			return err
+		})
 	})
 }
 
 func (s *scratch) view(fn func(*scratchTx) error) error {
-	return s.db.View(func(tx *bbolt.Tx) error { return fn(&scratchTx{tx}) })
+	return s.guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			t := &scratchTx{tx: tx}
+			err := fn(t)
+			if t.err != nil {
+				return t.err
+			}
+			return err
+		})
+	})
 }
 
-func (t *scratchTx) b(name []byte) *bbolt.Bucket { return t.tx.Bucket(name) }
+func (t *scratchTx) b(name []byte) bucket { return bucket{t, t.tx.Bucket(name)} }
 
 // clear empties buckets.
 func (t *scratchTx) clear(names ...[]byte) error {
 	for _, name := range names {
-		if k, _ := t.b(name).Cursor().First(); k == nil {
+		if t.b(name).empty() {
 			continue
 		}
 		if err := t.tx.DeleteBucket(name); err != nil {
@@ -112,7 +319,7 @@ func (s *scratch) clearPlan() error {
 	left := false
 	err := s.view(func(t *scratchTx) error {
 		for _, name := range planBuckets {
-			if k, _ := t.b(name).Cursor().First(); k != nil {
+			if !t.b(name).empty() {
 				left = true
 			}
 		}

@@ -174,7 +174,7 @@ func (s *stager) redo(ch *catalog.NodeChange) (bool, error) {
 	if !untouched(&ch.Before.Local, &st, false) || st.Nlink != ch.Before.Links {
 		return false, nil
 	}
-	if s.a.past != nil && ch.Before.Size > ch.After.Size+ch.After.Size/redoShare {
+	if s.a.past() != nil && ch.Before.Size > ch.After.Size+ch.After.Size/redoShare {
 		return false, nil // what is cut off is kept as it is, not copied
 	}
 	table, pieces, ok := s.compare(ch)

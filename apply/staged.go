@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/zeebo/blake3"
-	"go.etcd.io/bbolt"
 
 	"repld/change"
 	"repld/journal/catalog"
@@ -85,18 +84,26 @@ func (t *scratchTx) staged(id change.NodeID) (s staged, ok bool, err error) {
 
 // eachFrom calls fn for the entries of a bucket in order, from the first key
 // that is greater than after (nil: from the first).
-func eachFrom(b *bbolt.Bucket, after []byte, fn func(k, v []byte) (more bool, err error)) error {
-	c := b.Cursor()
-	var k, v []byte
+func eachFrom(b bucket, after []byte, fn func(k, v []byte) (more bool, err error)) error {
+	c := b.b.Cursor()
+	var k, sealed []byte
 	if after == nil {
-		k, v = c.First()
-	} else if k, v = c.Seek(after); k != nil && string(k) == string(after) {
-		k, v = c.Next()
+		k, sealed = c.First()
+	} else if k, sealed = c.Seek(after); k != nil && string(k) == string(after) {
+		k, sealed = c.Next()
 	}
-	for ; k != nil; k, v = c.Next() {
+	for ; k != nil; k, sealed = c.Next() {
+		if after != nil && string(k) <= string(after) { // in damaged pages it may go in circles
+			return fmt.Errorf("%w: key %x stands behind %x", ErrScratch, k, after)
+		}
+		v, err := unseal(k, sealed)
+		if err != nil {
+			return err
+		}
 		if more, err := fn(k, v); err != nil || !more {
 			return err
 		}
+		after = k
 	}
 	return nil
 }

@@ -27,6 +27,14 @@ func (a *Applier) Step(ctx context.Context) error {
 			err = a.step(ctx)
 		}
 	}
+	for short(err) && a.past() != nil {
+		// What is kept of the past gives way first.
+		if more, dropErr := a.dropOldest(); dropErr != nil || !more {
+			break
+		}
+		err = a.step(ctx)
+	}
+	err = a.scratch.condemn(err)
 	a.report(err)
 	return err
 }
@@ -61,8 +69,12 @@ func (a *Applier) step(ctx context.Context) error {
 		}
 		return nil
 	}
+	newest := target
 	if target, err = a.acceptedTarget(target); err != nil {
 		return err
+	}
+	if target.id != newest.id {
+		defer a.Notify() // what has come since is looked at next
 	}
 	if err := a.replay(ctx, target); err != nil {
 		return err
@@ -103,17 +115,20 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	if err := a.at(PointKept); err != nil {
 		return err
 	}
-	if err := a.plan(); err != nil {
+	return a.commitAndFinish(ctx, c, a.plan)
+}
+
+// commitAndFinish makes durable what was staged, and has plan write the operations
+// of publishing down meanwhile, which touches no tree; then it commits and
+// publishes.
+func (a *Applier) commitAndFinish(ctx context.Context, c *commit, plan func() error) error {
+	synced := make(chan error, 1)
+	go func() { synced <- a.syncTrees() }()
+	err := plan()
+	if err := errors.Join(err, <-synced); err != nil {
 		return err
 	}
 	if err := a.at(PointPlanned); err != nil {
-		return err
-	}
-	return a.commitAndFinish(ctx, c)
-}
-
-func (a *Applier) commitAndFinish(ctx context.Context, c *commit) error {
-	if err := a.syncTrees(); err != nil {
 		return err
 	}
 	if err := a.at(PointSynced); err != nil {

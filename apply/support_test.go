@@ -36,6 +36,7 @@ type standby struct {
 	redo  uint64
 
 	options func(*Options)
+	staging string
 }
 
 func newStandby(t testing.TB, fetch Fetcher) *standby {
@@ -59,7 +60,7 @@ func (s *standby) start() error {
 	if s.cat, err = catalog.Open(filepath.Join(s.base, "catalog.db"), catalog.Options{}); err != nil {
 		return err
 	}
-	if s.vol, err = tree.OpenVolume(s.dir, tree.VolumeOptions{}); err != nil {
+	if s.vol, err = tree.OpenVolume(s.dir, tree.VolumeOptions{Staging: s.staging}); err != nil {
 		return err
 	}
 	s.board = health.NewBoard(nil)

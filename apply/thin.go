@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"repld/apply/history"
@@ -20,15 +21,23 @@ const (
 // needs any more, some of it at a time; more says that there is more to do. Run
 // does it now and then.
 func (a *Applier) Tend(ctx context.Context) (more bool, err error) {
-	if a.past == nil {
-		return false, nil
-	}
 	if err := a.acquire(ctx); err != nil {
 		return false, err
 	}
 	defer a.release()
+	if a.past() == nil {
+		return false, nil
+	}
+	more, err = a.tendSome()
+	if errors.Is(err, history.ErrDamaged) && a.rewoundTo() == nil {
+		return false, a.renewHistory(err)
+	}
+	return more, err
+}
+
+func (a *Applier) tendSome() (more bool, err error) {
 	if a.unfolded != 0 {
-		if err := a.past.Fold(a.unfolded); err != nil {
+		if err := a.past().Fold(a.unfolded); err != nil {
 			return false, err
 		}
 		a.unfolded = 0
@@ -43,7 +52,7 @@ func (a *Applier) Tend(ctx context.Context) (more bool, err error) {
 	if err := a.emptyTrash(tendWaste); err != nil {
 		return false, err
 	}
-	left, err := a.past.Trash(1)
+	left, err := a.past().Trash(1)
 	return more || len(left) > 0, err
 }
 
@@ -54,14 +63,14 @@ func (a *Applier) tendOne() (bool, error) {
 		return a.dropOldest()
 	}
 	if fold != 0 {
-		return true, a.past.Fold(fold)
+		return true, a.past().Fold(fold)
 	}
 	return false, nil
 }
 
 // due says whether the oldest barrier goes, or else which one is thinned out.
 func (a *Applier) due() (drop bool, fold uint64) {
-	steps := a.past.Steps()
+	steps := a.past().Steps()
 	var offered []int
 	for i := range steps {
 		if !steps[i].Hidden {
@@ -83,16 +92,16 @@ func (a *Applier) due() (drop bool, fold uint64) {
 		}
 		return a.reached
 	}
-	now := a.age()
+	now, limits := a.age(), a.limit()
 	if a.pinned(steps, 0) {
 		// somebody reads it
-	} else if now-until(offered[0]) > a.o.History.Keep || a.past.Bytes() > a.o.History.Limit || a.scarce() {
+	} else if now-until(offered[0]) > limits.History.Keep || a.past().Bytes() > limits.History.Limit || a.scarce() {
 		return true, 0
 	}
 	last := until(offered[0])
 	for _, i := range offered[1:] {
 		at := until(i)
-		if apart := a.o.History.apart(now - at); apart > 0 && at/apart == last/apart && !a.pinned(steps, i) {
+		if apart := limits.History.apart(now - at); apart > 0 && at/apart == last/apart && !a.pinned(steps, i) {
 			return false, steps[i].Number
 		}
 		last = at
@@ -120,11 +129,12 @@ func (h *History) apart(age time.Duration) time.Duration {
 
 // scarce reports whether a tree's file system has less free than it should.
 func (a *Applier) scarce() bool {
-	if a.o.Reserve == 0 {
+	reserve := a.limit().Reserve
+	if reserve == 0 {
 		return false
 	}
 	for i := range a.trees {
-		if free, _, err := a.trees[i].Root.Space(); err == nil && free < a.o.Reserve {
+		if free, _, err := a.trees[i].Root.Space(); err == nil && free < reserve {
 			return true
 		}
 	}
@@ -134,10 +144,10 @@ func (a *Applier) scarce() bool {
 // dropOldest gives up the oldest barrier and removes what only it needed. It
 // reports false if there is none that may go.
 func (a *Applier) dropOldest() (bool, error) {
-	if steps := a.past.Steps(); a.rewoundTo() != nil && len(a.Retained()) <= 1 || a.pinned(steps, 0) {
+	if steps := a.past().Steps(); a.rewoundTo() != nil && len(a.Retained()) <= 1 || a.pinned(steps, 0) {
 		return false, nil
 	}
-	dropped, err := a.past.DropOldest()
+	dropped, err := a.past().DropOldest()
 	if err != nil || !dropped {
 		return false, err
 	}
@@ -145,7 +155,7 @@ func (a *Applier) dropOldest() (bool, error) {
 		if err := a.emptyTrash(wasteBatch); err != nil {
 			return false, err
 		}
-		if left, err := a.past.Trash(1); err != nil || len(left) == 0 {
+		if left, err := a.past().Trash(1); err != nil || len(left) == 0 {
 			return err == nil, err
 		}
 	}

@@ -1,12 +1,17 @@
 package apply
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
+	"repld/apply/history"
 	"repld/change"
 )
 
@@ -25,6 +30,9 @@ func (ro *rounds) keepBy(clock *handClock, h History) {
 func keptFiles(t *testing.T, s *standby) (n int, bytes int64) {
 	t.Helper()
 	must(t, filepath.Walk(filepath.Join(s.vol.OwnPath(), keepDir), func(_ string, info os.FileInfo, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err == nil && info.Mode().IsRegular() {
 			n++
 			bytes += info.Size()
@@ -75,10 +83,10 @@ func TestThinning(t *testing.T) {
 // TestHistoryLimit: the oldest go first, and the limit holds.
 func TestHistoryLimit(t *testing.T) {
 	ro := newRounds(t, 6)
-	const limit = 3 << 20
+	const limit = 2 << 20
 	ro.keepBy(&handClock{}, History{Keep: time.Hour, Limit: limit})
 	var oldest change.BarrierID
-	for range 25 {
+	for range 14 {
 		ro.barrier(20)
 		ro.tend()
 		if got := ro.s.HistoryBytes(); got > limit {
@@ -119,4 +127,79 @@ func TestHistorySmall(t *testing.T) {
 	if took := s.HistoryBytes() - at; took > 10*600<<10 {
 		t.Errorf("ten small changes take %d bytes", took)
 	}
+}
+
+// TestHistoryEnds: a history that isn't wanted any more goes, and another begins.
+func TestHistoryEnds(t *testing.T) {
+	ro := newRounds(t, 8)
+	ro.barrier(20)
+	ro.barrier(20)
+	must(t, ro.s.Rewind(t.Context(), ro.s.Retained()[0].ID))
+	if err := ro.s.SetLimits(t.Context(), Limits{Guard: 100}); err == nil {
+		t.Error("the way forward was thrown away")
+	}
+	must(t, ro.s.Resume(false))
+	must(t, ro.s.Step(t.Context()))
+	must(t, ro.s.SetLimits(t.Context(), Limits{Guard: 100}))
+	if n, _ := keptFiles(t, ro.s); n > 0 || len(ro.s.Retained()) > 0 {
+		t.Errorf("%d files are left", n)
+	}
+	ro.barrier(5)
+	if err := ro.s.Rewind(t.Context(), ro.now); err == nil {
+		t.Error("rewound without a history")
+	}
+	must(t, ro.s.SetLimits(t.Context(), Limits{Guard: 100, History: History{Keep: time.Hour}}))
+	ro.barrier(5)
+	ro.barrier(5)
+	if n := len(ro.s.Retained()); n != 2 {
+		t.Errorf("%d barriers are retained", n)
+	}
+	ro.everywhere()
+	// One that is lost or damaged begins anew.
+	ro.s.stop()
+	must(t, os.WriteFile(filepath.Join(ro.s.base, historyFile), []byte("nonsense"), 0o600))
+	must(t, ro.s.start())
+	if len(ro.s.Retained()) > 0 {
+		t.Error("a damaged history is offered")
+	}
+	if n, _ := keptFiles(t, ro.s); n > 0 {
+		t.Errorf("%d files are left of a lost history", n)
+	}
+	ro.barrier(5)
+	ro.everywhere()
+}
+
+// TestHistoryDamaged: a history that turns out to be damaged begins anew; barriers
+// go on being applied.
+func TestHistoryDamaged(t *testing.T) {
+	ro := newRounds(t, 9)
+	clock := &handClock{}
+	ro.keepBy(clock, History{Keep: time.Hour, Every: []Thinning{{Within: time.Hour, Apart: 10 * time.Minute}}})
+	for range 4 {
+		ro.barrier(20)
+	}
+	ro.s.stop()
+	db, err := bbolt.Open(filepath.Join(ro.s.base, historyFile), 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("nodes"))
+		return b.ForEach(func(k, _ []byte) error { return b.Put(k, []byte{9}) })
+	}))
+	must(t, db.Close())
+	must(t, ro.s.start())
+	if err := ro.s.Rewind(t.Context(), ro.s.Retained()[0].ID); !errors.Is(err, history.ErrDamaged) || ro.s.Paused() {
+		t.Errorf("rewound by a damaged history: %v", err)
+	}
+	ro.at(ro.now)
+	ro.barrier(5)
+	for more := true; more; {
+		more, err = ro.s.Tend(t.Context())
+		must(t, err)
+	}
+	if n := len(ro.s.Retained()); n > 0 {
+		t.Errorf("%d barriers of a damaged history are offered", n)
+	}
+	ro.barrier(5)
+	ro.barrier(5)
+	ro.everywhere()
 }

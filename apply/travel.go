@@ -26,10 +26,11 @@ var (
 
 // Retained returns the barriers that [Applier.Rewind] can go back to, newest first.
 func (a *Applier) Retained() []change.Certificate {
-	if a.past == nil {
+	db := a.past()
+	if db == nil {
 		return nil
 	}
-	steps := a.past.Steps()
+	steps := db.Steps()
 	out := make([]change.Certificate, 0, len(steps))
 	for i := len(steps) - 1; i >= 0; i-- {
 		if !steps[i].Hidden {
@@ -41,19 +42,21 @@ func (a *Applier) Retained() []change.Certificate {
 
 // Rewindable reports whether [Applier.Rewind] can go back to a barrier.
 func (a *Applier) Rewindable(id change.BarrierID) bool {
-	if a.past == nil {
+	db := a.past()
+	if db == nil {
 		return false
 	}
-	_, ok := a.past.Retained(id)
+	_, ok := db.Retained(id)
 	return ok
 }
 
 // HistoryBytes is about what the history takes on disk.
 func (a *Applier) HistoryBytes() uint64 {
-	if a.past == nil {
+	db := a.past()
+	if db == nil {
 		return 0
 	}
-	return a.past.Bytes()
+	return db.Bytes()
 }
 
 // Rewound returns the newest barrier that was applied before the trees were
@@ -87,14 +90,14 @@ func (a *Applier) Rewind(ctx context.Context, id change.BarrierID) error {
 		return err
 	}
 	switch cert, _ := a.Applied(); {
-	case a.past == nil:
+	case a.past() == nil:
 		return ErrNoHistory
 	case a.Seeding() || a.NeedsSeed():
 		return fmt.Errorf("the standby is being seeded: %w", ErrNeedsSeed)
 	case cert.ID == id:
 		return a.setPaused(true)
 	}
-	step, ok := a.past.Retained(id)
+	step, ok := a.past().Retained(id)
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNotRetained, id)
 	}
@@ -117,10 +120,10 @@ func (a *Applier) Rewind(ctx context.Context, id change.BarrierID) error {
 // forward undoes a rewind.
 func (a *Applier) forward(ctx context.Context) error {
 	to := a.rewoundTo()
-	if a.past == nil {
+	if a.past() == nil {
 		return a.reject(fmt.Errorf("the trees were rewound, and there is no history any more to go forward to barrier %s", to.id))
 	}
-	step, ok := a.past.Retained(to.id)
+	step, ok := a.past().Retained(to.id)
 	if !ok {
 		return a.reject(fmt.Errorf("the trees were rewound, and the history doesn't hold barrier %s any more", to.id))
 	}
@@ -175,7 +178,7 @@ func (a *Applier) unwind(ctx context.Context, step history.Step) error {
 	found := &finds{a: a}
 	records := func(yield func(change.Record, error) bool) {
 		err := a.catalog.View(func(base *catalog.Tx) error {
-			return a.past.At(step.Number, base, func(p *history.Past) error {
+			return a.past().At(step.Number, base, func(p *history.Past) error {
 				return (&unwinder{base: base, past: p, found: found}).records(yield)
 			})
 		})
@@ -242,8 +245,8 @@ func (a *Applier) recordOrigin(tx *catalog.Tx, c *commit) error {
 	} else if from := a.rewoundTo(); c.repair && from != nil {
 		replayed, rewound = *from, from.append(nil)
 	}
-	if a.past != nil && c.step != 0 && !a.torn {
-		id := a.past.ID()
+	if a.past() != nil && c.step != 0 && !a.torn {
+		id := a.past().ID()
 		kept = binary.BigEndian.AppendUint64(id[:], c.step)
 	} else if c.repair {
 		kept = tx.Get(stateHistory)

@@ -19,15 +19,21 @@ type worker struct {
 	results *results
 	buf     []byte
 	plain   []byte
-	files   map[tree.Place]*tree.File // open sources
-	order   []tree.Place              // of files, the oldest first
+	files   map[sourceFile]*tree.File // open sources
+	order   []sourceFile              // of files, the oldest first
+}
+
+// sourceFile is a file with data that others need.
+type sourceFile struct {
+	tree  uint8
+	place tree.Place
 }
 
 const sourceFiles = 16
 
 func newWorker(ctx context.Context, a *Applier, r *results) *worker {
 	return &worker{
-		a: a, ctx: ctx, results: r, buf: make([]byte, change.ChunkMax), files: make(map[tree.Place]*tree.File),
+		a: a, ctx: ctx, results: r, buf: make([]byte, change.ChunkMax), files: make(map[sourceFile]*tree.File),
 	}
 }
 
@@ -155,7 +161,8 @@ func (w *worker) read(s *source, one *piece) ([]byte, error) {
 
 // open returns the file of a source; nil if it isn't there or can't be read.
 func (w *worker) open(s *source) (*tree.File, error) {
-	if f, ok := w.files[s.place]; ok {
+	key := sourceFile{s.tree, s.place}
+	if f, ok := w.files[key]; ok {
 		return f, nil
 	}
 	f, err := w.a.trees[s.tree].FS.Open(s.place)
@@ -167,8 +174,8 @@ func (w *worker) open(s *source) (*tree.File, error) {
 		delete(w.files, w.order[0])
 		w.order = w.order[1:]
 	}
-	w.files[s.place] = f
-	w.order = append(w.order, s.place)
+	w.files[key] = f
+	w.order = append(w.order, key)
 	return f, nil
 }
 

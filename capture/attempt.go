@@ -42,7 +42,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 	begun, live := c.opts.Clock.Mono(), c.settings()
 	for n := range c.opts.MaxRounds {
 		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > live.Every/4
-		r, stands, err := c.round(ctx, sync, lenient)
+		r, stands, err := c.round(ctx, sync, lenient, n+1 == c.opts.MaxRounds)
 		if err != nil {
 			return 0, false, err
 		}
@@ -84,13 +84,16 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 
 // round captures D as of a drain of its own. What doesn't stand, and what changed meanwhile, is
 // dirty afterwards.
-func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient bool) (*round, bool, error) {
+func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient, last bool) (*round, bool, error) {
 	tx, err := c.sink.begin()
 	if err != nil {
 		return nil, false, err
 	}
 	r := c.newRound(tx, sync)
-	r.lenient = lenient
+	r.lenient, r.last = lenient, last
+	if err := r.finishCollecting(); err != nil {
+		return nil, false, err
+	}
 	for _, rd := range c.readers {
 		rd.Flush()
 	}

@@ -18,6 +18,9 @@ type glimpse struct {
 	before     change.Time   // wall clock just before stat was taken
 	appendOnly bool          // stat is from before t*, and growing since doesn't matter
 	grew       bool          // it has another time stamp since, at least
+	// listed is what to look at again if another directory gets into the place of one
+	// whose names were listed; 0 otherwise. New names in it have events of their own.
+	listed watch.What
 }
 
 // saw notes that the object at key was captured as g, in the directory dir; of a
@@ -63,7 +66,11 @@ func (r *round) endBatch(ctx context.Context) error {
 	if !r.unsettled && !r.skipDrainCheck {
 		for i := range r.batch {
 			g := &r.batch[i]
-			if r.disturbed(g) {
+			if g.listed != 0 {
+				if r.movedAbove(g.key) {
+					r.retry(g.key, g.listed)
+				}
+			} else if r.disturbed(g) {
 				r.retry(g.key, watch.Entry|watch.Meta)
 			} else if g.appendOnly {
 				r.judgePrefix(g)
@@ -96,7 +103,12 @@ func (r *round) lookAgain() {
 		if err == nil && !r.replicated(g.key.Tree, g.path, &now) {
 			now = change.Stat{}
 		}
-		if err != nil && !tree.Vanished(err) || !g.holds(&now) {
+		switch {
+		case g.listed != 0:
+			if err != nil || now.ID != g.stat.ID {
+				r.retry(g.key, g.listed)
+			}
+		case err != nil && !tree.Vanished(err), !g.holds(&now):
 			r.retry(g.key, watch.Entry|watch.Content|watch.Meta)
 		}
 	}
@@ -194,6 +206,10 @@ func (r *round) commitFull() error {
 	if !r.sink.full() {
 		return nil
 	}
+	return r.commitNow()
+}
+
+func (r *round) commitNow() error {
 	if err := r.sink.commit(); err != nil {
 		return err
 	}

@@ -47,8 +47,11 @@ type Capturer struct {
 	missed      int         // changes that only scans found
 	again       bool        // something changed that no event will tell: try at once
 
-	conflicts int  // in a row
-	lowDisk   bool // see judgeSpace
+	collectStep int // see collectAtOnce
+
+	conflicts int                        // in a row
+	robbed    map[change.NodeID]struct{} // directories that lost names while they had none; see rob
+	lowDisk   bool                       // see judgeSpace
 
 	skipDrainCheck bool                                // tests break the protocol with it
 	onRead         func(path string, off int64, n int) // tests see with it what is read of large files
@@ -87,9 +90,12 @@ type reply struct {
 func New(o Options) (*Capturer, error) {
 	o = o.withDefaults()
 	c := &Capturer{
-		opts:      o,
-		sink:      sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
-		cutter:    newCutter(),
+		opts:   o,
+		sink:   sink{log: o.Log, catalog: o.Catalog, buf: make([]byte, change.ChunkMax)},
+		cutter: newCutter(),
+
+		collectStep: collectAtOnce,
+
 		hot:       map[watch.Key]*hot{},
 		uncovered: map[string]struct{}{},
 		requests:  make(chan request),

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ const (
 	cellGrows  = "grows"  // the number of records in a file that is declared append-only
 )
 
-var cellKinds = []string{cellWrite, cellDsync, cellDirect, cellOver, cellNames, cellMove, cellLinks, cellChild, cellGrows}
+var cellKinds = []string{cellWrite, cellDsync, cellDirect, cellOver, cellNames, cellMove, cellLinks, cellChild}
 
 // growsBy is the length of a record of cellGrows in bytes.
 const growsBy = 1024
@@ -101,20 +102,22 @@ func (c *cell) close() {
 	}
 }
 
+// observer is a reader's look at the file of a cell, again and again: it doesn't allocate.
+type observer struct {
+	number [8]byte
+	stat   unix.Stat_t
+}
+
 // seen is the number that somebody who looks at the cell's file sees now.
-func (c *cell) seen(f *os.File) (uint64, error) {
+func (l *observer) seen(c *cell, f *os.File) (uint64, error) {
 	if c.kind == cellGrows {
-		st, err := f.Stat()
-		if err != nil {
-			return 0, err
-		}
-		return uint64(st.Size()) / growsBy, nil
+		err := unix.Fstat(int(f.Fd()), &l.stat)
+		return uint64(l.stat.Size) / growsBy, err
 	}
-	number := make([]byte, 8)
-	if _, err := f.ReadAt(number, 0); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := f.ReadAt(l.number[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	return binary.LittleEndian.Uint64(number), nil
+	return binary.LittleEndian.Uint64(l.number[:]), nil
 }
 
 // update puts n, the successor of what is in it, into the cell, and returns when
@@ -135,7 +138,7 @@ func (c *cell) update(n uint64) error {
 	case cellMove:
 		return os.Rename(c.path(fmt.Sprintf("p%d/%d", (n-1)%2, n-1)), c.path(fmt.Sprintf("p%d/%d", n%2, n)))
 	case cellGrows:
-		_, err := c.file.WriteAt(append(number, make([]byte, growsBy-len(number))...), int64(n-1)*growsBy)
+		_, err := c.file.WriteAt(bytes.Repeat(number, growsBy/len(number)), int64(n-1)*growsBy)
 		return err
 	case cellChild:
 		if _, err := c.toChild.Write(number); err != nil {

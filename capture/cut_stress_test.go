@@ -135,6 +135,10 @@ type stress struct {
 
 func newStress(t *testing.T, b watch.Backend, base string) *stress {
 	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("REPLD_SEED"); s != "" {
+		_, err := fmt.Sscan(s, &seed)
+		must(t, err)
+	}
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	s := &stress{t: t, rig: newRig(t, b, base), values: map[change.Digest]uint64{}, limit: 100 * time.Millisecond}
@@ -155,7 +159,7 @@ func newStress(t *testing.T, b watch.Backend, base string) *stress {
 			if c.observed {
 				kind = cellDsync
 			}
-			if c.observed && k == 0 && observedGrows {
+			if c.observed && k == 0 && observedGrows || i == 1 && (k == 2 || k == 5) {
 				kind = cellGrows
 			}
 			made := &cell{kind: kind, tree: s.rig.dir, dir: fmt.Sprintf("d%d/c%d-%d", rnd.IntN(4), i, k)}
@@ -270,10 +274,11 @@ func (c *chain) observe(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
+	var look observer
 	last := uint64(0)
 	for ctx.Err() == nil {
 		runtime.Gosched()
-		n, err := c.cells[0].seen(f)
+		n, err := look.seen(c.cells[0], f)
 		if err != nil {
 			return err
 		}

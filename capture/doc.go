@@ -69,7 +69,8 @@
 // again, up to sixteen times, further rounds do, and in the second half of an attempt or once it has taken long
 // the barrier is cut with the names of those files among its uncovered ones.
 //
-// The content of a large one is read from its last chunk on: if that chunk is still
+// Since its version is settled before, such a file is read behind all others of the
+// round. The content of a large one is read from its last chunk on: if that chunk is still
 // where it was, what is before is taken as unchanged, and the list of chunks is
 // spliced at its end. A file that became shorter, was replaced, has another last
 // chunk, or a hole behind it, is read whole. So a declaration that is wrong loses
@@ -94,10 +95,31 @@
 // carries no data. Above the journal's limit chunks carry no data either: the
 // standby asks for them by digest.
 //
+// # Limits
+//
+// At [Settings.JournalLimit], and where the disk of the log has less room than is to
+// be kept ([Options.Space]), nothing is captured while the standby still has barriers
+// to apply: events are only added to the dirty set, whose size is bounded. The barrier
+// after that is the sum of what happened meanwhile. If the standby has none, the log
+// must go on, since only another barrier lets it shrink; its chunks carry no data
+// then. Below an eighth of the room to be kept nothing is written in any case.
+//
+// Nodes without a name are taken away in transactions of their own before a barrier;
+// a mark in the catalog has this finished before anything else after a crash.
+//
+// # Guards
+//
+// Before each attempt every root must be the directory that was opened (else
+// [tree.ErrRootReplaced]), and not be empty if the catalog has five or more objects
+// below it ([ErrEmptied]). Otherwise capturing halts with guard-halted, the log stays
+// as it is, and all is scanned once the trees are back. [Capturer.Accept] has an
+// emptied tree taken as it is. A tree that is removed little by little is not noticed
+// here; what a single barrier takes away the standby judges.
+//
 // # Concurrency
 //
 // [Capturer.Run] is the only writer of the log and the catalog of a primary. The
-// other methods may be called from anywhere.
+// other methods may be called from anywhere; [Capturer.Set] changes the [Settings].
 //
 // # Memory
 //
@@ -111,5 +133,6 @@
 // Writes through shared writable mappings and by libaio are not seen; such files
 // are found by looking at the processes of this machine and named in the
 // certificate as uncovered. Changes within a file that is declared to grow at its
-// end only.
+// end only are not found, unless they reach its last chunk. Ages are monotonic: a jump
+// of the wall clock changes nothing but the cut times in the certificates.
 package capture

@@ -48,6 +48,7 @@ type rig struct {
 	options func(*Options) // changes what New gets
 	wrap    func(watch.Watcher) watch.Watcher
 	clock   change.Clock           // nil is the system's
+	segment int64                  // size of the log's segments; 0 is the default
 	skip    func(path string) bool // nil is tree.IsOwn
 
 	root    *tree.Root
@@ -93,7 +94,7 @@ func (r *rig) up() *rig {
 	go func() { ran <- watcher.Run(ctx) }()
 	logDir := filepath.Join(r.state, "log")
 	must(r.t, os.MkdirAll(logDir, 0o700))
-	r.log, err = journal.Open(logDir, journal.Options{})
+	r.log, err = journal.Open(logDir, journal.Options{SegmentSize: r.segment})
 	must(r.t, err)
 	r.catalog, err = catalog.Open(filepath.Join(r.state, "catalog"), catalog.Options{NoSync: true})
 	must(r.t, err)

@@ -49,14 +49,34 @@ func (r *round) growing(items []workItem) (grow []workItem) {
 // to have grown since, and everything else.
 func (r *round) onlyGrew(fresh []workItem) (grew, other []workItem) {
 	for _, it := range fresh {
-		seen, ok := r.looked[it.key]
-		if ok && seen.stat.Kind == change.KindFile && it.item.What == watch.Content && r.opts.Trees[it.key.Tree].appendOnly(it.key) {
+		if it.item.What == watch.Content && r.grows(it.key) {
 			grew = append(grew, it)
 		} else {
 			other = append(other, it)
 		}
 	}
 	return grew, other
+}
+
+// grows reports whether key is a file that is declared append-only and was looked at:
+// its version is settled, and it may be read at any time later.
+func (r *round) grows(key watch.Key) bool {
+	seen, ok := r.looked[key]
+	return ok && key.Name != "" && seen.stat.Kind == change.KindFile && r.opts.Trees[key.Tree].appendOnly(key)
+}
+
+// growingLast puts what grows behind everything that must be read before it changes.
+func (r *round) growingLast(items []workItem) []workItem {
+	ordered := make([]workItem, 0, len(items))
+	var late []workItem
+	for _, it := range items {
+		if r.grows(it.key) {
+			late = append(late, it)
+		} else {
+			ordered = append(ordered, it)
+		}
+	}
+	return append(ordered, late...)
 }
 
 // cutGrowing makes the looks that files which only grow are captured by part of the

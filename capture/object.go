@@ -120,7 +120,49 @@ func (r *round) present(g glimpse, parent change.NodeID) error {
 		clear(r.dirs)
 	}
 	r.note(g.key, r.scanning)
-	return r.sink.emit(&change.Link{Parent: parent, Name: g.key.Name, Node: node})
+	if err := r.sink.emit(&change.Link{Parent: parent, Name: g.key.Name, Node: node}); err != nil {
+		return err
+	}
+	if !fresh && g.stat.Kind == change.KindDir {
+		r.relist()
+	}
+	return nil
+}
+
+// robbedLimit bounds the directories that are remembered as robbed.
+const robbedLimit = 10_000
+
+// rob notes that a name is taken off a directory which has no name itself for the
+// moment. That the name isn't there any more can't be seen, only that its object is
+// somewhere else; if the directory has merely changed places with another one while
+// both were looked at, it may be there after all, with nothing to tell of it.
+func (r *round) rob(dir change.NodeID) {
+	if len(r.robbed) >= robbedLimit {
+		clear(r.robbed)
+		r.Capturer.rescan.Store(true)
+	}
+	if r.robbed == nil {
+		r.robbed = make(map[change.NodeID]struct{})
+	}
+	r.robbed[dir] = struct{}{}
+}
+
+// relist has the names of robbed directories looked at that have a place again.
+func (r *round) relist() {
+	for dir := range r.robbed {
+		if r.tx.Kind(dir) == change.KindDir {
+			name, path, ok := r.tx.Path(dir)
+			if !ok {
+				continue
+			}
+			for t := range r.opts.Trees {
+				if r.opts.Trees[t].Name == name {
+					r.retry(watch.Key{Tree: t, Dir: path}, watch.Names)
+				}
+			}
+		}
+		delete(r.robbed, dir)
+	}
 }
 
 // identify returns the node of the object that st describes, or 0 if it is new.
@@ -148,6 +190,7 @@ func (r *round) dropStaleNames(g *glimpse) (bool, error) {
 	for parent, base := range r.tx.Names(g.node) {
 		_, dir, ok := r.tx.Path(parent)
 		if !ok {
+			r.rob(parent)
 			stale = append(stale, name{watch.Key{Tree: t, Name: base}, parent})
 			continue
 		}

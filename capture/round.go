@@ -67,6 +67,7 @@ type round struct {
 
 	blurred map[watch.Key]struct{} // append-only files that grew until t*, beside others that changed
 	mingled bool                   // of what changed right before t* not all was growth
+	last    bool                   // of the attempt
 	lenient bool                   // it is not worth another round to tell when such a file grew
 	unsure  map[string]struct{}    // "tree/path" of those that the certificate names for that
 }
@@ -139,7 +140,7 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 			delete(r.looked, it.key)
 		}
 		r.cutGrowing(looked, grew, other)
-		return r.favoredFirst(items), nil
+		return r.growingLast(r.favoredFirst(items)), nil
 	}
 }
 
@@ -169,7 +170,18 @@ func (r *round) judgeScans(dirty *watch.Set) {
 // capture takes everything in dirty, in the order of items, and reports whether all of it stands at the
 // round's t*. What doesn't is left in r.again.
 func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem) (bool, error) {
+	resting := true // nothing captured so far only grows
 	for _, it := range items {
+		if resting && r.grows(it.key) {
+			resting = false
+			if err := r.endBatch(ctx); err != nil {
+				return false, err
+			}
+		}
+		if !resting && r.again.Len() > 0 && !r.last && r.grows(it.key) {
+			r.since.AddIno(it.key, it.item.What, it.item.Last, it.item.Ino) // there will be another round
+			continue
+		}
 		if err := r.above(dirty, it.key); err != nil {
 			return false, err
 		}

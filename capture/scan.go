@@ -40,6 +40,9 @@ func (r *round) names(ctx context.Context, t int, path string) (below []string, 
 	if err := r.directory(t, path); err != nil {
 		return nil, err
 	}
+	if listed, err := r.listing(t, path, parent); err != nil || !listed {
+		return nil, err
+	}
 	entries, err := r.readers[t].ReadDir(path)
 	switch {
 	case tree.Vanished(err):
@@ -68,6 +71,39 @@ func (r *round) names(ctx context.Context, t int, path string) (below []string, 
 		}
 	}
 	return below, nil
+}
+
+// listing notes that the names in the directory at path are taken for those of a
+// node: the directory must stay in its place as long as what is captured must hold,
+// or all names are looked at again.
+// It is false if there is another directory at path than the node's: the two have
+// just changed places, and the names of the one must not be taken for the other's.
+func (r *round) listing(t int, path string, node change.NodeID) (bool, error) {
+	g := glimpse{key: watch.Key{Tree: t, Dir: path}, path: path, node: node, before: change.TimeOf(r.opts.Clock.Now()), listed: watch.Names}
+	if r.scanning {
+		g.listed = watch.Subtree
+	}
+	var err error
+	g.stat, err = r.readers[t].Lstat(path)
+	if tree.Vanished(err) {
+		return false, nil // the entry in its parent brings that
+	}
+	if err != nil {
+		return false, r.unreadable(g.key, path, err)
+	}
+	local, ok, err := r.tx.Local(node)
+	if err != nil {
+		return false, err
+	}
+	if ok && local.ObjectID != g.stat.ID {
+		dir, name := change.Split(path)
+		r.retry(watch.Key{Tree: t, Dir: dir, Name: name}, watch.Entry)
+		r.retry(g.key, g.listed)
+		return false, nil
+	}
+	r.parents[dirKey{t, path}] = struct{}{}
+	r.batch = append(r.batch, g)
+	return true, nil
 }
 
 // union adds to the entries of a directory the names that only the catalog has.

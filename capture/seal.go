@@ -26,6 +26,9 @@ func (c *Capturer) seal(r *round) error {
 		c.confirm(r.sync)
 		return nil
 	}
+	// Before the barrier: who demands one from here on, because of a base that begins
+	// behind this one, gets another.
+	c.demanded.Store(false)
 	barrier, err := c.writeBarrier(r)
 	if err != nil {
 		return err
@@ -34,7 +37,6 @@ func (c *Capturer) seal(r *round) error {
 		return err
 	}
 	c.hold.Store(math.MaxUint64)
-	c.demanded.Store(false)
 	c.coolDown()
 	oldest := c.oldest
 	c.mu.Lock()
@@ -62,7 +64,10 @@ func (c *Capturer) dirtySinceBarrier(r *round) (bool, error) {
 }
 
 func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
-	if err := r.tx.Collect(); err != nil {
+	if err := r.cutIslands(); err != nil {
+		return nil, err
+	}
+	if err := r.collect(); err != nil {
 		return nil, err
 	}
 	tree, portable, files, bytes, err := r.tx.Seal()
@@ -94,6 +99,57 @@ func (c *Capturer) writeBarrier(r *round) (*change.Barrier, error) {
 		return nil, err
 	}
 	return barrier, r.tx.PruneBarriers(keepBarriers)
+}
+
+// cutIslands takes away directories that the catalog has below themselves. They come
+// about when directories move into one another, the records of that are committed
+// half done, and the directories are gone before the other half is captured: then
+// nothing is left in the tree that would lead to them. They are in the way of every
+// barrier. Since the last attempt failed of them, everything that is in the tree was
+// looked at in this one, and what of it is reachable doesn't lie below them any more.
+func (r *round) cutIslands() error {
+	if r.conflicts == 0 {
+		return nil
+	}
+	for _, n := range r.tx.Unreachable() {
+		if err := r.sink.emit(&change.Unlink{Parent: n.Parent, Name: n.Name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collectAtOnce is about how many nodes, names and references one transaction takes
+// away.
+const collectAtOnce = 4 * commitEvery
+
+// collect takes away what has no name, in transactions of bounded size. Between them
+// a node that is half gone must not get a name again, which a moved directory could:
+// the mark that is left then has the next round finish this first.
+func (r *round) collect() error {
+	for {
+		more, err := r.tx.CollectSome(r.collectStep)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return r.tx.Put(stateCollecting, nil)
+		}
+		if err := r.tx.Put(stateCollecting, []byte("1")); err != nil {
+			return err
+		}
+		if err := r.commitNow(); err != nil {
+			return err
+		}
+	}
+}
+
+// finishCollecting ends a collection that was interrupted.
+func (r *round) finishCollecting() error {
+	if r.tx.Get(stateCollecting) == nil {
+		return nil
+	}
+	return r.collect()
 }
 
 // uncoveredFiles lists what the certificate names.

@@ -20,10 +20,12 @@ const (
 
 // Keys of the catalog's clear-text state that belong to capture.
 const (
-	stateScanned  = "capture.scanned"  // "1" once the first scan is complete
-	stateRootID   = "capture.root."    // + tree name: identity of the tree's root
-	stateBootID   = "capture.boot"     // boot id at the last commit
-	statePosition = "capture.position" // log position that the catalog stands at
+	stateScanned = "capture.scanned" // "1" once the first scan is complete
+	stateRootID  = "capture.root."   // + tree name: identity of the tree's root
+	stateBootID  = "capture.boot"    // boot id at the last commit
+	// "1" while nodes without a name are being taken away
+	stateCollecting = "capture.collecting"
+	statePosition   = "capture.position" // log position that the catalog stands at
 )
 
 // sink writes records to the log and to the catalog, in one order.

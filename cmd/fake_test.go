@@ -211,3 +211,40 @@ func (f *fakeDaemon) Join(_ context.Context, req control.JoinRequest) (*control.
 	}
 	return &control.JoinReply{Peer: "megadeth", Address: "192.0.2.2:7440", Key: "b3:00"}, nil
 }
+
+func (f *fakeDaemon) Rewind(ctx context.Context, req control.RewindRequest) (*control.RewindReply, error) {
+	b := fakeBarrier()
+	if req.To != b.ID {
+		return nil, control.Errorf(control.ExitRefused, "the barrier isn't retained: %s", req.To).WithState("streaming").WithHint("replctl barriers")
+	}
+	return &control.RewindReply{Group: req.Group, Barrier: b, Newest: &change.BarrierID{Epoch: 1, Seq: 900}, Paused: true}, f.enter(ctx, "rewind")
+}
+
+func (f *fakeDaemon) Find(ctx context.Context, req control.BarriersRequest) (*control.BarrierList, error) {
+	older := fakeBarrier()
+	older.ID.Seq--
+	return &control.BarrierList{Group: req.Group, Barriers: []control.BarrierEntry{
+		{Barrier: fakeBarrier(), Version: &control.PathVersion{Kind: control.KindAbsent, Present: true}},
+		{Barrier: older, Rewindable: true, Version: &control.PathVersion{Kind: "file", Bytes: new(uint64(1536)),
+			Mtime: control.TimeOf(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)), Digest: change.Digest{0xcd}}},
+	}}, f.enter(ctx, "barriers")
+}
+
+func (f *fakeDaemon) Restore(ctx context.Context, req control.RestoreRequest) (*control.RestoreReply, error) {
+	return &control.RestoreReply{Group: req.Group, Targets: []string{filepath.Join(req.To, filepath.Base(req.Path))}, Files: 2, Bytes: 2048,
+		NotPermitted: []string{"owner"}}, f.enter(ctx, "restore")
+}
+
+func (f *fakeDaemon) Salvages(ctx context.Context, req control.SalvagesRequest) (*control.SalvageList, error) {
+	at := control.TimeOf(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
+	set := control.SalvageSet{ID: "1-7", At: at, By: "a barrier", Reasons: []string{"changed by somebody else"}, Count: 1, Bytes: 1024}
+	if req.ID != "" {
+		set.Entries = []control.SalvageEntry{{At: at, Path: "tree/a", Kept: "/srv/.repld-data/salvage/1-7/files/tree/a", Kind: "file", Bytes: 1024,
+			Mtime: at, Reason: "changed by somebody else"}}
+	}
+	return &control.SalvageList{Group: req.Group, Sets: []control.SalvageSet{set}}, f.enter(ctx, "salvage")
+}
+
+func (f *fakeDaemon) RestoreSalvage(ctx context.Context, req control.RestoreSalvageRequest) (*control.RestoreReply, error) {
+	return &control.RestoreReply{Group: req.Group, Targets: []string{filepath.Join(req.To, "tree")}, Files: 1, Bytes: 1024}, f.enter(ctx, "salvage")
+}

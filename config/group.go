@@ -68,8 +68,26 @@ func (r *reader) trees(f fields, g *Group) {
 			r.name(f, "a tree", &t.Name, names)
 			r.note("groups."+g.Name+".trees."+t.Name+".", f)
 			r.tree(f, g.Name, &t)
+			r.sameWatch(f, g, &t)
 		}
 		g.Trees = append(g.Trees, t)
+	}
+}
+
+// sameWatch refuses different ways to watch the trees of one group: they are cut at
+// one instant, which one watcher has to find.
+func (r *reader) sameWatch(f fields, g *Group, t *Tree) {
+	if t.Watch == WatchAuto {
+		return
+	}
+	for _, other := range g.Trees {
+		if other.Watch == WatchAuto || other.Watch == t.Watch {
+			continue
+		}
+		if v, ok := f.get("watch"); ok {
+			r.wrong(at(v.value), "", "the tree %s is watched by %s, %s of the same group by %s: want one way for a group", t.Name, t.Watch, other.Name, other.Watch)
+		}
+		return
 	}
 }
 

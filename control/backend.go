@@ -11,6 +11,7 @@ import (
 // [AsError]. The groups named in requests exist, and "" was replaced by the only
 // one where there is only one; the server sees to both.
 type Backend interface {
+	HistoryBackend
 	// Status never waits for the peer.
 	Status(ctx context.Context) (*Status, error)
 	// Barrier proves a drain, cuts a barrier if anything changed, and returns once

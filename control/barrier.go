@@ -82,7 +82,8 @@ type BarrierReply struct {
 // BarriersRequest asks for the barriers that a node holds.
 type BarriersRequest struct {
 	Group string
-	Limit int // 0 = all that the node holds
+	Limit int    // 0 = all that the node holds
+	Find  string // "" = all; else those with different versions of a path, on a standby
 }
 
 // BarrierEntry is one barrier of a [BarrierList].
@@ -94,6 +95,7 @@ type BarrierEntry struct {
 	Files      *uint64      `json:"files,omitempty"`
 	Bytes      *uint64      `json:"bytes,omitempty"`
 	Rewindable bool         `json:"rewindable"`
+	Version    *PathVersion `json:"version,omitempty"` // of the path that was asked for
 }
 
 // LogPosition is a place in a group's log; see [change.LogPosition].

@@ -77,6 +77,9 @@ func (c *Client) Barriers(ctx context.Context, req BarriersRequest) (*BarrierLis
 	if req.Limit != 0 {
 		q.Set("limit", strconv.Itoa(req.Limit))
 	}
+	if req.Find != "" {
+		q.Set("find", req.Find)
+	}
 	return call[BarrierList](ctx, c, c.patience, http.MethodGet, "/v1/barriers?"+q.Encode(), nil)
 }
 

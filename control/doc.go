@@ -13,10 +13,15 @@
 //
 //	GET  /v1/status                                    → Status
 //	POST /v1/barrier   BarrierRequest                  → BarrierReply
-//	GET  /v1/barriers  ?group= &limit=                 → BarrierList
+//	GET  /v1/barriers  ?group= &limit= &find=          → BarrierList
 //	POST /v1/verify    VerifyRequest                   → lines: {"progress": VerifyProgress} …, {"report": VerifyReport}
 //	POST /v1/pause     ApplyRequest                    → ApplyReply
 //	POST /v1/resume    ApplyRequest                    → ApplyReply
+//	POST /v1/rewind    RewindRequest                   → RewindReply
+//	POST /v1/restore   RestoreRequest                  → RestoreReply
+//	GET  /v1/salvage   ?group=                         → SalvageList
+//	GET  /v1/salvage/ID ?group= &limit=                → SalvageList of one set, with entries
+//	POST /v1/salvage/restore RestoreSalvageRequest     → RestoreReply
 //	POST /v1/invite    InviteRequest                   → InviteReply
 //	POST /v1/join      JoinRequest                     → JoinReply
 //	GET  /v1/events    ?group= &since_seconds= &follow= → lines: {"event": Event} …, {"done": true}

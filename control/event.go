@@ -20,6 +20,8 @@ const (
 	EventUnpaused          EventType = "resumed"
 	EventAccepted          EventType = "accepted" // an operator let a halted group go on
 	EventHalted            EventType = "halted"
+	EventRewound           EventType = "rewound"  // the trees are at an older barrier
+	EventRestored          EventType = "restored" // a path was taken out of the history or of salvage
 	EventSalvaged          EventType = "salvaged" // something was set aside
 	EventRescanned         EventType = "rescanned"
 	EventVerifyStarted     EventType = "verify-started"

@@ -130,3 +130,26 @@ func (f *fakeBackend) Join(_ context.Context, req JoinRequest) (*JoinReply, erro
 	}
 	return &JoinReply{Peer: "megadeth"}, nil
 }
+
+func (f *fakeBackend) Rewind(_ context.Context, req RewindRequest) (*RewindReply, error) {
+	return &RewindReply{Group: req.Group, Barrier: testBarrier(), Paused: true}, f.err
+}
+
+func (f *fakeBackend) Find(_ context.Context, req BarriersRequest) (*BarrierList, error) {
+	return &BarrierList{Group: req.Group, Barriers: []BarrierEntry{{Barrier: testBarrier(), Version: &PathVersion{Kind: req.Find}}}}, f.err
+}
+
+func (f *fakeBackend) Restore(_ context.Context, req RestoreRequest) (*RestoreReply, error) {
+	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.Path}}, f.err
+}
+
+func (f *fakeBackend) Salvages(_ context.Context, req SalvagesRequest) (*SalvageList, error) {
+	if req.ID == "" {
+		return &SalvageList{Group: req.Group}, f.err
+	}
+	return &SalvageList{Group: req.Group, Sets: []SalvageSet{{ID: req.ID, Count: uint64(req.Limit)}}}, f.err
+}
+
+func (f *fakeBackend) RestoreSalvage(_ context.Context, req RestoreSalvageRequest) (*RestoreReply, error) {
+	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.ID}}, f.err
+}

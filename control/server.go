@@ -83,6 +83,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/resume", answer(func(r *http.Request) (*ApplyReply, error) {
 		return &ApplyReply{}, s.apply(r, s.backend.Resume)
 	}))
+	s.handleHistory(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
 	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))
@@ -155,7 +156,7 @@ func (s *Server) lateBarrier(ctx context.Context, req BarrierRequest) error {
 
 func (s *Server) barriers(r *http.Request) (*BarrierList, error) {
 	q := r.URL.Query()
-	req := BarriersRequest{}
+	req := BarriersRequest{Find: q.Get("find")}
 	if v := q.Get("limit"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 0 {
@@ -167,7 +168,12 @@ func (s *Server) barriers(r *http.Request) (*BarrierList, error) {
 	if req.Group, err = s.group(r.Context(), q.Get("group")); err != nil {
 		return nil, err
 	}
-	list, err := s.backend.Barriers(r.Context(), req)
+	list, err := func() (*BarrierList, error) {
+		if req.Find != "" {
+			return s.backend.Find(r.Context(), req)
+		}
+		return s.backend.Barriers(r.Context(), req)
+	}()
 	if err == nil && list.Barriers == nil {
 		list.Barriers = []BarrierEntry{}
 	}

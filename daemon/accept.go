@@ -14,7 +14,7 @@ func (n *node) listen(pc net.PacketConn) error {
 	var err error
 	n.listener, err = wire.Listen(pc, wire.ListenOptions{
 		Identity: n.id, Invites: n.invites, Joined: n.joined, Clock: n.clock, Logger: n.logger,
-		Hello: func() wire.Hello { return n.hello("") },
+		Hello: func() wire.Hello { return n.hello("") }, Refused: n.judgeVersion,
 		Peer: func() (wire.Fingerprint, bool) {
 			_, key, paired := n.peerNow()
 			return key, paired
@@ -48,6 +48,9 @@ func (n *node) accept(ctx context.Context) error {
 			continue
 		}
 		name := conn.PeerHello().Group
+		if conn.PeerHello().Joining {
+			name = joining
+		}
 		former := present[name]
 		ctx, cancel := context.WithCancel(ctx)
 		s := &served{cancel: cancel, done: make(chan struct{})}
@@ -62,6 +65,10 @@ func (n *node) accept(ctx context.Context) error {
 		})
 	}
 }
+
+// joining is where connections that redeem a token stand beside those of the pair and
+// the groups, to none of which they put an end; it is no name of a group.
+const joining = "(joining)"
 
 // served is a connection that is being served.
 type served struct {

@@ -72,10 +72,21 @@ func (a applierOf) Progress() wire.Progress {
 	cert, at := a.applier.Applied()
 	seed := a.applier.Progress()
 	p := wire.Progress{
-		Group: a.name, Applied: cert.ID, AppliedOffset: at.Offset, AppliedDigest: cert.Tree, Phase: a.phase(),
+		Group: a.name, Applied: cert.ID, AppliedOffset: a.appliedOffset(cert.ID, at), AppliedDigest: cert.Tree, Phase: a.phase(),
 		SeedFilesDone: seed.FilesDone, SeedFilesTotal: seed.FilesTotal, SeedBytesDone: seed.BytesDone, SeedBytesTotal: seed.BytesTotal,
 	}
 	return p
+}
+
+// appliedOffset returns the log offset behind the applied barrier: after a rewind
+// not where the log goes on, for the primary knows a barrier by where it ends.
+func (s *receiving) appliedOffset(applied change.BarrierID, at change.LogPosition) uint64 {
+	if _, rewound := s.applier.Rewound(); rewound {
+		if b, ok, err := s.storedBarrier(applied); err == nil && ok {
+			return b.End.Offset
+		}
+	}
+	return at.Offset
 }
 
 func (a applierOf) phase() wire.Phase {
@@ -84,6 +95,8 @@ func (a applierOf) phase() wire.Phase {
 		return wire.PhaseHalted
 	case a.applier.Paused():
 		return wire.PhasePaused
+	case a.applier.Halted() != nil:
+		return wire.PhaseHalted
 	case a.applier.NeedsSeed(), a.applier.Seeding():
 		return wire.PhaseSeeding
 	case a.behind():

@@ -8,7 +8,6 @@ import (
 
 	"repld/capture"
 	"repld/change"
-	"repld/config"
 	"repld/control"
 	"repld/ship"
 	"repld/tree"
@@ -257,17 +256,21 @@ func errNotStandby(verb string) error {
 		WithState(string(control.RoleProduction)).WithHint("run the command on the standby")
 }
 
-// set takes over new settings.
-func (p *sending) set(live config.GroupLive) { p.speed.set(live.Bandwidth) }
-
-// set takes over new settings.
-func (s *receiving) set(live config.GroupLive) {}
-
 // pause is refused: a primary applies nothing.
 func (p *sending) pause() error { return errNotStandby("pause") }
 
-// resume is refused: a primary applies nothing.
-func (p *sending) resume(bool) error { return errNotStandby("resume") }
+// resume lets a halted group go on; else it is refused, as a primary applies nothing.
+func (p *sending) resume(accept bool) error {
+	if !accept {
+		return errNotStandby("resume")
+	}
+	if !p.capturer.Accept() {
+		return control.Errorf(control.ExitRefused, "group %s has not halted on this node: there is nothing to accept", p.name).
+			WithState(string(control.RoleProduction)).WithHint("see replctl status on the standby")
+	}
+	p.event(control.EventAccepted, nil, "an operator accepts that a tree was emptied")
+	return nil
+}
 
 // pause stops applying.
 func (s *receiving) pause() error {
@@ -281,15 +284,19 @@ func (s *receiving) pause() error {
 
 // resume goes on applying.
 func (s *receiving) resume(accept bool) error {
-	halted := s.halted.Load()
-	if accept && !halted {
+	seed, guard := s.halted.Load(), s.applier.Halted()
+	if accept && !seed && guard == nil {
 		// An agreement in advance would hold for whatever halts next.
-		return control.Errorf(control.ExitRefused, "no seed has halted: there is nothing to accept").
+		return control.Errorf(control.ExitRefused, "nothing has halted group %s: there is nothing to accept", s.name).
 			WithState(string(phaseOf(applierOf{s}.phase()))).WithHint("replctl resume ends a pause")
 	}
-	if halted && !accept {
+	if seed && !accept {
 		return control.Errorf(control.ExitRefused, "the seed has halted: too much of what lies in the tree would be set aside").
 			WithState(string(control.PhaseHalted)).WithHint("see replctl status; replctl resume --accept lets it go on")
+	}
+	if guard != nil && !accept && !s.applier.Paused() {
+		return control.Errorf(control.ExitRefused, "the guard has halted the group: %w", guard).
+			WithState(string(control.PhaseHalted)).WithHint("look at the primary; replctl resume --accept lets exactly this go on, and pause with rewind takes it back")
 	}
 	if err := s.applier.Resume(accept); err != nil {
 		return err

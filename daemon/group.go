@@ -24,6 +24,11 @@ type side interface {
 	serve(ctx context.Context, conn *wire.Conn)
 	close()
 
+	// link is the present session's connection, nil if there is none, and forget
+	// forgets what the peer has said, for another takes its place.
+	link() *wire.Conn
+	forget()
+
 	status() control.Group
 	barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error)
 	barriers(req control.BarriersRequest) (*control.BarrierList, error)
@@ -31,7 +36,7 @@ type side interface {
 	pause() error
 	resume(accept bool) error
 	// set takes over settings that may change while it works.
-	set(live config.GroupLive)
+	set(ctx context.Context, live config.GroupLive)
 }
 
 // group is a consistency group of this node.
@@ -73,6 +78,13 @@ func (g *group) run(ctx context.Context) error {
 	for first := true; ; first = false {
 		began := g.clock.Mono()
 		err := g.open()
+		for range damageable {
+			if !isDamage(err) {
+				break
+			}
+			g.setAside(err)
+			err = g.open()
+		}
 		if err != nil && first && g.node.opts.quick != nil {
 			return err
 		}
@@ -85,6 +97,7 @@ func (g *group) run(ctx context.Context) error {
 		if g.clock.Mono()-began > reopenMost {
 			wait = reopenFirst
 		}
+		g.setAside(err)
 		g.failed(err)
 		g.logger.Error("a group stops and will be opened anew", "group", g.name, "error", err, "retry in", wait)
 		select {

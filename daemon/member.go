@@ -24,13 +24,14 @@ type member struct {
 	mu       sync.Mutex
 	conn     *wire.Conn // nil without a session
 	lastSeen time.Time
+	broken   chan error    // capacity 1: why all must be opened anew
 	carried  uint64        // by connections that have ended, bytes in this node's direction
 	changed  chan struct{} // closed when anything that callers wait for changes
 }
 
 // openMember opens the group's log and catalog. The caller closes it.
 func openMember(g *group) (*member, error) {
-	m := &member{group: g, changed: make(chan struct{})}
+	m := &member{group: g, changed: make(chan struct{}), broken: make(chan error, 1)}
 	var err error
 	if m.catalog, err = catalog.Open(filepath.Join(g.dir, "catalog.db"), catalog.Options{}); err != nil {
 		return nil, err
@@ -50,6 +51,29 @@ func (m *member) close() {
 	}
 	if err := m.catalog.Close(); err != nil {
 		m.logger.Error("close the catalog", "group", m.name, "error", err)
+	}
+}
+
+// judge ends the side after a session that ended with err, if a new session would
+// end the same way: a log that could not be written takes nothing more until it is
+// opened anew, and what is damaged must be set aside.
+func (m *member) judge(err error) {
+	if !isDamage(err) && !errors.Is(err, journal.ErrFailed) {
+		return
+	}
+	select {
+	case m.broken <- err:
+	default:
+	}
+}
+
+// awaitBroken waits for what judge finds.
+func (m *member) awaitBroken(ctx context.Context) error {
+	select {
+	case err := <-m.broken:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -83,6 +107,7 @@ func (m *member) connected(conn *wire.Conn) {
 	m.mu.Lock()
 	m.conn = conn
 	m.mu.Unlock()
+	m.refuseFormer(conn)
 	m.signal()
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"repld/alert"
@@ -34,6 +35,7 @@ type node struct {
 	name   string
 	groups []*group
 
+	short   atomic.Bool // of space for the state directory
 	alerter *alert.Alerter
 	notify  *notify.Service
 
@@ -48,7 +50,9 @@ type node struct {
 	conn     *wire.Conn      // of the pair; nil without a link
 	peerSays *wire.NodeState // nil until it has said something
 	lastSeen time.Time
-	changed  chan struct{} // closed when anything above changes
+	// lastSeenMono is the same by the monotonic clock.
+	lastSeenMono time.Duration
+	changed      chan struct{} // closed when anything above changes
 }
 
 // openNode opens what a node has beside its groups. The caller closes it.
@@ -196,17 +200,47 @@ func (n *node) signal() {
 	n.changed = make(chan struct{})
 }
 
-// setPeer stores the peer durably.
+// setPeer stores the peer durably. A former one is served no longer.
 func (n *node) setPeer(p peerFile, key wire.Fingerprint) error {
 	if err := n.state.store("peer.yaml", p); err != nil {
 		return err
 	}
 	n.mu.Lock()
+	another := n.paired && n.peerKey != key
 	n.peer, n.peerKey, n.paired = p, key, true
+	if another {
+		n.peerSays, n.lastSeen, n.lastSeenMono = nil, time.Time{}, 0
+	}
 	n.mu.Unlock()
 	n.signal()
 	n.event(control.EventPaired, map[string]string{"peer": p.Name, "key": p.Key}, "paired with %s", p.Name)
+	if another {
+		n.leaveFormer()
+	}
 	return nil
+}
+
+// leaveFormer ends the connections with a former peer and forgets what it said.
+func (n *node) leaveFormer() {
+	n.refuseFormer(n.link())
+	for _, g := range n.groups {
+		g.mu.Lock()
+		s := g.side
+		g.mu.Unlock()
+		if s != nil {
+			n.refuseFormer(s.link())
+			s.forget()
+		}
+	}
+}
+
+// refuseFormer ends a connection if another peer has taken the place of the one that
+// it is with. Who stores a connection calls it after that, and who stores a peer too.
+func (n *node) refuseFormer(conn *wire.Conn) {
+	peer, key, _ := n.peerNow()
+	if conn != nil && conn.PeerFingerprint() != key {
+		conn.Close(&wire.RefusedError{Code: wire.CodeNotAccepted, Text: fmt.Sprintf("%s is paired with %s now", n.name, peer.Name)})
+	}
 }
 
 func (n *node) peerNow() (peerFile, wire.Fingerprint, bool) {

@@ -62,7 +62,7 @@ func (n *node) listenTo(ctx context.Context, conn *wire.Conn) error {
 		}
 		n.judgeClock(says.Clock.Add(conn.RTT() / 2).Sub(n.clock.Now()))
 		n.mu.Lock()
-		n.peerSays, n.lastSeen = says, n.clock.Now()
+		n.peerSays, n.lastSeen, n.lastSeenMono = says, n.clock.Now(), n.clock.Mono()
 		n.mu.Unlock()
 	}
 }
@@ -71,8 +71,9 @@ func (n *node) listenTo(ctx context.Context, conn *wire.Conn) error {
 func (n *node) linkUp(conn *wire.Conn) {
 	hello := conn.PeerHello()
 	n.mu.Lock()
-	n.conn, n.lastSeen = conn, n.clock.Now()
+	n.conn, n.lastSeen, n.lastSeenMono = conn, n.clock.Now(), n.clock.Mono()
 	n.mu.Unlock()
+	n.refuseFormer(conn)
 	n.board.Resolve(health.LinkDown, "", "")
 	n.board.Resolve(health.PeerVersion, "", "")
 	n.judgeClock(conn.ClockOffset())
@@ -268,7 +269,7 @@ func (n *node) acceptable(peer wire.Hello) error {
 func (n *node) judgeDial(err error) error {
 	var refused *wire.RefusedError
 	if errors.As(err, &refused) && refused.Code == wire.CodeVersion {
-		n.board.Raise(health.Condition{Code: health.PeerVersion, Text: refused.Text, Hint: refused.Hint})
+		n.judgeVersion(refused)
 		return nil
 	}
 	if n.link() == nil {
@@ -282,6 +283,13 @@ func (n *node) judgeDial(err error) error {
 		n.board.Raise(down)
 	}
 	return nil
+}
+
+// judgeVersion reports a refusal for the peer's wire format.
+func (n *node) judgeVersion(refused *wire.RefusedError) {
+	if refused.Code == wire.CodeVersion {
+		n.board.Raise(health.Condition{Code: health.PeerVersion, Text: refused.Text, Hint: refused.Hint})
+	}
 }
 
 // rejoinHint says what to do when another key answers than the peer's.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/health"
-	"repld/journal"
 	"repld/ship"
 	"repld/tree"
 	"repld/wire"
@@ -26,7 +24,6 @@ type receiving struct {
 	applier  *apply.Applier
 	receiver *ship.Receiver
 	fetcher  *ship.Fetcher
-	broken   chan error // capacity 1: the log can't be written any more
 
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
@@ -36,6 +33,7 @@ type receiving struct {
 	beatMu sync.Mutex
 	beat   wire.Heartbeat // what the primary said last
 	beatAt time.Duration  // monotonic, when it came; 0: never
+	cutAt  cutTimes
 }
 
 // openReceiving opens a group on the standby, which finishes a barrier that was
@@ -45,11 +43,11 @@ func openReceiving(g *group) (side, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1), broken: make(chan error, 1)}
+	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1)}
 	// Before the trees, whose opening may finish a barrier and tell of it.
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
-		JournalLimit: int64(g.settings().Journal.Limit), OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+		JournalLimit: int64(g.settings().Journal.Limit), Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
 	})
 	if err := s.open(); err != nil {
 		s.close()
@@ -63,9 +61,11 @@ func (s *receiving) open() error {
 	if err != nil {
 		return err
 	}
+	limits := s.applyLimits(s.settings())
 	s.applier, err = apply.Open(apply.Options{
 		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
 		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied,
+		History: limits.History, Guard: limits.Guard, Reserve: limits.Reserve, ForeignScan: foreignScan,
 	})
 	if err != nil {
 		return err
@@ -98,7 +98,11 @@ func (s *receiving) openTrees() ([]apply.Tree, error) {
 		if known[t.Name] == "" {
 			known[t.Name], found = v.Root().ID(), true
 		}
-		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root()})
+		excluded, _, err := patternsOf(t)
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root(), Skip: excluded.Match})
 	}
 	if found {
 		return trees, s.state.store(rel, known)
@@ -123,28 +127,14 @@ func (s *receiving) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.applier.Run(ctx) })
 	g.Go(func() error { return s.guardRoots(ctx) })
-	g.Go(func() error {
-		select {
-		case err := <-s.broken:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+	g.Go(func() error { return s.awaitBroken(ctx) })
 	return g.Wait()
 }
 
 // serve runs one session until it ends.
 func (s *receiving) serve(ctx context.Context, conn *wire.Conn) {
 	s.connected(conn)
-	err := s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn))
-	// A log that could not be written takes nothing more until it is opened anew.
-	if errors.Is(err, journal.ErrFailed) {
-		select {
-		case s.broken <- err:
-		default:
-		}
-	}
+	s.judge(s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn)))
 }
 
 func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
@@ -162,6 +152,15 @@ func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
 func (s *receiving) onHeartbeat(h wire.Heartbeat) {
 	s.beatMu.Lock()
 	s.beat, s.beatAt = h, s.clock.Mono()
+	s.cutAt.note(h.Captured, s.beatAt-h.CutAge)
+	s.beatMu.Unlock()
+	s.signal()
+}
+
+// forget forgets what a former primary has said.
+func (s *receiving) forget() {
+	s.beatMu.Lock()
+	s.beat, s.beatAt = wire.Heartbeat{}, 0
 	s.beatMu.Unlock()
 	s.signal()
 }

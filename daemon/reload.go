@@ -18,12 +18,12 @@ func (n *node) reload(ctx context.Context) error {
 		case <-n.opts.Reload:
 		}
 		n.notify.Reloading()
-		n.reread()
+		n.reread(ctx)
 		n.notify.Ready(n.summary(ctx))
 	}
 }
 
-func (n *node) reread() {
+func (n *node) reread(ctx context.Context) {
 	next, err := n.opts.Reread()
 	if err != nil {
 		n.event(control.EventReloadFailed, nil, "the configuration is not taken over: %v", err)
@@ -41,7 +41,7 @@ func (n *node) reread() {
 		before.Groups = append(before.Groups, c)
 	}
 	changes := config.Diff(&before, next)
-	if err := n.takeOver(next); err != nil {
+	if err := n.takeOver(ctx, next); err != nil {
 		n.event(control.EventReloadFailed, nil, "the configuration is not taken over: %v", err)
 		return
 	}
@@ -57,7 +57,7 @@ func (n *node) reread() {
 }
 
 // takeOver makes the settings of next that may change those of this node.
-func (n *node) takeOver(next *config.Config) error {
+func (n *node) takeOver(ctx context.Context, next *config.Config) error {
 	if err := n.alerter.Set(sinksOf(next.Alerts)); err != nil {
 		return err
 	}
@@ -69,19 +69,19 @@ func (n *node) takeOver(next *config.Config) error {
 	}
 	for _, c := range next.Groups {
 		if g, err := n.byName(c.Name); err == nil {
-			g.set(c.GroupLive)
+			g.set(ctx, c.GroupLive)
 		}
 	}
 	return nil
 }
 
 // set makes live the group's settings.
-func (g *group) set(live config.GroupLive) {
+func (g *group) set(ctx context.Context, live config.GroupLive) {
 	g.mu.Lock()
 	g.live = live
 	g.mu.Unlock()
-	if s, _, leave, err := g.use(context.Background()); err == nil {
+	if s, during, leave, err := g.use(ctx); err == nil {
 		defer leave()
-		s.set(live)
+		s.set(during, live)
 	}
 }

@@ -72,7 +72,9 @@ func (n *node) run(ctx context.Context) error {
 	n.surround(g, ctx, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })
+		g.Go(func() error { return group.watchDamage(ctx) })
 	}
+	g.Go(func() error { return n.guardState(ctx) })
 	if n.listener != nil {
 		g.Go(func() error { return n.accept(ctx) })
 	}

@@ -33,10 +33,12 @@ type sending struct {
 	speed    *bandwidth
 
 	progressMu sync.Mutex
-	progress   wire.Progress // what the standby said last
-	progressAt time.Duration // monotonic, when it came; 0 when it is of a former session
-	movedAt    time.Duration // monotonic, of the newest barrier or the last one applied
-	cuts       []cut         // barriers that the standby has not applied, oldest first
+	progress   wire.Progress    // what the standby said last
+	progressAt time.Duration    // monotonic, when it came; 0 when it is of a former session
+	movedAt    time.Duration    // monotonic, of the newest barrier or the last one applied
+	cuts       []cut            // barriers that the standby has not applied, oldest first
+	pruned     change.BarrierID // the newest that was taken out of cuts
+	cutAt      cutTimes
 }
 
 // cutsKept bounds the barriers that are remembered while the standby is away; of
@@ -73,12 +75,12 @@ func (p *sending) open() error {
 			return err
 		}
 		p.roots = append(p.roots, root)
-		skip, appendOnly, err := patternsOf(t)
+		excluded, grow, err := patternsOf(t)
 		if err != nil {
 			return err
 		}
-		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: skip, AppendOnly: appendOnly})
-		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: skip})
+		trees = append(trees, capture.Tree{Name: t.Name, Root: root, Skip: excluded.Skip, AppendOnly: grow.Match})
+		watched = append(watched, watch.Tree{Name: t.Name, Path: t.Path, Skip: excluded.Skip})
 		shipped = append(shipped, ship.Tree{Name: t.Name, Root: root})
 	}
 	var err error
@@ -101,20 +103,6 @@ func (p *sending) open() error {
 	return nil
 }
 
-// patternsOf says which names of a tree are not replicated, and which files only
-// grow.
-func patternsOf(t config.Tree) (skip, appendOnly func(path string) bool, err error) {
-	excluded, err := tree.NewMatcher(t.Exclude)
-	if err != nil {
-		return nil, nil, err
-	}
-	grow, err := tree.NewMatcher(t.AppendOnly)
-	if err != nil {
-		return nil, nil, err
-	}
-	return excluded.Skip, grow.Match, nil
-}
-
 // backend is how the group's trees are watched: one watcher serves them all, as one
 // instant is to be found for all.
 func (p *sending) backend() watch.Backend {
@@ -126,19 +114,15 @@ func (p *sending) backend() watch.Backend {
 	return watch.Auto
 }
 
-// captureSettings are those of a group's settings that concern its capturing.
-func captureSettings(live config.GroupLive) capture.Settings {
-	return capture.Settings{
-		Every: live.Barrier.Every, LateAfter: live.Barrier.LateAfter, RescanEvery: live.Rescan.Every, JournalLimit: int64(live.Journal.Limit),
-	}
-}
-
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
-	live := p.settings()
 	return capture.Options{
 		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
-		Settings: captureSettings(live),
+		Settings: captureSettings(p.settings()),
+		Space: func() (free, reserve uint64, err error) {
+			free, reserve, _, err = p.space(p.dir)
+			return free, reserve, err
+		},
 		Invisible: func() ([]watch.Unseen, error) {
 			report, err := watch.Invisible(context.Background(), watched)
 			return report.Files, err
@@ -162,13 +146,14 @@ func (p *sending) run(ctx context.Context) error {
 	p.logger.Info("the group works", "group", p.name, "watching by", p.watcher.Backend())
 	if lacks := tree.Held().ReadLacks(); len(lacks) > 0 {
 		p.board.Raise(health.Condition{Code: health.NotPermitted, Group: p.name,
-			Text: fmt.Sprintf("this primary runs without %s: what that hides is not replicated", strings.Join(lacks, ", "))})
+			Text: fmt.Sprintf("this primary may miss changes or attributes: it runs without %s", strings.Join(lacks, ", "))})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.watcher.Run(ctx) })
 	g.Go(func() error { return p.capturer.Run(ctx) })
 	g.Go(func() error { return p.redial(ctx, p.dialSession, p.judgeSession) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
+	g.Go(func() error { return p.awaitBroken(ctx) })
 	return g.Wait()
 }
 
@@ -186,7 +171,9 @@ func (p *sending) dialSession(ctx context.Context) error {
 	p.progressMu.Unlock()
 	p.connected(conn)
 	p.board.Resolve(health.LinkDown, p.name, "")
-	return p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	err = p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	p.judge(err)
+	return err
 }
 
 // judgeSession reports why a session with the standby can't be had while there is a
@@ -206,18 +193,45 @@ func (p *sending) serve(_ context.Context, conn *wire.Conn) {
 
 // loadCuts remembers the barriers of former runs: the standby may lack some.
 func (p *sending) loadCuts() error {
+	cuts, err := p.storedCuts()
+	if len(cuts) > 0 {
+		newest := cuts[len(cuts)-1]
+		p.cutAt.note(newest.id, newest.oldest)
+	}
+	p.cuts = cuts
+	return err
+}
+
+// storedCuts returns the barriers of the catalog, oldest first; of what is in them
+// only the time of the cut is known.
+func (p *sending) storedCuts() (cuts []cut, err error) {
 	now, mono := p.clock.Now(), p.clock.Mono()
-	err := p.catalog.View(func(tx *catalog.Tx) error {
+	err = p.catalog.View(func(tx *catalog.Tx) error {
 		for b := range tx.Barriers() {
-			if len(p.cuts) == cutsKept {
+			if len(cuts) == cutsKept {
 				break
 			}
-			p.cuts = append(p.cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
+			cuts = append(cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
 		}
 		return nil
 	})
-	slices.Reverse(p.cuts)
-	return err
+	slices.Reverse(cuts)
+	return cuts, err
+}
+
+// recallCuts remembers again what the standby had applied and has gone back behind;
+// the lock is held.
+func (p *sending) recallCuts() {
+	cuts, err := p.storedCuts()
+	if err != nil {
+		p.logger.Error("read the barriers that the standby has gone back behind", "group", p.name, "error", err)
+	}
+	for _, c := range p.cuts {
+		if len(cuts) == 0 || c.id.Compare(cuts[len(cuts)-1].id) > 0 {
+			cuts = append(cuts, c)
+		}
+	}
+	p.cuts, p.pruned = cuts, change.BarrierID{}
 }
 
 func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
@@ -227,6 +241,7 @@ func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
 	}
 	p.cuts = append(p.cuts, cut{b.ID, oldest})
 	p.movedAt = p.clock.Mono()
+	p.cutAt.note(b.ID, p.movedAt)
 	p.progressMu.Unlock()
 	p.sender.Notify()
 	p.signal()
@@ -239,13 +254,25 @@ func (p *sending) onProgress(m wire.Progress) {
 	}
 	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
 	p.progress, p.progressAt = m, p.clock.Mono()
+	if !m.Applied.IsZero() && m.Applied.Compare(p.pruned) < 0 {
+		p.recallCuts() // rewound
+	}
 	for len(p.cuts) > 0 && p.cuts[0].id.Compare(m.Applied) <= 0 {
-		p.cuts = p.cuts[1:]
+		p.pruned, p.cuts = p.cuts[0].id, p.cuts[1:]
 	}
 	p.progressMu.Unlock()
 	if seeded {
 		p.event(control.EventSeedFinished, map[string]string{"barrier": m.Applied.String()}, "the standby is seeded, at barrier %s", m.Applied)
 	}
+	p.signal()
+}
+
+// forget forgets what a former standby has said.
+func (p *sending) forget() {
+	p.progressMu.Lock()
+	p.progress, p.progressAt = wire.Progress{}, 0
+	p.recallCuts()
+	p.progressMu.Unlock()
 	p.signal()
 }
 
@@ -326,7 +353,11 @@ func (p captureOf) Heartbeat() wire.Heartbeat {
 	}
 	if s.HasBarrier {
 		h.Captured = s.Newest.ID
-		h.CutAge = max(p.clock.Now().Sub(s.Newest.CutAt), 0)
+		p.progressMu.Lock()
+		if at, ok := p.cutAt.at(s.Newest.ID); ok {
+			h.CutAge = max(now-at, 0)
+		}
+		p.progressMu.Unlock()
 		if s.ConfirmedAt != 0 {
 			h.Confirmed, h.ConfirmedAge = true, max(now-s.ConfirmedAt, 0)
 		}

@@ -84,6 +84,7 @@ func (n *node) surround(g *errgroup.Group, ctx context.Context, ln, httpLn net.L
 	g.Go(func() error { return n.follow(ctx) })
 	g.Go(func() error { return n.alerter.Run(ctx) })
 	g.Go(func() error { return n.watchClock(ctx) })
+	g.Go(func() error { return n.watchSpace(ctx) })
 	g.Go(func() error { return n.reload(ctx) })
 	g.Go(func() error { return n.notify.Run(ctx, n.alive) })
 	g.Go(func() error { return n.tellManager(ctx) })

@@ -44,6 +44,8 @@ func (n *node) peerStatus() *control.Peer {
 	}
 	if !n.lastSeen.IsZero() {
 		p.LastSeen = control.TimeOf(n.lastSeen)
+		age := control.Seconds(n.clock.Mono() - n.lastSeenMono)
+		p.LastSeenAge = &age
 	}
 	if n.conn != nil {
 		rtt := control.Seconds(n.conn.RTT())
@@ -75,6 +77,9 @@ func (p *sending) status() control.Group {
 			b.ConfirmedAt = g.Barriers.Captured.ConfirmedAt
 		}
 	}
+	p.progressMu.Lock()
+	p.cutAt.ages(&g.Barriers, p.clock.Mono(), state.ConfirmedAt)
+	p.progressMu.Unlock()
 	g.Lag = p.lag(progress)
 	g.Sent = p.sent()
 	return g
@@ -167,6 +172,13 @@ func (s *receiving) status() control.Group {
 	}
 	if heard {
 		s.addHeartbeat(&g, beat, beatAge)
+		var confirmed time.Duration
+		if beat.Confirmed {
+			confirmed = s.clock.Mono() - beatAge - beat.ConfirmedAge
+		}
+		s.beatMu.Lock()
+		s.cutAt.ages(&g.Barriers, s.clock.Mono(), confirmed)
+		s.beatMu.Unlock()
 	}
 	if !cert.ID.IsZero() {
 		g.Lag = s.lag(beat, beatAge, heard, cert, at)
@@ -218,6 +230,9 @@ func (s *receiving) lag(beat wire.Heartbeat, age time.Duration, heard bool, appl
 	if !linked {
 		seconds = control.Seconds(beat.ConfirmedAge + age)
 	}
+	if missing, rewound := s.ageOfNext(applied.ID); rewound {
+		seconds = max(seconds, control.Seconds(missing))
+	}
 	switch {
 	case beat.Captured.Compare(applied.ID) > 0:
 		seconds = max(seconds, control.Seconds(max(beat.OldestPending, beat.CutAge)+age))
@@ -225,8 +240,23 @@ func (s *receiving) lag(beat wire.Heartbeat, age time.Duration, heard bool, appl
 		seconds = max(seconds, control.Seconds(beat.OldestPending+age))
 	}
 	bytes := uint64(0)
-	if beat.EndOffset > at.Offset {
-		bytes = beat.EndOffset - at.Offset
+	if from := s.appliedOffset(applied.ID, at); beat.EndOffset > from {
+		bytes = beat.EndOffset - from
 	}
 	return &control.Lag{Seconds: &seconds, Bytes: &bytes, Files: &beat.PendingFiles}
+}
+
+// ageOfNext returns how long ago the barrier after one that the trees are rewound
+// to was cut; false while they aren't rewound.
+func (s *receiving) ageOfNext(applied change.BarrierID) (age time.Duration, rewound bool) {
+	if _, rewound := s.applier.Rewound(); !rewound {
+		return 0, false
+	}
+	now := s.clock.Now()
+	for _, c := range s.applier.Retained() {
+		if c.ID.Compare(applied) > 0 {
+			age = max(age, now.Sub(c.CutAt))
+		}
+	}
+	return age, true
 }

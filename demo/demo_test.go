@@ -217,7 +217,7 @@ func TestUnprivileged(t *testing.T) {
 		t.Fatal(err)
 	}
 	log, err := os.ReadFile(place{filepath.Join(dir, "kept")}.log(primaryName))
-	if err != nil || !bytes.Contains(log, []byte("watching by inotify")) {
+	if err != nil || !bytes.Contains(log, []byte(`"watching by"=inotify`)) {
 		t.Errorf("the primary's log doesn't say that it watches by inotify: %v\n%s", err, log)
 	}
 }

@@ -5,6 +5,8 @@
 // the disk tells the truth about its cache: the temporary file is synced before the
 // rename and the directory after it (rename(2), fsync(2)). A crash in between can
 // leave a file named ".NAME.tmp-…" behind, which the next call removes.
+//
+// What is damaged isn't deleted: SetAside gives it another name.
 package durable
 
 import (
@@ -42,6 +44,22 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 		return err
 	}
 	return SyncDir(dir)
+}
+
+// Damaged is what [SetAside] puts behind a name.
+const Damaged = ".damaged"
+
+// SetAside renames the file or directory at path, durably, and returns its new path.
+// What was set aside there before is removed: it is of an earlier damage.
+func SetAside(path string) (kept string, err error) {
+	kept = filepath.Clean(path) + Damaged
+	if err := os.RemoveAll(kept); err != nil {
+		return "", fmt.Errorf("set %s aside: %w", path, err)
+	}
+	if err := os.Rename(path, kept); err != nil {
+		return "", fmt.Errorf("set %s aside: %w", path, err)
+	}
+	return kept, SyncDir(filepath.Dir(kept))
 }
 
 func fill(f *os.File, data []byte, mode os.FileMode) error {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -44,5 +45,31 @@ func TestWriteFileKeepsTheOldOnFailure(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 || !entries[0].IsDir() {
 		t.Errorf("directory holds %v, %v; want what was there", entries, err)
+	}
+}
+
+// TestSetAside keeps what was damaged last, files and directories alike.
+func TestSetAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	for _, round := range []string{"first", "second"} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "in it"), []byte(round), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := SetAside(path + "/")
+		if err != nil || kept != path+Damaged {
+			t.Fatal(kept, err)
+		}
+		if got, err := os.ReadFile(filepath.Join(kept, "in it")); err != nil || string(got) != round {
+			t.Errorf("kept %q, %v; want %q", got, err, round)
+		}
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	if _, err := SetAside(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what isn't there: %v", err)
 	}
 }

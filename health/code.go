@@ -32,8 +32,9 @@ const (
 	Fenced            Code = "fenced"
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
-	GroupFailed       Code = "group-failed" // a group of this node does not work at all
-	AlertFailed       Code = "alert-failed" // a sink of alerts can't be told
+	GroupFailed       Code = "group-failed"  // a group of this node does not work at all
+	AlertFailed       Code = "alert-failed"  // a sink of alerts can't be told
+	StateDamaged      Code = "state-damaged" // a part of a node's state was damaged and is made again
 )
 
 // Severity says how much a condition matters.
@@ -77,7 +78,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed, GroupFailed, AlertFailed,
+		Held, Fenced, SplitBrain, HookFailed, GroupFailed, AlertFailed, StateDamaged,
 	}
 }
 
@@ -115,5 +116,6 @@ var described = map[Code]description{
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
 	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
+	StateDamaged:      {Warning, "look after disk and memory of this machine; then remove what was set aside"},
 	AlertFailed:       {Warning, "alerts don't get out and are tried again: the text has the reason; mend the command, the service or the settings under alerts"},
 }

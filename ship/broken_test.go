@@ -3,9 +3,11 @@ package ship
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -209,6 +211,38 @@ func TestFileThatCantBeReadIsGone(t *testing.T) {
 	}
 	if got[digests["loop"]] != "" || got[digests["file"]] != "another" {
 		t.Errorf("fetched %q", got)
+	}
+}
+
+// The primary sends what stands where a chunk was; what has changed without a
+// change of length only the digest shows.
+func TestChunkThatWasOverwrittenIsTakenFromElsewhere(t *testing.T) {
+	p := newPair(t, nil)
+	digests := p.withTree(map[string][]byte{"one": []byte("a chunk"), "two": []byte("a chunk"), "three": []byte("no copy"), "four": []byte("kept")})
+	dir := p.sender.opts.Trees[0].Root.Path()
+	for _, name := range []string{"one", "three"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("A CHUNK"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[change.Digest]string{digests["one"]: "a chunk", digests["three"]: "", digests["four"]: "kept"}
+	ask := slices.Collect(maps.Keys(want))
+	p.session()
+	for range 2 { // the stream is as it was after a second question
+		got := map[change.Digest]string{}
+		err := p.fetcher.Fetch(t.Context(), ask, func(d change.Digest, data []byte) error {
+			if _, twice := got[d]; twice {
+				t.Errorf("chunk %v is answered twice", d)
+			}
+			got[d] = string(data)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("fetched %q, want %q", got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func (r *chunkReader) locate(digests []change.Digest) ([][]holder, error) {
 	err := r.catalog.View(func(tx *catalog.Tx) error {
 		for i, digest := range digests {
 			for node, hint := range tx.Holders(digest) {
-				if h, ok := r.place(tx, node, digest, hint); ok {
+				if h, _, ok := r.place(tx, node, digest, hint); ok {
 					found[i] = append(found[i], h)
 				}
 				if len(found[i]) == maxHolders {
@@ -86,29 +87,86 @@ func (r *chunkReader) locate(digests []change.Digest) ([][]holder, error) {
 	return found, err
 }
 
-func (r *chunkReader) place(tx *catalog.Tx, node change.NodeID, digest change.Digest, hint uint64) (holder, bool) {
+func (r *chunkReader) place(tx *catalog.Tx, node change.NodeID, digest change.Digest, hint uint64) (h holder, ref catalog.Ref, ok bool) {
 	name, path, ok := tx.Path(node)
 	if !ok {
-		return holder{}, false
+		return h, ref, false
 	}
-	t := 0
-	for t < len(r.names) && r.names[t] != name {
-		t++
+	if h.tree = slices.Index(r.names, name); h.tree < 0 {
+		return h, ref, false
 	}
-	if t == len(r.names) {
-		return holder{}, false
+	ref, ok = findRef(tx, node, digest, hint)
+	h.path, h.offset, h.length = path, int64(ref.Offset), int(ref.Length)
+	return h, ref, ok
+}
+
+// findRef finds a chunk in a file, with a hint at its offset.
+func findRef(tx *catalog.Tx, node change.NodeID, digest change.Digest, hint uint64) (catalog.Ref, bool) {
+	if ref, ok := tx.RefAt(node, hint); ok && ref.Digest == digest {
+		return ref, true
 	}
-	ref, ok := tx.RefAt(node, hint)
-	if !ok || ref.Digest != digest {
-		offset, found := tx.FindRef(node, digest)
-		if !found {
-			return holder{}, false
+	offset, ok := tx.FindRef(node, digest)
+	if !ok {
+		return catalog.Ref{}, false
+	}
+	return tx.RefAt(node, offset)
+}
+
+// guess finds one place for each chunk, by the catalog; of length 0 if there is
+// none. Chunks are mostly asked for in the order of a file, so that those behind
+// one that was looked up are taken from the same list.
+func (r *chunkReader) guess(digests []change.Digest) ([]holder, error) {
+	found := make([]holder, len(digests))
+	err := r.catalog.View(func(tx *catalog.Tx) error {
+		near := make(map[change.Digest]holder)
+		for i, digest := range digests {
+			if h, ok := near[digest]; ok {
+				found[i] = h
+				continue
+			}
+			for node, hint := range tx.Holders(digest) {
+				h, ref, ok := r.place(tx, node, digest, hint)
+				if !ok {
+					continue
+				}
+				found[i] = h
+				clear(near)
+				r.follow(tx, node, ref.Index, len(digests)-i, h, near)
+				break
+			}
 		}
-		if ref, ok = tx.RefAt(node, offset); !ok {
-			return holder{}, false
+		return nil
+	})
+	return found, err
+}
+
+// follow notes where n chunks of a file are, from reference number index on, in a
+// file of which a holder is known.
+func (r *chunkReader) follow(tx *catalog.Tx, node change.NodeID, index uint64, n int, h holder, near map[change.Digest]holder) {
+	for ref := range tx.Refs(node, index) {
+		if n--; n < 0 {
+			return
+		}
+		h.offset, h.length = int64(ref.Offset), int(ref.Length)
+		if !ref.Hole() {
+			near[ref.Digest] = h
 		}
 	}
-	return holder{tree: t, path: path, offset: int64(ref.Offset), length: int(ref.Length)}, true
+}
+
+// readLikely returns what stands at h, unchecked, or if that can't be had the
+// chunk from wherever it is.
+func (r *chunkReader) readLikely(digest change.Digest, h holder) ([]byte, error) {
+	if h.length > 0 {
+		if data, err := r.readAt(h); err == nil {
+			return data, nil
+		}
+	}
+	places, err := r.locate([]change.Digest{digest})
+	if err != nil {
+		return nil, err
+	}
+	return r.read(digest, places[0])
 }
 
 // read returns the chunk from the first place that still has it, nil if none has. A
@@ -163,7 +221,7 @@ func (r *chunkReader) readAt(h holder) ([]byte, error) {
 func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 	reader := newChunkReader(s.opts.Catalog, s.opts.Trees, s.opts.Logger)
 	defer reader.close()
-	buf := make([]byte, change.ChunkMax) // encoded chunks are shorter than their data
+	sender := s.newChunkSender(stream)
 	for ctx.Err() == nil {
 		msg, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
@@ -177,39 +235,88 @@ func (s *sending) serveChunks(ctx context.Context, stream *wire.Stream) error {
 			return errors.New("expected a request for chunks")
 		}
 		reader.forget()
-		places, err := reader.locate(request.Digests)
-		if err != nil {
+		if err := answer(ctx, reader, request, sender); err != nil {
 			return err
-		}
-		for i, digest := range request.Digests {
-			data, err := reader.read(digest, places[i])
-			if err != nil {
-				return err
-			}
-			if err := s.sendChunk(ctx, stream, digest, data, buf); err != nil {
-				return err
-			}
 		}
 	}
 	return ctx.Err()
 }
 
-// sendChunk sends one chunk; nil data says that it is gone.
-func (s *sending) sendChunk(ctx context.Context, stream *wire.Stream, digest change.Digest, data, buf []byte) error {
-	if data == nil {
-		return stream.Send(&wire.FetchedChunk{Digest: digest, Gone: true})
+func answer(ctx context.Context, reader *chunkReader, request *wire.FetchRequest, to *chunkSender) error {
+	var places [][]holder
+	var likely []holder
+	var err error
+	if request.Unchecked {
+		likely, err = reader.guess(request.Digests)
+	} else {
+		places, err = reader.locate(request.Digests)
 	}
-	codec, encoded := journal.EncodeChunk(buf, data)
-	header := &wire.FetchedChunk{Digest: digest, Codec: codec, RawLength: uint32(len(data)), Length: uint32(len(encoded))}
-	if err := s.pace(ctx, len(encoded)); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := stream.Send(header); err != nil {
+	for i, digest := range request.Digests {
+		var data []byte
+		if request.Unchecked {
+			data, err = reader.readLikely(digest, likely[i])
+		} else {
+			data, err = reader.read(digest, places[i])
+		}
+		if err != nil {
+			return err
+		}
+		if err := to.add(ctx, digest, data); err != nil {
+			return err
+		}
+	}
+	return to.flush(ctx)
+}
+
+// sendBatch is how many bytes of chunks go into one write, with the last of them.
+const sendBatch = 256 << 10
+
+// chunkSender sends chunks on one stream, several in one write.
+type chunkSender struct {
+	s       *sending
+	stream  *wire.Stream
+	encoded []byte // of one chunk: shorter than its data
+	out     []byte
+}
+
+func (s *sending) newChunkSender(stream *wire.Stream) *chunkSender {
+	return &chunkSender{s: s, stream: stream, encoded: make([]byte, change.ChunkMax), out: make([]byte, 0, sendBatch+change.ChunkMax+4<<10)}
+}
+
+// add sends one chunk; nil data says that it is gone.
+func (c *chunkSender) add(ctx context.Context, digest change.Digest, data []byte) error {
+	header := &wire.FetchedChunk{Digest: digest, Gone: true}
+	var encoded []byte
+	if data != nil {
+		var codec change.Codec
+		codec, encoded = journal.EncodeChunk(c.encoded, data)
+		header = &wire.FetchedChunk{Digest: digest, Codec: codec, RawLength: uint32(len(data)), Length: uint32(len(encoded))}
+		c.s.chunksSent.Add(1)
+		c.s.bytesSent.Add(uint64(len(encoded)))
+		c.s.bytesBefore.Add(uint64(len(data)))
+	}
+	var err error
+	if c.out, err = wire.Append(c.out, header); err != nil {
 		return err
 	}
-	_, err := stream.Write(encoded)
-	s.chunksSent.Add(1)
-	s.bytesSent.Add(uint64(len(encoded)))
-	s.bytesBefore.Add(uint64(len(data)))
+	if c.out = append(c.out, encoded...); len(c.out) < sendBatch {
+		return nil
+	}
+	return c.flush(ctx)
+}
+
+// flush sends what add has kept.
+func (c *chunkSender) flush(ctx context.Context) error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if err := c.s.pace(ctx, len(c.out)); err != nil {
+		return err
+	}
+	_, err := c.stream.Write(c.out)
+	c.out = c.out[:0]
 	return err
 }

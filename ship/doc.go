@@ -34,8 +34,10 @@
 //
 // The standby pulls: it takes the manifest (the catalog as records) from one
 // snapshot, adopts what lies in its tree, and asks for the chunks it lacks by
-// digest, on several streams at once. The same streams mend chunks that are
-// missing or rotten later. A chunk that no file of the primary holds any more is
+// digest, on several streams at once. The primary sends what stands where a chunk
+// was, and the standby compares the digest before it uses anything; what differs
+// it asks for again, and the primary then looks itself for what still is that
+// chunk. The same streams mend chunks that are missing or rotten later. A chunk that no file of the primary holds any more is
 // answered with "gone": a later barrier replaces the file that wanted it.
 //
 // # Bounds

@@ -27,11 +27,12 @@ type Fetcher struct {
 	idle chan *wire.Stream // of conn
 
 	chunks, bytes atomic.Uint64
+	buffers       sync.Pool
 }
 
 // NewFetcher returns a fetcher without a session.
 func NewFetcher(group string) *Fetcher {
-	return &Fetcher{group: group, came: make(chan struct{})}
+	return &Fetcher{group: group, came: make(chan struct{}), buffers: sync.Pool{New: newBuffers}}
 }
 
 // Received returns how many chunks were fetched, and their bytes as received.
@@ -106,12 +107,39 @@ func (f *Fetcher) Fetch(ctx context.Context, digests []change.Digest, each func(
 	return nil
 }
 
+// fetch has the primary send what stands where the chunks were, so that each is
+// hashed once on its way, here. What turns out to be something else, because the
+// file has changed or its disk has, the primary is asked for again, and then
+// looks for it before it answers.
 func (f *Fetcher) fetch(s *wire.Stream, digests []change.Digest, each func(change.Digest, []byte) error) error {
-	if err := s.Send(&wire.FetchRequest{Digests: digests}); err != nil {
+	var differ []change.Digest
+	err := f.ask(s, &wire.FetchRequest{Digests: digests, Unchecked: true}, func(d change.Digest, data []byte, err error) error {
+		if err != nil {
+			differ = append(differ, d)
+			return nil
+		}
+		return each(d, data)
+	})
+	if err != nil || len(differ) == 0 {
 		return err
 	}
-	encoded, decoded := make([]byte, change.ChunkMax), make([]byte, change.ChunkMax)
-	for range digests {
+	return f.ask(s, &wire.FetchRequest{Digests: differ}, func(d change.Digest, data []byte, err error) error {
+		if err != nil {
+			return errors.Join(errors.New("the primary sent a damaged chunk"), err)
+		}
+		return each(d, data)
+	})
+}
+
+// ask sends a request and calls each for every answer, with an error if its data
+// isn't the chunk.
+func (f *Fetcher) ask(s *wire.Stream, request *wire.FetchRequest, each func(change.Digest, []byte, error) error) error {
+	if err := s.Send(request); err != nil {
+		return err
+	}
+	buffers := f.buffers.Get().(*buffers)
+	defer f.buffers.Put(buffers)
+	for range request.Digests {
 		msg, err := s.Receive()
 		if err != nil {
 			return err
@@ -121,26 +149,31 @@ func (f *Fetcher) fetch(s *wire.Stream, digests []change.Digest, each func(chang
 			return fmt.Errorf("the primary answered with %v", msg.Type())
 		}
 		if m.Gone {
-			if err := each(m.Digest, nil); err != nil {
+			if err := each(m.Digest, nil, nil); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := io.ReadFull(s, encoded[:m.Length]); err != nil {
+		encoded := buffers.encoded[:m.Length]
+		if _, err := io.ReadFull(s, encoded); err != nil {
 			return err
 		}
 		f.chunks.Add(1)
 		f.bytes.Add(uint64(m.Length))
-		chunk := change.Chunk{Digest: m.Digest, Codec: m.Codec, RawLen: m.RawLength, Data: encoded[:m.Length]}
-		data, err := journal.DecodeChunk(decoded, &chunk)
-		if err != nil {
-			return errors.Join(errors.New("the primary sent a damaged chunk"), err)
-		}
-		if err := each(m.Digest, data); err != nil {
+		chunk := change.Chunk{Digest: m.Digest, Codec: m.Codec, RawLen: m.RawLength, Data: encoded}
+		data, err := journal.DecodeChunk(buffers.decoded[:0], &chunk)
+		if err := each(m.Digest, data, err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// buffers are for one chunk on its way.
+type buffers struct{ encoded, decoded []byte }
+
+func newBuffers() any {
+	return &buffers{make([]byte, change.ChunkMax), make([]byte, change.ChunkMax)}
 }
 
 // current returns the present session's connection, nil if there is none.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,7 +47,10 @@ type ReceiverOptions struct {
 
 	// JournalLimit bounds the log's bytes on disk, as far as applying can free
 	// any; 0 means 8 GiB.
-	JournalLimit  int64
+	JournalLimit int64
+	// Short reports that the disk has no space to spare: nothing is taken meanwhile. nil
+	// means that it always has.
+	Short         func() bool
 	ProgressEvery time.Duration // without news; 0 means 1 s
 	// OnHeartbeat is called with what the primary says; nil means no call.
 	OnHeartbeat func(wire.Heartbeat)
@@ -56,8 +60,9 @@ type ReceiverOptions struct {
 
 // Receiver receives a group's log, one session at a time.
 type Receiver struct {
-	opts ReceiverOptions
-	news chan struct{} // capacity 1: Progress changed
+	opts  ReceiverOptions
+	limit atomic.Int64  // of the log, in bytes
+	news  chan struct{} // capacity 1: Progress changed
 
 	mu       sync.Mutex
 	received change.Barrier // newest that is durable
@@ -76,8 +81,16 @@ func NewReceiver(o ReceiverOptions) *Receiver {
 	if o.ProgressEvery == 0 {
 		o.ProgressEvery = time.Second
 	}
-	return &Receiver{opts: o, news: make(chan struct{}, 1)}
+	if o.Short == nil {
+		o.Short = func() bool { return false }
+	}
+	r := &Receiver{opts: o, news: make(chan struct{}, 1)}
+	r.limit.Store(o.JournalLimit)
+	return r
 }
+
+// SetJournalLimit replaces [ReceiverOptions.JournalLimit].
+func (r *Receiver) SetJournalLimit(bytes int64) { r.limit.Store(bytes) }
 
 // Notify says that there is something new to report: a barrier was applied.
 func (r *Receiver) Notify() {
@@ -334,13 +347,10 @@ func (s *receiving) append(ctx context.Context, offset uint64, block []byte, inc
 	return nil
 }
 
-// room waits while the log is at its limit and applying can free some of it.
+// room waits while the disk is short of space, and while the log is at its limit and
+// applying can free some of it.
 func (s *receiving) room(ctx context.Context) error {
-	for s.opts.Log.Bytes() >= s.opts.JournalLimit {
-		received, ok := s.Received()
-		if !ok || received.ID.Compare(s.opts.Applier.Progress().Applied) <= 0 || s.opts.Applier.NeedsMore() {
-			return nil
-		}
+	for s.opts.Short() || s.full() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -348,6 +358,15 @@ func (s *receiving) room(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// full reports whether the log is at its limit, and not for want of what follows.
+func (s *receiving) full() bool {
+	if s.opts.Log.Bytes() < s.limit.Load() {
+		return false
+	}
+	received, ok := s.Received()
+	return ok && received.ID.Compare(s.opts.Applier.Progress().Applied) > 0 && !s.opts.Applier.NeedsMore()
 }
 
 func (s *receiving) wake() {

@@ -55,8 +55,6 @@ var (
 	ErrRootReplaced = errors.New("the root of the tree was replaced")
 	// ErrNotPermitted: it takes a privilege that the process doesn't have (device nodes).
 	ErrNotPermitted = errors.New("not permitted without privileges")
-	// ErrNoClone: the file system can't share the data of these files; copy it.
-	ErrNoClone = errors.New("can't clone")
 	// ErrKernel: the kernel lacks a system call that confinement needs.
 	ErrKernel = errors.New("the kernel is too old")
 )

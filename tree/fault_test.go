@@ -138,7 +138,6 @@ func TestHookSeesEveryOperation(t *testing.T) {
 		func() error { _, err := w.WriteAt(make([]byte, 1), 0); return err },
 		func() error { return w.Truncate(9) },
 		func() error { return w.PunchHole(0, 9) },
-		func() error { return w.CloneFrom(r, 0, 0, 9) },
 		func() error { _, err := w.SetMeta(&change.Meta{}); return err },
 	}
 	for i, call := range calls {

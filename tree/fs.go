@@ -90,9 +90,6 @@ type WriteFile interface {
 	// PunchHole makes the range a hole, or zeros where the file system has no holes.
 	// The size stays as it is.
 	PunchHole(off, length int64) error
-	// CloneFrom shares a range of src's data, aligned to blocks (or ending at the end of
-	// src). [ErrNoClone] if the file system can't; then nothing was changed.
-	CloneFrom(src *File, srcOff, off, length int64) error
 	// SetMeta is [FS].SetMeta for this file; to be called after the last write.
 	SetMeta(m *change.Meta) (notPermitted []string, err error)
 	// Stat looks at the file now.

@@ -12,12 +12,12 @@ import (
 type Op struct {
 	// Name is the method in lower case: lstat, readdir, open, create, openwrite, mkdir,
 	// symlink, mknod, link, rename, renamenoreplace, remove, setmeta, sync; and of files
-	// read, write, truncate, punchhole, clone, setmeta.
+	// read, write, truncate, punchhole, setmeta.
 	Name   string
 	Place  Place  // what it is about; the old name of link and rename
 	To     Place  // the new name of link and rename, else zero
 	Target string // of symlink
-	Off    int64  // of read, write, truncate (the size), punchhole and clone
+	Off    int64  // of read, write, truncate (the size) and punchhole
 	Len    int64
 }
 
@@ -45,7 +45,7 @@ func (o Op) String() string {
 	switch o.Name {
 	case "truncate":
 		s += " " + strconv.FormatInt(o.Off, 10)
-	case "read", "write", "punchhole", "clone":
+	case "read", "write", "punchhole":
 		s += " " + strconv.FormatInt(o.Off, 10) + "+" + strconv.FormatInt(o.Len, 10)
 	}
 	return s
@@ -219,13 +219,6 @@ func (f *hookedFile) PunchHole(off, length int64) error {
 		return err
 	}
 	return f.WriteFile.PunchHole(off, length)
-}
-
-func (f *hookedFile) CloneFrom(src *File, srcOff, off, length int64) error {
-	if err := f.op("clone", off, length); err != nil {
-		return err
-	}
-	return f.WriteFile.CloneFrom(src, srcOff, off, length)
 }
 
 func (f *hookedFile) SetMeta(m *change.Meta) ([]string, error) {

@@ -67,7 +67,7 @@ func (m *Matcher) add(p string) error {
 	case rest == "":
 		return errors.New("it is empty; name what is meant, relative to the tree's root")
 	case rest[0] == '!':
-		return errors.New(`exceptions ("!") don't exist; a name that begins with it is written \!`)
+		return errors.New(`exceptions ("!") don't exist; write \! for a name that begins with it`)
 	case !doublestar.ValidatePattern(rest):
 		return errors.New("a bracket, a brace or a backslash is not closed or stands alone")
 	case strings.Trim(rest, "*/") == "":

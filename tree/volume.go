@@ -2,7 +2,6 @@ package tree
 
 import (
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +26,6 @@ type Volume struct {
 	syncFD  int // opened before anything is written, so that syncfs reports its errors
 	uid     uint32
 	gid     uint32
-	noClone atomic.Bool
 }
 
 // OpenVolume opens the tree at path for writing, and its own directory, which it

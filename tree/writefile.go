@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"fmt"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -156,22 +155,6 @@ func (f *writeFile) PunchHole(off, length int64) error {
 		off += int64(n)
 	}
 	return nil
-}
-
-func (f *writeFile) CloneFrom(src *File, srcOff, off, length int64) error {
-	if f.v.noClone.Load() {
-		return ErrNoClone
-	}
-	err := unix.IoctlFileCloneRange(f.fd, &unix.FileCloneRange{
-		Src_fd: int64(src.fd), Src_offset: uint64(srcOff), Src_length: uint64(length), Dest_offset: uint64(off)})
-	switch err {
-	case unix.EOPNOTSUPP, unix.ENOTTY:
-		f.v.noClone.Store(true) // the file system has no such thing; never ask again
-		return ErrNoClone
-	case unix.EINVAL, unix.EXDEV, unix.EPERM, unix.ETXTBSY:
-		return fmt.Errorf("%w: %w", ErrNoClone, err)
-	}
-	return f.fail("clone into", err)
 }
 
 func (f *writeFile) SetMeta(m *change.Meta) ([]string, error) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"repld/change"
 	"repld/health"
 	"repld/internal/testfs"
 )
@@ -101,6 +102,33 @@ func TestCookieTimeout(t *testing.T) {
 	}
 }
 
+// shiftClock is the system's clock, moved.
+type shiftClock struct{ by atomic.Int64 }
+
+func (c *shiftClock) Now() time.Time {
+	return change.SystemClock().Now().Add(time.Duration(c.by.Load()))
+}
+
+func (c *shiftClock) Mono() time.Duration {
+	return change.SystemClock().Mono() + time.Duration(c.by.Load())
+}
+
+// TestHealthWatchOverflow: the condition stands as long as an operator should know.
+func TestHealthWatchOverflow(t *testing.T) {
+	root, cookies, clock := t.TempDir(), filepath.Join(t.TempDir(), "cookies"), &shiftClock{}
+	w := settled(t, Options{Backend: Inotify, Trees: []Tree{{Path: root}}, CookieDir: cookies, CookieTimeout: 20 * time.Millisecond, Clock: clock})
+	must(t, os.Rename(cookies, cookies+"-away"))
+	must(t, os.Mkdir(cookies, 0o700)) // nobody watches this one
+	drain(t, w)
+	if got := codes(w); len(got) != 1 || got[0] != health.WatchOverflow {
+		t.Fatalf("conditions %v", w.Conditions())
+	}
+	clock.by.Store(int64(overflowMemory + time.Second))
+	if got := w.Conditions(); len(got) != 0 {
+		t.Errorf("after %v conditions %v", overflowMemory, got)
+	}
+}
+
 func TestCookieDirectoryLost(t *testing.T) {
 	root, cookies := t.TempDir(), filepath.Join(t.TempDir(), "cookies")
 	w := settled(t, Options{Backend: Inotify, Trees: []Tree{{Path: root}}, CookieDir: cookies, PollInterval: time.Millisecond})
@@ -118,7 +146,9 @@ func TestCookieDirectoryLost(t *testing.T) {
 	}
 }
 
-func TestWatchLimit(t *testing.T) {
+// TestHealthWatchLimit: without a watch a directory is polled and the condition
+// stands, until there is room.
+func TestHealthWatchLimit(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.MkdirAll(root+"/a/b", 0o755))
 	must(t, os.MkdirAll(root+"/blind/below", 0o755))

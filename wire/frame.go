@@ -11,6 +11,11 @@ import (
 // frameHeader is a frame's type (2 bytes) and body length (4 bytes), big-endian.
 const frameHeader = 2 + 4
 
+// Append appends m to b as [Stream.Send] sends it, so that several messages and raw
+// bytes can go out in one [Stream.Write]: each takes a hand-over to the goroutine
+// that makes packets.
+func Append(b []byte, m Message) ([]byte, error) { return appendFrame(b, m) }
+
 // appendFrame appends the frame of m to b.
 func appendFrame(b []byte, m Message) ([]byte, error) {
 	t := m.Type()

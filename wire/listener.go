@@ -26,6 +26,9 @@ type ListenOptions struct {
 	// error refuses the joiner ([CodeNotAccepted], or a *[RefusedError] as it is);
 	// the invitation is used up either way. Required with Invites.
 	Joined func(ctx context.Context, j Joiner) error
+	// Refused is called when the handshake with the peer itself, known by its key, ended
+	// in a refusal of either side, from any goroutine. nil: nobody wants to know.
+	Refused func(*RefusedError)
 	// Hello is what this node says of itself, asked for at each connection. Required.
 	Hello  func() Hello
 	Link   LinkOptions  // zero: the defaults
@@ -169,6 +172,10 @@ func (l *Listener) greet(q *quic.Conn) {
 	if err := l.exchange(ctx, c); err != nil {
 		l.o.Logger.Debug("a connection ended in its handshake", "from", c.RemoteAddr(), "error", c.explain(err))
 		c.Close(err)
+		var refused *RefusedError
+		if l.o.Refused != nil && l.known(c.peer) && errors.As(err, &refused) {
+			l.o.Refused(refused)
+		}
 		return
 	}
 	select {

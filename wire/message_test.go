@@ -61,6 +61,7 @@ func samples() []Message {
 		&Block{Offset: 1 << 50, Length: MaxBlock},
 		&FetchStream{Group: "tree"},
 		&FetchRequest{Digests: digests},
+		&FetchRequest{Digests: digests, Unchecked: true},
 		&FetchedChunk{Digest: testDigest, Codec: change.CodecZstd, RawLength: change.ChunkMax, Length: 7},
 		&FetchedChunk{Digest: testDigest, Gone: true},
 		&ManifestStream{Group: "tree"},

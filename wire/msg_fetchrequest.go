@@ -14,7 +14,13 @@ import (
 const MaxFetch = 512
 
 // FetchRequest asks for chunks.
-type FetchRequest struct{ Digests []change.Digest } // 1 … MaxFetch, none of them zero
+type FetchRequest struct {
+	Digests []change.Digest // 1 … MaxFetch, none of them zero
+	// Unchecked says that the asker compares the digests and asks again, without it,
+	// for what differs: the answer may be what stands where the chunk was. A primary
+	// that doesn't know the field checks.
+	Unchecked bool
+}
 
 // Type implements [Message].
 func (*FetchRequest) Type() Type { return TypeFetchRequest }
@@ -24,7 +30,7 @@ func (m *FetchRequest) toProto() proto.Message {
 	for i := range m.Digests {
 		b = append(b, m.Digests[i][:]...)
 	}
-	return &wirepb.FetchRequest{Digests: b}
+	return &wirepb.FetchRequest{Digests: b, Unchecked: m.Unchecked}
 }
 
 func (m *FetchRequest) fromProto(body []byte) error {
@@ -35,6 +41,7 @@ func (m *FetchRequest) fromProto(body []byte) error {
 	if len(p.Digests)%change.DigestSize != 0 {
 		return fmt.Errorf("digests of %d bytes, want a multiple of %d", len(p.Digests), change.DigestSize)
 	}
+	m.Unchecked = p.Unchecked
 	m.Digests = make([]change.Digest, len(p.Digests)/change.DigestSize)
 	for i := range m.Digests {
 		copy(m.Digests[i][:], p.Digests[i*change.DigestSize:])

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"repld/change"
 )
@@ -63,17 +64,22 @@ type DB struct {
 	open sync.RWMutex // held while db is in use
 	db   *bbolt.DB    // nil after Renew has failed
 
+	fresh bool
+
 	mu    sync.Mutex
 	id    ID
 	steps []Step // that happened, in order
 	bytes uint64
 }
 
+// Fresh reports whether the history was begun when it was opened.
+func (d *DB) Fresh() bool { return d.fresh }
+
 // Open opens the history at path, or begins one. What isn't a history of this
 // format is removed and begun anew.
 func Open(path string) (*DB, error) {
 	d, err := open(path)
-	if err == nil || errors.Is(err, bbolt.ErrTimeout) {
+	if err == nil || errors.Is(err, berrors.ErrTimeout) {
 		return d, err
 	}
 	if gone := os.Remove(path); gone != nil {
@@ -105,6 +111,7 @@ func (d *DB) prepare(tx *bbolt.Tx) error {
 	meta := tx.Bucket(bucketMeta)
 	switch v := meta.Get([]byte(keyStamp)); {
 	case v == nil:
+		d.fresh = true
 		var id ID
 		rand.Read(id[:])
 		if err := errors.Join(meta.Put([]byte(keyStamp), []byte(format)), meta.Put([]byte(keyID), id[:])); err != nil {

@@ -28,20 +28,23 @@ const (
 	batchBytes = 4 << 20
 )
 
-// Begin starts the plan of a step; its number is chosen here.
+// Begin starts the plan of a step; its number is chosen here. Its record goes with
+// whatever is written first.
 func (d *DB) Begin(s Step) (*Writer, error) {
 	w := &Writer{d: d}
-	err := d.update(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		w.number = getNumber(meta, keyNext) + 1
-		s.Number = w.number
-		v, err := s.encode()
-		if err != nil {
-			return err
-		}
-		return errors.Join(meta.Put([]byte(keyNext), number8(w.number)), tx.Bucket(bucketSteps).Put(number8(w.number), v))
+	err := d.view(func(tx *bbolt.Tx) error {
+		w.number = getNumber(tx.Bucket(bucketMeta), keyNext) + 1
+		return nil
 	})
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	s.Number = w.number
+	v, err := s.encode()
+	if err != nil {
+		return nil, err
+	}
+	return w, errors.Join(w.put(bucketMeta, []byte(keyNext), number8(w.number)), w.put(bucketSteps, number8(w.number), v))
 }
 
 // Number is the step's.

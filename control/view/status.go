@@ -109,9 +109,9 @@ func barrierRow(b *bytes.Buffer, label string, barrier *control.Barrier, now tim
 		row(b, "  ", label, "none yet")
 		return
 	}
-	text := fmt.Sprintf("%s, cut %s ago", barrier.ID, Duration(now.Sub(barrier.CutAt.Time)))
+	text := fmt.Sprintf("%s, cut %s ago", barrier.ID, Duration(age(barrier.CutAge, barrier.CutAt, now)))
 	if !barrier.ConfirmedAt.IsZero() {
-		text += ", confirmed " + Duration(now.Sub(barrier.ConfirmedAt.Time)) + " ago"
+		text += ", confirmed " + Duration(age(barrier.ConfirmedAge, barrier.ConfirmedAt, now)) + " ago"
 	}
 	if barrier.Rung == "polled" {
 		text += ", not a consistent cut (polled)"
@@ -120,6 +120,15 @@ func barrierRow(b *bytes.Buffer, label string, barrier *control.Barrier, now tim
 		text += fmt.Sprintf(", %s uncovered", Count(uint64(n), "file"))
 	}
 	row(b, "  ", label, "%s", text)
+}
+
+// age is how long ago something was: as the daemon says, whose clock may have been
+// set since, else by the wall clock.
+func age(said *control.Seconds, at control.Time, now time.Time) time.Duration {
+	if said != nil {
+		return said.Duration()
+	}
+	return now.Sub(at.Time)
 }
 
 func lagText(l *control.Lag) string {

@@ -31,7 +31,7 @@ func TestModelInotify(t *testing.T) {
 	m.editor = newEditor(t, m.from, m.seed)
 	m.editor.untrusted = true
 	m.run(lasting(t, 15*time.Second))
-	if log := m.primary.tail(10_000); !strings.Contains(log, "watching by inotify") {
+	if log := m.primary.tail(10_000); !strings.Contains(log, `"watching by"=inotify`) {
 		t.Errorf("the primary did not watch by inotify:\n%s", log)
 	}
 }

@@ -19,11 +19,12 @@ import (
 // node is one daemon, over as many processes as the test starts.
 type node struct {
 	t     testing.TB
-	role  string // as in "repld ROLE DIR"
+	role  string // as in "repld ROLE DIR"; of a service what the test calls it
 	dir   string
 	state string
 	args  []string // of every start
 	user  []string // a command in front, for another user; nil: none
+	conf  string   // the configuration of a service: "repld run --config"; "": quick mode
 
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when cmd has ended
@@ -53,7 +54,11 @@ func (n *node) start(more ...string) {
 	if n.output, err = os.Create(n.state + ".out"); err != nil {
 		n.t.Fatal(err)
 	}
-	args := append([]string{filepath.Join(bin, "repld"), n.role, n.dir, "--state", n.state, "--log-level", "debug"}, n.args...)
+	args := []string{filepath.Join(bin, "repld"), n.role, n.dir, "--state", n.state, "--log-level", "debug"}
+	if n.conf != "" {
+		args = []string{filepath.Join(bin, "repld"), "run", "--config", n.conf, "--log-level", "debug"}
+	}
+	args = append(args, n.args...)
 	args = append(append(n.user[:len(n.user):len(n.user)], args...), more...)
 	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
@@ -180,7 +185,11 @@ type result struct {
 // ctl runs replctl against the daemon.
 func (n *node) ctl(args ...string) result {
 	n.t.Helper()
-	return command(n.t, append([]string{filepath.Join(bin, "replctl"), "--socket", filepath.Join(n.state, "control.sock")}, args...)...)
+	socket := filepath.Join(n.state, "control.sock")
+	if n.conf != "" {
+		socket = n.state + ".sock"
+	}
+	return command(n.t, append([]string{filepath.Join(bin, "replctl"), "--socket", socket}, args...)...)
 }
 
 // must runs replctl, which must succeed.

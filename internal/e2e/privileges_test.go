@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -142,6 +143,7 @@ func TestCapabilitiesOfUnit(t *testing.T) {
 			p.equal()
 			changed(t, p.from)
 			p.equal()
+			uncovered(t, p)
 			if out := p.primary.must("verify"); !strings.HasPrefix(out, "equal") {
 				t.Error(out)
 			}
@@ -156,6 +158,34 @@ func TestCapabilitiesOfUnit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// uncovered maps a file of the tree for writing, as root, whose mappings the daemon's
+// user may see by CAP_SYS_PTRACE only: the next barrier names it.
+func uncovered(t *testing.T, p *pair) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(p.from, "holes"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mapped)
+	poll(t, "a barrier names the mapped file", func() error {
+		write(t, filepath.Join(p.from, "mapped"), time.Now().String())
+		p.settle()
+		s, err := p.primary.status()
+		if err != nil {
+			return err
+		}
+		if found := s.Groups[0].Barriers.Captured.Uncovered; !slices.Contains(found, "tree/holes") {
+			return fmt.Errorf("uncovered are %q", found)
+		}
+		return nil
+	})
 }
 
 // TestNoSysAdmin has a primary that falls back to inotify and says what it misses;

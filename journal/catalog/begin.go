@@ -41,6 +41,11 @@ func (tx *Tx) Commit() error {
 // Rollback drops the changes of a transaction from [Catalog.Begin].
 func (tx *Tx) Rollback() { tx.store.Rollback() }
 
+// GuardFile calls fn, which works on another file of bbolt, and turns what bbolt
+// panics with over a damaged one into [ErrDamaged]. After that nothing may be done
+// with the file, not even closing it: the locks that bbolt holds are not known.
+func GuardFile(fn func() error) error { return guard(fn) }
+
 // Guard calls fn, which uses transactions from [Catalog.Begin], and turns what
 // bbolt panics with over a damaged file into [ErrDamaged]. The catalog does
 // nothing any more then.

@@ -137,6 +137,27 @@ func (tx *Tx) release(digest change.Digest, id change.NodeID) {
 	tx.chunks.pending[key] = nil
 }
 
+// Unreachable returns the directories that were linked since the last barrier and
+// from whose only name no way leads up to the group: they lie below themselves, or
+// below such a one. A barrier can't be cut while there are any.
+func (tx *Tx) Unreachable() []NameChange {
+	var moved []change.NodeID
+	tx.moved.eachPrefix(nil, func(key, _ []byte) bool {
+		moved = append(moved, nodeOf(key))
+		return true
+	})
+	var list []NameChange
+	for _, id := range moved {
+		if _, _, ok := tx.Path(id); ok {
+			continue
+		}
+		for parent, name := range tx.Names(id) {
+			list = append(list, NameChange{Parent: parent, Name: name, Before: id})
+		}
+	}
+	return list
+}
+
 // checkMoved looks at the directories that were linked since the last barrier: a
 // cycle holds one of them at least, and only they can have two names.
 func (tx *Tx) checkMoved() {

@@ -1406,6 +1406,7 @@ func (x *FetchStream) GetGroup() string {
 type FetchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digests       []byte                 `protobuf:"bytes,1,opt,name=digests,proto3" json:"digests,omitempty"` // 32 bytes each
+	Unchecked     bool                   `protobuf:"varint,2,opt,name=unchecked,proto3" json:"unchecked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1445,6 +1446,13 @@ func (x *FetchRequest) GetDigests() []byte {
 		return x.Digests
 	}
 	return nil
+}
+
+func (x *FetchRequest) GetUnchecked() bool {
+	if x != nil {
+		return x.Unchecked
+	}
+	return false
 }
 
 type FetchedChunk struct {
@@ -1834,9 +1842,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06length\x18\x02 \x01(\rR\x06length\"#\n" +
 	"\vFetchStream\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05group\"(\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"F\n" +
 	"\fFetchRequest\x12\x18\n" +
-	"\adigests\x18\x01 \x01(\fR\adigests\"\x87\x01\n" +
+	"\adigests\x18\x01 \x01(\fR\adigests\x12\x1c\n" +
+	"\tunchecked\x18\x02 \x01(\bR\tunchecked\"\x87\x01\n" +
 	"\fFetchedChunk\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x14\n" +
 	"\x05codec\x18\x02 \x01(\rR\x05codec\x12\x1d\n" +

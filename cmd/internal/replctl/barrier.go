@@ -49,25 +49,35 @@ has it durable, or has it in its tree.`,
 
 func (a *app) barriersCommand() *cobra.Command {
 	var limit int
+	var find string
 	cmd := &cobra.Command{
 		Use: "barriers", Short: "list the barriers that this node holds, newest first", Args: cli.Args(),
+		Long: `barriers lists the barriers that this node holds, newest first, and whether "replctl rewind" can go back
+to them.
+
+With --find, on a standby, it lists the versions of one path that the history has: for each the newest barrier
+with it. PATH is given as to "replctl restore".`,
 	}
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if limit < 0 {
 			return control.Errorf(control.ExitUsage, "--limit is %d: want a number of barriers, or 0 for all", limit)
 		}
-		return cli.RefuseFlags(cmd, "find")
+		return nil
 	}
 	cmd.RunE = a.run(func(ctx context.Context, c *control.Client) error {
-		list, err := c.Barriers(ctx, control.BarriersRequest{Group: a.group, Limit: limit})
+		list, err := c.Barriers(ctx, control.BarriersRequest{Group: a.group, Limit: limit, Find: find})
 		if err != nil {
 			return err
 		}
-		return a.print(list, func(w io.Writer) error { return writeBarriers(w, list) })
+		return a.print(list, func(w io.Writer) error {
+			if find != "" {
+				return writeVersions(w, list)
+			}
+			return writeBarriers(w, list)
+		})
 	})
 	cmd.Flags().IntVar(&limit, "limit", 20, "list at most so many (0 = all)")
-	cmd.Flags().String("find", "", "list those with different versions of a `path`")
-	cmd.Flags().Lookup("find").Hidden = true
+	cmd.Flags().StringVar(&find, "find", "", "list those with different versions of a `path`")
 	return cmd
 }
 
@@ -85,7 +95,7 @@ func writeBarriers(w io.Writer, list *control.BarrierList) error {
 		if b.Rewindable {
 			rewindable = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.ID, b.CutAt.UTC().Format("2006-01-02T15:04:05.000Z"),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.ID, b.CutAt.UTC().Format(timeForm),
 			age, b.State, offset, view.Digest(b.Digest), rewindable)
 	}
 	return t.Flush()

@@ -66,7 +66,7 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	flags.StringVar(&a.group, "group", "", "`name` of the group, where a node has several")
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output and nothing else")
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
-		a.pauseCommand(), a.resumeCommand(), a.eventsCommand(), a.isCommand(),
+		a.pauseCommand(), a.resumeCommand(), a.rewindCommand(), a.restoreCommand(), a.salvageCommand(), a.eventsCommand(), a.isCommand(),
 		a.inviteCommand(), a.joinCommand(), a.runIfCommand(),
 		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
@@ -77,9 +77,6 @@ answers there, the one daemon of this user that runs in quick mode.`,
 		{"failback", "change back to the designated primary"},
 		{"switch-to", "change to a role by its name"},
 		{"maintenance", "announce a planned outage"},
-		{"rewind", "go back to a retained barrier"},
-		{"restore", "take one path out of a retained barrier"},
-		{"salvage", "list and restore what was set aside"},
 		{"database", "show and seed database replicas"},
 		{"rehearse", "boot a throw-away copy of the newest barrier"},
 	} {
