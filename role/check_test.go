@@ -330,12 +330,12 @@ func TestNeverTwoWriters(t *testing.T) {
 		t.Run(h.name, func(t *testing.T) {
 			t.Parallel()
 			r := &rules{policy: [2]Policy{h.policy, h.policy}, next: Next}
-			c := &search{r: r, b: h.b, most: deep(3000), sample: 64}
+			c := &search{r: r, b: h.b, most: deep(1500), sample: 64}
 			worlds, bad, why := c.run()
 			if bad != nil {
 				t.Fatalf("%s\n  %s", why, bad)
 			}
-			tried, bad, why := c.walk(seedOf(t), 0, deep(150), 120)
+			tried, bad, why := c.walk(seedOf(t), 0, deep(60), 120)
 			if bad != nil {
 				t.Fatalf("%s\n  %s", why, bad)
 			}
