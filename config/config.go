@@ -24,6 +24,7 @@ type Config struct {
 type Live struct {
 	DiskReserve Reserve
 	LogLevel    *slog.Level // nil: the file doesn't say, the command line does
+	Hooks       Hooks
 	Alerts      []Alert
 }
 

@@ -37,7 +37,7 @@ func TestEveryKey(t *testing.T) {
 			}, GroupLive: sounz},
 			{Name: "shop", Trees: []Tree{{Name: "www", Path: "/srv/shop/www", Watch: WatchPoll}}, GroupLive: shop},
 		},
-		Live: Live{DiskReserve: Reserve{Percent: 5}, LogLevel: &warn, Alerts: []Alert{
+		Live: Live{DiskReserve: Reserve{Percent: 5}, LogLevel: &warn, Hooks: fullHooks, Alerts: []Alert{
 			{Exec: []string{"/usr/local/bin/mail-ops"}, AtMostEvery: 5 * time.Minute, Timeout: 30 * time.Second},
 			{Post: "https://ops.example.net/alerts", Headers: []Header{{"X-Team", "ops"}}, HeadersFile: "/etc/repld/alert-headers",
 				AtMostEvery: 5 * time.Minute, Timeout: 10 * time.Second},
@@ -123,8 +123,9 @@ func TestWrong(t *testing.T) {
 		"groups.sounz.trees.data.staging": "14:9", // not given
 		"groups.shop.trees.www.path":      "25:15",
 		"groups.shop.journal.limit":       "22:5",
-		"alerts.0.exec":                   "31:12",
-		"alerts.1.http":                   "32:11",
+		"hooks.promote.1.systemd":         "33:17",
+		"alerts.0.exec":                   "43:12",
+		"alerts.1.http":                   "44:11",
 		"nothing":                         "",
 		"groups.none":                     "12:3",
 	} {

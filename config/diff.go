@@ -28,6 +28,7 @@ func Diff(before, after *Config) Changes {
 	c.restart("peer", before.Peer, after.Peer)
 	c.live("disk_reserve", before.DiskReserve, after.DiskReserve)
 	c.live("log_level", before.LogLevel, after.LogLevel)
+	c.live("hooks", before.Hooks, after.Hooks)
 	c.live("alerts", before.Alerts, after.Alerts)
 	match(before.Groups, after.Groups, func(g Group) string { return g.Name }, func(name string, was, is *Group) {
 		c.group("groups."+name, was, is)

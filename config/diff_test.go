@@ -33,6 +33,7 @@ func TestDiff(t *testing.T) {
 		{"peer", func(c *Config) { c.Peer = Peer{} }, false},
 		{"disk_reserve", func(c *Config) { c.DiskReserve.Percent = 6 }, true},
 		{"log_level", func(c *Config) { c.LogLevel = &debug }, true},
+		{"hooks", func(c *Config) { c.Hooks.Check = nil }, true},
 		{"alerts", func(c *Config) { c.Alerts = c.Alerts[:1] }, true},
 		{"groups.shop (removed)", func(c *Config) { c.Groups = c.Groups[:1] }, false},
 		{"groups.new (added)", func(c *Config) { c.Groups = append(c.Groups, Group{Name: "new"}) }, false},
@@ -74,7 +75,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 		of   any
 		want int // fields that Diff and its parts name
 	}{
-		{Config{}, 10 /* and where it stands */}, {Live{}, 3}, {Group{}, 4}, {GroupLive{}, 6}, {Tree{}, 6},
+		{Config{}, 10 /* and where it stands */}, {Live{}, 4}, {Group{}, 4}, {GroupLive{}, 6}, {Tree{}, 6},
 	} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, Diff knows %d: teach it, TestDiff and this table", c.of, n, c.want)

@@ -47,6 +47,13 @@
 //	  history               {keep: 24h, limit: 20GiB, every: {1h: all, 24h: 1m}}
 //	  guard                 {changed: 50%}; 100% switches it off
 //	  rescan                {every: 1h}
+//	hooks                   {promote, demote, fence, check}, each a list of one of
+//	                        {exec: […]}, {systemd: {start, stop, enable, disable}},
+//	                        {http: {get or post, expect: 200, contains}},
+//	                        {address: {add or remove, dev}},
+//	                        {dns: {server, zone, set: {name: address}, ttl: 1m, key_file}},
+//	                        each with timeout (30s), retry (0) and on_error: abort, go-on
+//	                        (demote and fence: abort; promote and check: go-on)
 //	alerts                  list of {exec: […]} or {http: {post, headers, headers_file}},
 //	                        each with at_most_every (5m) and timeout (30s)
 //

@@ -9,7 +9,7 @@ type level struct {
 // The levels of the file. Hints list keys in this order.
 var (
 	topLevel = &level{"the configuration", []string{"node", "designated", "listen", "state", "control", "http", "disk_reserve",
-		"log_level", "peer", "groups", "alerts"}}
+		"log_level", "peer", "groups", "hooks", "alerts"}}
 	peerLevel      = &level{"peer", []string{"name", "address"}}
 	groupLevel     = &level{"a group", []string{"name", "trees", "databases", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
 	treeLevel      = &level{"a tree", []string{"name", "path", "exclude", "append_only", "staging", "watch"}}
@@ -20,12 +20,19 @@ var (
 	historyLevel   = &level{"history", []string{"keep", "limit", "every"}}
 	guardLevel     = &level{"guard", []string{"changed"}}
 	rescanLevel    = &level{"rescan", []string{"every"}}
+	hooksLevel     = &level{"hooks", []string{"promote", "demote", "fence", "check"}}
+	hookLevel      = &level{"a hook", []string{"exec", "systemd", "http", "address", "dns", "timeout", "retry", "on_error"}}
+	systemdLevel   = &level{"systemd", []string{"start", "stop", "enable", "disable"}}
+	hookHTTPLevel  = &level{"http of a hook", []string{"get", "post", "expect", "contains"}}
+	addressLevel   = &level{"address", []string{"add", "remove", "dev"}}
+	dnsLevel       = &level{"dns", []string{"server", "zone", "set", "ttl", "key_file"}}
 	alertLevel     = &level{"an alert", []string{"exec", "http", "at_most_every", "timeout"}}
 	alertHTTPLevel = &level{"http of an alert", []string{"post", "headers", "headers_file"}}
 )
 
 var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
-	historyLevel, guardLevel, rescanLevel, alertLevel, alertHTTPLevel, databaseLevel, postgresLevel}
+	historyLevel, guardLevel, rescanLevel, hooksLevel, hookLevel, systemdLevel, hookHTTPLevel, addressLevel, dnsLevel,
+	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel}
 
 // later are the keys that a later version will have. They are known, so that
 // nobody has to guess whether a key was mistyped, and refused, so that nobody
@@ -36,7 +43,6 @@ var later = []struct {
 	is  shape // a value of another shape is told too
 }{
 	{topLevel, "start_alone", isScalar},
-	{topLevel, "hooks", isMapping},
 	{topLevel, "coordination", isMapping},
 	{topLevel, "parity", isMapping},
 	{databaseLevel, "mariadb", isMapping},

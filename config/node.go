@@ -52,6 +52,9 @@ func (r *reader) config(root ast.Node) *Config {
 	if v, ok := r.need(f, "groups", "the configuration", "a list of groups"); ok {
 		c.Groups = r.groups(v)
 	}
+	if v, ok := f.get("hooks"); ok {
+		c.Hooks = r.hooks(v)
+	}
 	if v, ok := f.get("alerts"); ok {
 		for i, item := range r.list(v) {
 			c.Alerts = append(c.Alerts, r.alert(item, fmt.Sprintf("alerts.%d.", i)))

@@ -1,0 +1,162 @@
+package role
+
+// order begins the plan of a command, or says why not.
+func order(s State, o Order) (State, []Effect, error) {
+	if !s.Plan.IsZero() {
+		switch {
+		case !s.stuck():
+			return s.refuse("", "a %s is carried out and is at step %q: want it to end first", s.Plan.Kind, s.Plan.Step)
+		case o.Command == DoResume, o.Command == DoFailover && s.Serves(), o.Command == DoRejoin && s.Plan.Kind == Rejoin:
+			s.Plan.Failure = ""
+			return s, []Effect{s.do()}, nil
+		case s.Plan.Kind == Rejoin:
+			return s.refuse("rejoin", "a rejoin did not end: %s", s.Plan.Failure)
+		}
+		// It can't go on by itself. Another plan takes its place, if it may begin.
+		ended := Ended{s.Plan.ID, s.Plan.Kind, "a " + string(o.Command) + " has taken its place"}
+		after := s
+		after.Plan = Progress{}
+		after, effects, err := begin(after, o)
+		if err != nil {
+			return s, nil, err
+		}
+		return after, append([]Effect{ended}, effects...), nil
+	}
+	return begin(s, o)
+}
+
+func begin(s State, o Order) (State, []Effect, error) {
+	switch o.Command {
+	case DoCutover:
+		return orderCutover(s, o)
+	case DoFailback:
+		return orderFailback(s, o)
+	case DoFailover:
+		return orderFailover(s, o)
+	case DoRejoin:
+		return orderRejoin(s, o)
+	case DoStepDown:
+		return orderStepDown(s, o)
+	case DoResume:
+		return s.refuse("", "no plan waits to be resumed")
+	}
+	return s.refuse("", "unknown command %q", o.Command)
+}
+
+// stuck reports whether a plan can neither go back nor go on by itself: its step
+// failed, or waits for the peer, or this node must not serve yet.
+func (s State) stuck() bool {
+	p := PlanOf(s.Plan.Kind)
+	return !s.Plan.Back && p.past(s.Plan.Step) && (s.Plan.Failure != "" || p.waits(s.Plan.Step) || s.undecided())
+}
+
+// target is the epoch that a promotion would make.
+func (s State) target(promoter ID, nonce Nonce) Epoch {
+	return Epoch{Number: s.highest() + 1, Promoter: promoter, Nonce: nonce}
+}
+
+func orderCutover(s State, o Order) (State, []Effect, error) {
+	switch {
+	case s.Role() == Standby && s.Link && s.Heard.Role == Production:
+		return s, []Effect{Forward{o}}, nil
+	case s.Role() == Standby && !s.Link:
+		return s.unreachable("failover", "the peer can't be reached: a cutover needs both nodes")
+	case s.Cause == Fenced:
+		return s.refuse("rejoin", "this node is fenced: want it to stand by before a cutover")
+	case s.Role() == Down || s.Role() == Standby:
+		return s.refuse("failover", "found this node %s, want production: neither node serves", s.describe())
+	case !s.Link:
+		return s.unreachable("", "the peer can't be reached: a cutover needs both nodes")
+	case s.Heard.Role != Standby || s.Heard.Epoch != s.Epoch:
+		return s.refuse("", "found the peer %s in epoch %s, want it to stand by in epoch %s; if it served before, rejoin it there",
+			s.Heard.Role, s.Heard.Epoch, s.Epoch)
+	case s.Heard.Busy:
+		return s.refuse("", "the peer carries out a plan of its own: want it to end first")
+	}
+	s.Plan = Progress{Kind: Cutover, ID: o.ID, Target: s.target(s.Peer, o.ID), Step: StepReady}
+	return s, []Effect{s.do()}, nil
+}
+
+// orderFailback is a cutover that ends with the designated primary serving.
+func orderFailback(s State, o Order) (State, []Effect, error) {
+	primary := s.Designated == Primary
+	switch {
+	case s.Role() == Production && primary:
+		return s.refuse("", "the designated primary serves already: there is nothing to go back to")
+	case s.Role() == Standby && !primary:
+		return s.refuse("cutover", "the designated primary serves already: there is nothing to go back to")
+	}
+	return orderCutover(s, o)
+}
+
+func orderFailover(s State, o Order) (State, []Effect, error) {
+	switch {
+	case s.Serves():
+		return s.refuse("", "this node serves already")
+	case s.Cause == New:
+		return s.refuse("", "this node was never paired: there is nothing to take over")
+	case s.Stored.Role == Standby && !o.Barrier:
+		return s.refuse("", "this node has no complete barrier yet: want the seed to end first")
+	case s.Cause == Lost && s.highest() == 0:
+		return s.refuse("", "this node has lost its state and can't know which epochs were made: want its peer to tell")
+	case s.Link && s.Heard.Busy:
+		return s.refuse("", "the peer carries out a plan: want it to end first")
+	}
+	proof, refusal := s.proof(o)
+	if refusal != nil {
+		return s, nil, refusal
+	}
+	p := Progress{Kind: Failover, ID: o.ID, Target: s.target(s.Self, o.ID), Proof: proof, Step: StepLedger}
+	if s.Stored.Role == Production {
+		p.Kind, p.Target, p.Step = ServeAlone, s.Epoch, StepProof
+	}
+	s.Plan = p
+	return s, []Effect{s.do(), Say{}}, nil
+}
+
+// proof chooses how to make sure that the peer doesn't serve.
+func (s State) proof(o Order) (Proof, error) {
+	refuse := func(r Reason, command, text string) (Proof, error) {
+		return NoProof, &Refusal{Reason: r, State: s.describe(), Text: text, Command: command}
+	}
+	switch {
+	case s.Link && s.Heard.Role == Production && s.Heard.Healthy:
+		return refuse(NotAllowed, "cutover", "the peer serves and is healthy: a failover would give up what a cutover keeps")
+	case s.Link: // it can be asked, so nothing has to be believed
+		return ByStepDown, nil
+	case o.PeerIsDown:
+		return ByClaim, nil
+	case s.Policy.Coordinated: // the step gets the lease, or fails because somebody has it
+		return ByLease, nil
+	case s.Policy.HasFence:
+		return ByFence, nil
+	}
+	return refuse(Unreachable, "failover --peer-is-down", "the peer can't be asked to step down, and there are no fence hooks: want somebody to have made sure that it is down")
+}
+
+func orderRejoin(s State, o Order) (State, []Effect, error) {
+	switch {
+	case s.Role() == Standby:
+		return s.refuse("", "this node stands by already")
+	case s.Role() == Production:
+		return s.refuse("cutover", "this node serves: only one that is down can rejoin")
+	case s.Stored.Role == Production && !s.Link:
+		return s.unreachable("failover", "this node is held and its peer can't be reached: a rejoin needs both nodes")
+	case !s.Link:
+		return s.unreachable("", "the peer can't be reached: a rejoin needs both nodes")
+	case s.Heard.Role != Production:
+		return s.refuse("failover", "found the peer %s, want it to serve: neither node does", s.Heard.Role)
+	case s.Heard.Epoch.Number <= s.Epoch.Number:
+		return s.refuse("", "found the peer in epoch %s, want one above %s, this node's own", s.Heard.Epoch, s.Epoch)
+	}
+	s.Plan = Progress{Kind: Rejoin, ID: o.ID, Target: s.Heard.Epoch, Step: StepReady}
+	return s, []Effect{s.do()}, nil
+}
+
+func orderStepDown(s State, o Order) (State, []Effect, error) {
+	if s.Stored.Role != Production {
+		return s.refuse("", "found this node %s, want one that produces", s.describe())
+	}
+	s.Plan = Progress{Kind: StepDown, ID: o.ID, Step: StepReady}
+	return s, []Effect{s.do(), Say{}}, nil
+}
