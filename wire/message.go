@@ -25,6 +25,7 @@ const (
 	TypeJoinReply Type = 3
 	TypeRefusal   Type = 4
 	TypeNodeState Type = 5
+	TypePair      Type = 6
 
 	TypeResume         Type = 16
 	TypeResumeReply    Type = 17
@@ -75,6 +76,7 @@ const (
 	fetchLimit    = 20 << 10
 	reportLimit   = 320 << 10
 	manifestLimit = MaxManifestRecords + 64
+	pairLimit     = MaxPairBody + smallLimit
 	spoolsLimit   = smallLimit + MaxSpools*(MaxName+64)
 )
 
@@ -90,6 +92,7 @@ var kinds = map[Type]kind{
 	TypeJoinReply:       {"JoinReply", smallLimit, func() Message { return new(JoinReply) }},
 	TypeRefusal:         {"Refusal", smallLimit, func() Message { return new(Refusal) }},
 	TypeNodeState:       {"NodeState", smallLimit, func() Message { return new(NodeState) }},
+	TypePair:            {"PairMessage", pairLimit, func() Message { return new(PairMessage) }},
 	TypeResume:          {"Resume", spoolsLimit, func() Message { return new(Resume) }},
 	TypeResumeReply:     {"ResumeReply", smallLimit, func() Message { return new(ResumeReply) }},
 	TypeIncarnation:     {"Incarnation", smallLimit, func() Message { return new(Incarnation) }},

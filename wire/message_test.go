@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -35,11 +36,13 @@ func samples() []Message {
 	}
 	return []Message{
 		&Hello{MinVersion: 1, MaxVersion: 2, Software: "0.1.0", Node: "slayer", Role: RoleProduction, Epoch: 3,
-			Designated: DesignatedPrimary, Clock: time.Unix(1795248000, 123456789).UTC(), Joining: true, Group: "sounz"},
+			Designated: DesignatedPrimary, Clock: time.Unix(1795248000, 123456789).UTC(), Joining: true, Group: "sounz",
+			Contents: &Contents{Trees: []string{"data", "home"}, Databases: []string{"sounz"}}},
 		&Join{Secret: [SecretSize]byte{1, 2}, Address: "[2001:db8::1]:7440"},
 		&Join{},
 		&JoinReply{}, &JoinReply{Known: true},
 		testRefusal,
+		&PairMessage{Kind: PairQuestion, ID: 7, Verb: "ready", Body: []byte("{}")},
 		&NodeState{Role: RoleStandby, Status: "standby", Epoch: 3, Clock: time.Unix(1795248000, 1).UTC()},
 		&Resume{Group: "tree", Position: testPosition, Applied: testBarrier, HasBase: true},
 		&Resume{Group: "t"},
@@ -223,6 +226,10 @@ func TestLimits(t *testing.T) {
 		hello(func(h *Hello) { h.Software = "\xff" }),
 		hello(func(h *Hello) { h.Role = 0 }),
 		hello(func(h *Hello) { h.Group = long }),
+		hello(func(h *Hello) { h.Contents = &Contents{Trees: []string{""}} }),
+		hello(func(h *Hello) { h.Contents = &Contents{Databases: []string{"a\nb"}} }),
+		hello(func(h *Hello) { h.Contents = &Contents{Trees: slices.Repeat([]string{long[1:]}, 8)} }),
+		&PairMessage{}, &PairMessage{Kind: 4}, &PairMessage{Kind: PairNote, Verb: long},
 		&NodeState{}, &NodeState{Role: RoleStandby, Status: long},
 		&Join{Address: long},
 		&Refusal{Text: "no code"},

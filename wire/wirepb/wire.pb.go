@@ -39,6 +39,7 @@ type Hello struct {
 	WallNanos     int64                  `protobuf:"varint,8,opt,name=wall_nanos,json=wallNanos,proto3" json:"wall_nanos,omitempty"` // since 1970-01-01T00:00:00Z
 	Joining       bool                   `protobuf:"varint,9,opt,name=joining,proto3" json:"joining,omitempty"`                      // a Join follows
 	Group         string                 `protobuf:"bytes,10,opt,name=group,proto3" json:"group,omitempty"`                          // none: the connection of the pair itself
+	Contents      *Contents              `protobuf:"bytes,11,opt,name=contents,proto3" json:"contents,omitempty"`                    // of the group; absent: not said, which an older node doesn't
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +144,65 @@ func (x *Hello) GetGroup() string {
 	return ""
 }
 
+func (x *Hello) GetContents() *Contents {
+	if x != nil {
+		return x.Contents
+	}
+	return nil
+}
+
+type Contents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trees         []string               `protobuf:"bytes,1,rep,name=trees,proto3" json:"trees,omitempty"`
+	Databases     []string               `protobuf:"bytes,2,rep,name=databases,proto3" json:"databases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contents) Reset() {
+	*x = Contents{}
+	mi := &file_wire_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contents) ProtoMessage() {}
+
+func (x *Contents) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contents.ProtoReflect.Descriptor instead.
+func (*Contents) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Contents) GetTrees() []string {
+	if x != nil {
+		return x.Trees
+	}
+	return nil
+}
+
+func (x *Contents) GetDatabases() []string {
+	if x != nil {
+		return x.Databases
+	}
+	return nil
+}
+
 type NodeState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          uint32                 `protobuf:"varint,1,opt,name=role,proto3" json:"role,omitempty"`
@@ -155,7 +215,7 @@ type NodeState struct {
 
 func (x *NodeState) Reset() {
 	*x = NodeState{}
-	mi := &file_wire_proto_msgTypes[1]
+	mi := &file_wire_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -167,7 +227,7 @@ func (x *NodeState) String() string {
 func (*NodeState) ProtoMessage() {}
 
 func (x *NodeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[1]
+	mi := &file_wire_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -180,7 +240,7 @@ func (x *NodeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeState.ProtoReflect.Descriptor instead.
 func (*NodeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{1}
+	return file_wire_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *NodeState) GetRole() uint32 {
@@ -211,6 +271,75 @@ func (x *NodeState) GetWallNanos() int64 {
 	return 0
 }
 
+// PairMessage carries what the nodes say to each other about roles and readiness.
+type PairMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"` // 1 note, 2 question, 3 answer
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`     // of a question and its answer
+	Verb          string                 `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"` // JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairMessage) Reset() {
+	*x = PairMessage{}
+	mi := &file_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairMessage) ProtoMessage() {}
+
+func (x *PairMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairMessage.ProtoReflect.Descriptor instead.
+func (*PairMessage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PairMessage) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *PairMessage) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *PairMessage) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *PairMessage) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type Join struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"` // 16 bytes
@@ -221,7 +350,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +362,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +375,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Join) GetSecret() []byte {
@@ -272,7 +401,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +413,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +426,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinReply) GetKnown() bool {
@@ -318,7 +447,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +459,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +472,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Refusal) GetCode() uint32 {
@@ -378,7 +507,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +519,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +532,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Position) GetIncarnation() []byte {
@@ -437,7 +566,7 @@ type BarrierID struct {
 
 func (x *BarrierID) Reset() {
 	*x = BarrierID{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +578,7 @@ func (x *BarrierID) String() string {
 func (*BarrierID) ProtoMessage() {}
 
 func (x *BarrierID) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +591,7 @@ func (x *BarrierID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierID.ProtoReflect.Descriptor instead.
 func (*BarrierID) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BarrierID) GetEpoch() uint64 {
@@ -492,7 +621,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +633,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +646,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Resume) GetGroup() string {
@@ -565,7 +694,7 @@ type StreamPosition struct {
 
 func (x *StreamPosition) Reset() {
 	*x = StreamPosition{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +706,7 @@ func (x *StreamPosition) String() string {
 func (*StreamPosition) ProtoMessage() {}
 
 func (x *StreamPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +719,7 @@ func (x *StreamPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPosition.ProtoReflect.Descriptor instead.
 func (*StreamPosition) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamPosition) GetChapter() uint32 {
@@ -618,7 +747,7 @@ type SpoolEnd struct {
 
 func (x *SpoolEnd) Reset() {
 	*x = SpoolEnd{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +759,7 @@ func (x *SpoolEnd) String() string {
 func (*SpoolEnd) ProtoMessage() {}
 
 func (x *SpoolEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +772,7 @@ func (x *SpoolEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolEnd.ProtoReflect.Descriptor instead.
 func (*SpoolEnd) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SpoolEnd) GetDatabase() string {
@@ -677,7 +806,7 @@ type SpoolResume struct {
 
 func (x *SpoolResume) Reset() {
 	*x = SpoolResume{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +818,7 @@ func (x *SpoolResume) String() string {
 func (*SpoolResume) ProtoMessage() {}
 
 func (x *SpoolResume) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +831,7 @@ func (x *SpoolResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolResume.ProtoReflect.Descriptor instead.
 func (*SpoolResume) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SpoolResume) GetGroup() string {
@@ -731,7 +860,7 @@ type ResumeReply struct {
 
 func (x *ResumeReply) Reset() {
 	*x = ResumeReply{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +872,7 @@ func (x *ResumeReply) String() string {
 func (*ResumeReply) ProtoMessage() {}
 
 func (x *ResumeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +885,7 @@ func (x *ResumeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeReply.ProtoReflect.Descriptor instead.
 func (*ResumeReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResumeReply) GetGroup() string {
@@ -798,7 +927,7 @@ type Incarnation struct {
 
 func (x *Incarnation) Reset() {
 	*x = Incarnation{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +939,7 @@ func (x *Incarnation) String() string {
 func (*Incarnation) ProtoMessage() {}
 
 func (x *Incarnation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +952,7 @@ func (x *Incarnation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
 func (*Incarnation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Incarnation) GetGroup() string {
@@ -867,7 +996,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1008,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1021,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Progress) GetGroup() string {
@@ -991,7 +1120,7 @@ type SpoolProgress struct {
 
 func (x *SpoolProgress) Reset() {
 	*x = SpoolProgress{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1132,7 @@ func (x *SpoolProgress) String() string {
 func (*SpoolProgress) ProtoMessage() {}
 
 func (x *SpoolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1145,7 @@ func (x *SpoolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolProgress.ProtoReflect.Descriptor instead.
 func (*SpoolProgress) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SpoolProgress) GetDatabase() string {
@@ -1064,7 +1193,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1205,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1218,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Heartbeat) GetGroup() string {
@@ -1165,7 +1294,7 @@ type BarrierRequest struct {
 
 func (x *BarrierRequest) Reset() {
 	*x = BarrierRequest{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1306,7 @@ func (x *BarrierRequest) String() string {
 func (*BarrierRequest) ProtoMessage() {}
 
 func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1319,7 @@ func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierRequest.ProtoReflect.Descriptor instead.
 func (*BarrierRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BarrierRequest) GetCall() uint64 {
@@ -1218,7 +1347,7 @@ type BarrierReply struct {
 
 func (x *BarrierReply) Reset() {
 	*x = BarrierReply{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1359,7 @@ func (x *BarrierReply) String() string {
 func (*BarrierReply) ProtoMessage() {}
 
 func (x *BarrierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1372,7 @@ func (x *BarrierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierReply.ProtoReflect.Descriptor instead.
 func (*BarrierReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BarrierReply) GetCall() uint64 {
@@ -1279,7 +1408,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1420,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1433,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyRequest) GetCall() uint64 {
@@ -1345,7 +1474,7 @@ type Difference struct {
 
 func (x *Difference) Reset() {
 	*x = Difference{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1486,7 @@ func (x *Difference) String() string {
 func (*Difference) ProtoMessage() {}
 
 func (x *Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1499,7 @@ func (x *Difference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Difference.ProtoReflect.Descriptor instead.
 func (*Difference) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Difference) GetPath() []byte {
@@ -1405,7 +1534,7 @@ type VerifyReport struct {
 
 func (x *VerifyReport) Reset() {
 	*x = VerifyReport{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1546,7 @@ func (x *VerifyReport) String() string {
 func (*VerifyReport) ProtoMessage() {}
 
 func (x *VerifyReport) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1559,7 @@ func (x *VerifyReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReport.ProtoReflect.Descriptor instead.
 func (*VerifyReport) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyReport) GetCall() uint64 {
@@ -1513,7 +1642,7 @@ type LogStream struct {
 
 func (x *LogStream) Reset() {
 	*x = LogStream{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1654,7 @@ func (x *LogStream) String() string {
 func (*LogStream) ProtoMessage() {}
 
 func (x *LogStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1667,7 @@ func (x *LogStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStream.ProtoReflect.Descriptor instead.
 func (*LogStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogStream) GetGroup() string {
@@ -1565,7 +1694,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1706,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1719,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Block) GetOffset() uint64 {
@@ -1616,7 +1745,7 @@ type FetchStream struct {
 
 func (x *FetchStream) Reset() {
 	*x = FetchStream{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1757,7 @@ func (x *FetchStream) String() string {
 func (*FetchStream) ProtoMessage() {}
 
 func (x *FetchStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1770,7 @@ func (x *FetchStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchStream.ProtoReflect.Descriptor instead.
 func (*FetchStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FetchStream) GetGroup() string {
@@ -1661,7 +1790,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1802,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1815,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FetchRequest) GetDigests() []byte {
@@ -1716,7 +1845,7 @@ type FetchedChunk struct {
 
 func (x *FetchedChunk) Reset() {
 	*x = FetchedChunk{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1857,7 @@ func (x *FetchedChunk) String() string {
 func (*FetchedChunk) ProtoMessage() {}
 
 func (x *FetchedChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1870,7 @@ func (x *FetchedChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchedChunk.ProtoReflect.Descriptor instead.
 func (*FetchedChunk) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FetchedChunk) GetDigest() []byte {
@@ -1788,7 +1917,7 @@ type ManifestStream struct {
 
 func (x *ManifestStream) Reset() {
 	*x = ManifestStream{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1929,7 @@ func (x *ManifestStream) String() string {
 func (*ManifestStream) ProtoMessage() {}
 
 func (x *ManifestStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1942,7 @@ func (x *ManifestStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestStream.ProtoReflect.Descriptor instead.
 func (*ManifestStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ManifestStream) GetGroup() string {
@@ -1835,7 +1964,7 @@ type ManifestStart struct {
 
 func (x *ManifestStart) Reset() {
 	*x = ManifestStart{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1976,7 @@ func (x *ManifestStart) String() string {
 func (*ManifestStart) ProtoMessage() {}
 
 func (x *ManifestStart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1989,7 @@ func (x *ManifestStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestStart.ProtoReflect.Descriptor instead.
 func (*ManifestStart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ManifestStart) GetPosition() *Position {
@@ -1900,7 +2029,7 @@ type ManifestRecords struct {
 
 func (x *ManifestRecords) Reset() {
 	*x = ManifestRecords{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2041,7 @@ func (x *ManifestRecords) String() string {
 func (*ManifestRecords) ProtoMessage() {}
 
 func (x *ManifestRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2054,7 @@ func (x *ManifestRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestRecords.ProtoReflect.Descriptor instead.
 func (*ManifestRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ManifestRecords) GetRecords() []byte {
@@ -1943,7 +2072,7 @@ type ManifestEnd struct {
 
 func (x *ManifestEnd) Reset() {
 	*x = ManifestEnd{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2084,7 @@ func (x *ManifestEnd) String() string {
 func (*ManifestEnd) ProtoMessage() {}
 
 func (x *ManifestEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2097,7 @@ func (x *ManifestEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestEnd.ProtoReflect.Descriptor instead.
 func (*ManifestEnd) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 type SpoolStream struct {
@@ -1982,7 +2111,7 @@ type SpoolStream struct {
 
 func (x *SpoolStream) Reset() {
 	*x = SpoolStream{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2123,7 @@ func (x *SpoolStream) String() string {
 func (*SpoolStream) ProtoMessage() {}
 
 func (x *SpoolStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2136,7 @@ func (x *SpoolStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolStream.ProtoReflect.Descriptor instead.
 func (*SpoolStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SpoolStream) GetGroup() string {
@@ -2040,7 +2169,7 @@ type SpoolBlock struct {
 
 func (x *SpoolBlock) Reset() {
 	*x = SpoolBlock{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2181,7 @@ func (x *SpoolBlock) String() string {
 func (*SpoolBlock) ProtoMessage() {}
 
 func (x *SpoolBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2194,7 @@ func (x *SpoolBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolBlock.ProtoReflect.Descriptor instead.
 func (*SpoolBlock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SpoolBlock) GetLength() uint32 {
@@ -2085,7 +2214,7 @@ type SeedStream struct {
 
 func (x *SeedStream) Reset() {
 	*x = SeedStream{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2226,7 @@ func (x *SeedStream) String() string {
 func (*SeedStream) ProtoMessage() {}
 
 func (x *SeedStream) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2239,7 @@ func (x *SeedStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeedStream.ProtoReflect.Descriptor instead.
 func (*SeedStream) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SeedStream) GetGroup() string {
@@ -2136,7 +2265,7 @@ type SeedBlock struct {
 
 func (x *SeedBlock) Reset() {
 	*x = SeedBlock{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2277,7 @@ func (x *SeedBlock) String() string {
 func (*SeedBlock) ProtoMessage() {}
 
 func (x *SeedBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2290,7 @@ func (x *SeedBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeedBlock.ProtoReflect.Descriptor instead.
 func (*SeedBlock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SeedBlock) GetLength() uint32 {
@@ -2181,7 +2310,7 @@ type SeedEnd struct {
 
 func (x *SeedEnd) Reset() {
 	*x = SeedEnd{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2322,7 @@ func (x *SeedEnd) String() string {
 func (*SeedEnd) ProtoMessage() {}
 
 func (x *SeedEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2335,7 @@ func (x *SeedEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeedEnd.ProtoReflect.Descriptor instead.
 func (*SeedEnd) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SeedEnd) GetBytes() uint64 {
@@ -2229,7 +2358,7 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"wire.proto\x12\n" +
-	"repld.wire\"\x92\x02\n" +
+	"repld.wire\"\xc4\x02\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -2246,13 +2375,22 @@ const file_wire_proto_rawDesc = "" +
 	"wall_nanos\x18\b \x01(\x03R\twallNanos\x12\x18\n" +
 	"\ajoining\x18\t \x01(\bR\ajoining\x12\x14\n" +
 	"\x05group\x18\n" +
-	" \x01(\tR\x05group\"l\n" +
+	" \x01(\tR\x05group\x120\n" +
+	"\bcontents\x18\v \x01(\v2\x14.repld.wire.ContentsR\bcontents\">\n" +
+	"\bContents\x12\x14\n" +
+	"\x05trees\x18\x01 \x03(\tR\x05trees\x12\x1c\n" +
+	"\tdatabases\x18\x02 \x03(\tR\tdatabases\"l\n" +
 	"\tNodeState\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\rR\x04role\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1d\n" +
 	"\n" +
-	"wall_nanos\x18\x04 \x01(\x03R\twallNanos\"8\n" +
+	"wall_nanos\x18\x04 \x01(\x03R\twallNanos\"Y\n" +
+	"\vPairMessage\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\x12\x12\n" +
+	"\x04body\x18\x04 \x01(\fR\x04body\"8\n" +
 	"\x04Join\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"!\n" +
@@ -2409,68 +2547,71 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_wire_proto_goTypes = []any{
 	(*Hello)(nil),           // 0: repld.wire.Hello
-	(*NodeState)(nil),       // 1: repld.wire.NodeState
-	(*Join)(nil),            // 2: repld.wire.Join
-	(*JoinReply)(nil),       // 3: repld.wire.JoinReply
-	(*Refusal)(nil),         // 4: repld.wire.Refusal
-	(*Position)(nil),        // 5: repld.wire.Position
-	(*BarrierID)(nil),       // 6: repld.wire.BarrierID
-	(*Resume)(nil),          // 7: repld.wire.Resume
-	(*StreamPosition)(nil),  // 8: repld.wire.StreamPosition
-	(*SpoolEnd)(nil),        // 9: repld.wire.SpoolEnd
-	(*SpoolResume)(nil),     // 10: repld.wire.SpoolResume
-	(*ResumeReply)(nil),     // 11: repld.wire.ResumeReply
-	(*Incarnation)(nil),     // 12: repld.wire.Incarnation
-	(*Progress)(nil),        // 13: repld.wire.Progress
-	(*SpoolProgress)(nil),   // 14: repld.wire.SpoolProgress
-	(*Heartbeat)(nil),       // 15: repld.wire.Heartbeat
-	(*BarrierRequest)(nil),  // 16: repld.wire.BarrierRequest
-	(*BarrierReply)(nil),    // 17: repld.wire.BarrierReply
-	(*VerifyRequest)(nil),   // 18: repld.wire.VerifyRequest
-	(*Difference)(nil),      // 19: repld.wire.Difference
-	(*VerifyReport)(nil),    // 20: repld.wire.VerifyReport
-	(*LogStream)(nil),       // 21: repld.wire.LogStream
-	(*Block)(nil),           // 22: repld.wire.Block
-	(*FetchStream)(nil),     // 23: repld.wire.FetchStream
-	(*FetchRequest)(nil),    // 24: repld.wire.FetchRequest
-	(*FetchedChunk)(nil),    // 25: repld.wire.FetchedChunk
-	(*ManifestStream)(nil),  // 26: repld.wire.ManifestStream
-	(*ManifestStart)(nil),   // 27: repld.wire.ManifestStart
-	(*ManifestRecords)(nil), // 28: repld.wire.ManifestRecords
-	(*ManifestEnd)(nil),     // 29: repld.wire.ManifestEnd
-	(*SpoolStream)(nil),     // 30: repld.wire.SpoolStream
-	(*SpoolBlock)(nil),      // 31: repld.wire.SpoolBlock
-	(*SeedStream)(nil),      // 32: repld.wire.SeedStream
-	(*SeedBlock)(nil),       // 33: repld.wire.SeedBlock
-	(*SeedEnd)(nil),         // 34: repld.wire.SeedEnd
+	(*Contents)(nil),        // 1: repld.wire.Contents
+	(*NodeState)(nil),       // 2: repld.wire.NodeState
+	(*PairMessage)(nil),     // 3: repld.wire.PairMessage
+	(*Join)(nil),            // 4: repld.wire.Join
+	(*JoinReply)(nil),       // 5: repld.wire.JoinReply
+	(*Refusal)(nil),         // 6: repld.wire.Refusal
+	(*Position)(nil),        // 7: repld.wire.Position
+	(*BarrierID)(nil),       // 8: repld.wire.BarrierID
+	(*Resume)(nil),          // 9: repld.wire.Resume
+	(*StreamPosition)(nil),  // 10: repld.wire.StreamPosition
+	(*SpoolEnd)(nil),        // 11: repld.wire.SpoolEnd
+	(*SpoolResume)(nil),     // 12: repld.wire.SpoolResume
+	(*ResumeReply)(nil),     // 13: repld.wire.ResumeReply
+	(*Incarnation)(nil),     // 14: repld.wire.Incarnation
+	(*Progress)(nil),        // 15: repld.wire.Progress
+	(*SpoolProgress)(nil),   // 16: repld.wire.SpoolProgress
+	(*Heartbeat)(nil),       // 17: repld.wire.Heartbeat
+	(*BarrierRequest)(nil),  // 18: repld.wire.BarrierRequest
+	(*BarrierReply)(nil),    // 19: repld.wire.BarrierReply
+	(*VerifyRequest)(nil),   // 20: repld.wire.VerifyRequest
+	(*Difference)(nil),      // 21: repld.wire.Difference
+	(*VerifyReport)(nil),    // 22: repld.wire.VerifyReport
+	(*LogStream)(nil),       // 23: repld.wire.LogStream
+	(*Block)(nil),           // 24: repld.wire.Block
+	(*FetchStream)(nil),     // 25: repld.wire.FetchStream
+	(*FetchRequest)(nil),    // 26: repld.wire.FetchRequest
+	(*FetchedChunk)(nil),    // 27: repld.wire.FetchedChunk
+	(*ManifestStream)(nil),  // 28: repld.wire.ManifestStream
+	(*ManifestStart)(nil),   // 29: repld.wire.ManifestStart
+	(*ManifestRecords)(nil), // 30: repld.wire.ManifestRecords
+	(*ManifestEnd)(nil),     // 31: repld.wire.ManifestEnd
+	(*SpoolStream)(nil),     // 32: repld.wire.SpoolStream
+	(*SpoolBlock)(nil),      // 33: repld.wire.SpoolBlock
+	(*SeedStream)(nil),      // 34: repld.wire.SeedStream
+	(*SeedBlock)(nil),       // 35: repld.wire.SeedBlock
+	(*SeedEnd)(nil),         // 36: repld.wire.SeedEnd
 }
 var file_wire_proto_depIdxs = []int32{
-	5,  // 0: repld.wire.Resume.position:type_name -> repld.wire.Position
-	6,  // 1: repld.wire.Resume.applied:type_name -> repld.wire.BarrierID
-	9,  // 2: repld.wire.Resume.spools:type_name -> repld.wire.SpoolEnd
-	8,  // 3: repld.wire.SpoolEnd.end:type_name -> repld.wire.StreamPosition
-	9,  // 4: repld.wire.SpoolResume.spool:type_name -> repld.wire.SpoolEnd
-	5,  // 5: repld.wire.ResumeReply.position:type_name -> repld.wire.Position
-	6,  // 6: repld.wire.Progress.received:type_name -> repld.wire.BarrierID
-	6,  // 7: repld.wire.Progress.applied:type_name -> repld.wire.BarrierID
-	14, // 8: repld.wire.Progress.spools:type_name -> repld.wire.SpoolProgress
-	8,  // 9: repld.wire.SpoolProgress.durable:type_name -> repld.wire.StreamPosition
-	8,  // 10: repld.wire.SpoolProgress.replayed:type_name -> repld.wire.StreamPosition
-	6,  // 11: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
-	6,  // 12: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
-	4,  // 13: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
-	6,  // 14: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
-	19, // 15: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
-	4,  // 16: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
-	5,  // 17: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	1,  // 0: repld.wire.Hello.contents:type_name -> repld.wire.Contents
+	7,  // 1: repld.wire.Resume.position:type_name -> repld.wire.Position
+	8,  // 2: repld.wire.Resume.applied:type_name -> repld.wire.BarrierID
+	11, // 3: repld.wire.Resume.spools:type_name -> repld.wire.SpoolEnd
+	10, // 4: repld.wire.SpoolEnd.end:type_name -> repld.wire.StreamPosition
+	11, // 5: repld.wire.SpoolResume.spool:type_name -> repld.wire.SpoolEnd
+	7,  // 6: repld.wire.ResumeReply.position:type_name -> repld.wire.Position
+	8,  // 7: repld.wire.Progress.received:type_name -> repld.wire.BarrierID
+	8,  // 8: repld.wire.Progress.applied:type_name -> repld.wire.BarrierID
+	16, // 9: repld.wire.Progress.spools:type_name -> repld.wire.SpoolProgress
+	10, // 10: repld.wire.SpoolProgress.durable:type_name -> repld.wire.StreamPosition
+	10, // 11: repld.wire.SpoolProgress.replayed:type_name -> repld.wire.StreamPosition
+	8,  // 12: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
+	8,  // 13: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
+	6,  // 14: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
+	8,  // 15: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
+	21, // 16: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
+	6,  // 17: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
+	7,  // 18: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2484,7 +2625,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
