@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -72,6 +73,34 @@ type Hello struct {
 	Joining                bool      // a Join follows; set by Dial
 	// Group is the consistency group that the connection is for; "": the pair itself.
 	Group string
+	// Contents is what the group consists of on the sender's side; nil: it doesn't
+	// say, as older nodes, or the names together are longer than [MaxContents].
+	Contents *Contents `json:",omitempty"`
+}
+
+// MaxContents bounds the names in [Contents], all together, in bytes: a Hello must
+// stay as short as every version reads it.
+const MaxContents = 2 << 10
+
+// Contents are the names of what a group consists of.
+type Contents struct {
+	Trees, Databases []string
+}
+
+// Says reports whether the names are few enough to be sent.
+func (c *Contents) Says() bool {
+	size := 0
+	for _, name := range slices.Concat(c.Trees, c.Databases) {
+		size += len(name) + 4 // and what protobuf puts before it
+	}
+	return size <= MaxContents
+}
+
+func (c *Contents) toProto() *wirepb.Contents {
+	if c == nil {
+		return nil
+	}
+	return &wirepb.Contents{Trees: c.Trees, Databases: c.Databases}
 }
 
 // Type implements [Message].
@@ -80,7 +109,7 @@ func (*Hello) Type() Type { return TypeHello }
 func (m *Hello) toProto() proto.Message {
 	return &wirepb.Hello{MinVersion: m.MinVersion, MaxVersion: m.MaxVersion, Software: m.Software, Node: m.Node,
 		Role: uint32(m.Role), Epoch: uint64(m.Epoch), Designated: uint32(m.Designated), WallNanos: m.Clock.UnixNano(),
-		Joining: m.Joining, Group: m.Group}
+		Joining: m.Joining, Group: m.Group, Contents: m.Contents.toProto()}
 }
 
 func (m *Hello) fromProto(body []byte) error {
@@ -93,6 +122,9 @@ func (m *Hello) fromProto(body []byte) error {
 		Role: Role(f.byteNumber("role", p.Role)), Epoch: change.Epoch(p.Epoch),
 		Designated: Designation(f.byteNumber("designation", p.Designated)), Clock: time.Unix(0, p.WallNanos).UTC(),
 		Joining: p.Joining, Group: p.Group}
+	if c := p.Contents; c != nil {
+		m.Contents = &Contents{Trees: c.Trees, Databases: c.Databases}
+	}
 	return f.err
 }
 
@@ -111,7 +143,25 @@ func (m *Hello) validate() error {
 	if err := checkText("group", m.Group, MaxName); err != nil {
 		return err
 	}
+	if err := m.Contents.validate(); err != nil {
+		return err
+	}
 	return checkText("software version", m.Software, MaxName)
+}
+
+func (c *Contents) validate() error {
+	if c == nil {
+		return nil
+	}
+	for _, name := range slices.Concat(c.Trees, c.Databases) {
+		if err := checkName("name in a group", name); err != nil {
+			return err
+		}
+	}
+	if !c.Says() {
+		return fmt.Errorf("the names in a group take more than %d bytes", MaxContents)
+	}
+	return nil
 }
 
 // agree returns the highest version that both sides speak.
