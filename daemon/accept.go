@@ -102,6 +102,9 @@ func (n *node) serverOf(conn *wire.Conn) (func(context.Context, *wire.Conn), err
 	}
 	for _, g := range n.groups {
 		if g.name == hello.Group {
+			if err := g.fits(hello); err != nil {
+				return nil, err
+			}
 			return g.serve, nil
 		}
 	}

@@ -242,9 +242,6 @@ func (s *receiving) requestBarrier(ctx context.Context) (id change.BarrierID, er
 		if id, err = s.receiver.RequestBarrier(ctx); !errors.Is(err, ship.ErrNoSession) {
 			return err == nil, err
 		}
-		if _, limited := ctx.Deadline(); limited {
-			return false, nil
-		}
 		return false, s.unreachable(ctx)
 	})
 	return id, err

@@ -28,6 +28,8 @@ type side interface {
 	// forgets what the peer has said, for another takes its place.
 	link() *wire.Conn
 	forget()
+	// signal wakes whoever waits for progress.
+	signal()
 
 	status() control.Group
 	barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error)

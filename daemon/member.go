@@ -154,8 +154,11 @@ func (m *member) ownDirection(c wire.Counters) uint64 {
 }
 
 // unreachable is an error for callers without a time limit while there is no
-// session.
+// session, and for all of them while there can't be one.
 func (m *member) unreachable(ctx context.Context) error {
+	if err := m.differs(); err != nil {
+		return err
+	}
 	if _, limited := ctx.Deadline(); limited || m.link() != nil {
 		return nil
 	}

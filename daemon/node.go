@@ -260,6 +260,9 @@ func (n *node) hello(group string) wire.Hello {
 	if n.primary() {
 		h.Role, h.Designated = wire.RoleProduction, wire.DesignatedPrimary
 	}
+	if g, err := n.byName(group); err == nil {
+		h.Contents = g.contents()
+	}
 	return h
 }
 

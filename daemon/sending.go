@@ -184,7 +184,6 @@ func (p *sending) dialSession(ctx context.Context) error {
 	p.progressAt = 0
 	p.progressMu.Unlock()
 	p.connected(conn)
-	p.board.Resolve(health.LinkDown, p.name, "")
 	err = p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
 	p.judge(err)
 	return err
@@ -194,7 +193,13 @@ func (p *sending) dialSession(ctx context.Context) error {
 // connection of the pair.
 func (p *sending) judgeSession(err error) error {
 	var refused *wire.RefusedError
-	if errors.As(err, &refused) && p.node.link() != nil && refused.Code == wire.CodeNotAccepted {
+	if !errors.As(err, &refused) || p.node.link() == nil {
+		return nil
+	}
+	switch refused.Code {
+	case codeContents:
+		_ = p.judgeContents(refused, true) // refused itself: worth another try once the standby is another
+	case wire.CodeNotAccepted:
 		p.board.Raise(health.Condition{Code: health.LinkDown, Group: p.name, Text: refused.Text, Hint: refused.Hint})
 	}
 	return nil
@@ -262,6 +267,9 @@ func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
 }
 
 func (p *sending) onProgress(m wire.Progress) {
+	// Only now: a standby that refuses the group does so behind the greeting.
+	p.board.Resolve(health.LinkDown, p.name, "")
+	p.board.Resolve(health.GroupDiffers, p.name, "")
 	p.progressMu.Lock()
 	if m.Applied != p.progress.Applied {
 		p.movedAt = p.clock.Mono()

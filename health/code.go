@@ -33,6 +33,7 @@ const (
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
 	GroupFailed       Code = "group-failed"  // a group of this node does not work at all
+	GroupDiffers      Code = "group-differs" // a group's trees or databases are not the same on both nodes
 	AlertFailed       Code = "alert-failed"  // a sink of alerts can't be told
 	StateDamaged      Code = "state-damaged" // a part of a node's state was damaged and is made again
 )
@@ -78,7 +79,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed, GroupFailed, AlertFailed, StateDamaged,
+		Held, Fenced, SplitBrain, HookFailed, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
 	}
 }
 
@@ -116,6 +117,7 @@ var described = map[Code]description{
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
 	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
+	GroupDiffers:      {Critical, "give the group the same trees and databases in the configurations of both nodes, and restart the one that was changed"},
 	StateDamaged:      {Warning, "look after disk and memory of this machine; then remove what was set aside"},
 	AlertFailed:       {Warning, "alerts don't get out and are tried again: the text has the reason; mend the command, the service or the settings under alerts"},
 }

@@ -39,6 +39,7 @@ var tested = map[Code]string{
 	SplitBrain:        "",
 	HookFailed:        "",
 	GroupFailed:       "daemon TestGroupCantBeOpened",
+	GroupDiffers:      "daemon TestGroupOfOtherContents",
 	StateDamaged:      "daemon TestStateDamaged",
 	AlertFailed:       "alert TestFailingSinks",
 }
