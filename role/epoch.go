@@ -44,8 +44,8 @@ func (e Epoch) String() string {
 // Grant is the next epoch, given to the peer by the node that serves and stops
 // serving: whoever has given it never returns by itself.
 type Grant struct {
-	Base Epoch `yaml:"base"` // in which it was given
-	Next Epoch `yaml:"next"` // its promoter is the peer
+	Base Epoch `yaml:"base" json:"base"` // in which it was given
+	Next Epoch `yaml:"next" json:"next"` // its promoter is the peer
 }
 
 // IsZero reports whether g stands for "none".

@@ -27,19 +27,19 @@ type Paired struct {
 // Hello is what a node says about itself, at each beginning of a link, after each
 // change, and regularly. It may be lost, late, out of order and repeated.
 type Hello struct {
-	From      ID
-	Session   Nonce  // of the sender's run
-	Seq       uint64 // rises within a session
-	For       Nonce  // the session of the receiver, as the sender last heard it; "" = not yet
-	Epoch     Epoch
-	Learned   Epoch
-	Role      Role // as [State.Role]
-	Stored    Role // as in [Stored]: a node that is held says Production here
-	Cause     Cause
-	Promoting change.Epoch // as [State.Promoting]
-	Busy      bool         // a plan is carried out
-	Healthy   bool
-	At        time.Time // of receipt, by the receiver's wall clock
+	From      ID           `json:"from"`
+	Session   Nonce        `json:"session"`       // of the sender's run
+	Seq       uint64       `json:"seq"`           // rises within a session
+	For       Nonce        `json:"for,omitempty"` // the session of the receiver, as the sender last heard it; "" = not yet
+	Epoch     Epoch        `json:"epoch,omitzero"`
+	Learned   Epoch        `json:"learned,omitzero"`
+	Role      Role         `json:"role"`   // as [State.Role]
+	Stored    Role         `json:"stored"` // as in [Stored]: a node that is held says Production here
+	Cause     Cause        `json:"cause,omitempty"`
+	Promoting change.Epoch `json:"promoting,omitempty"` // as [State.Promoting]
+	Busy      bool         `json:"busy,omitempty"`      // a plan is carried out
+	Healthy   bool         `json:"healthy,omitempty"`
+	At        time.Time    `json:"-"` // of receipt, by the receiver's wall clock
 }
 
 // LinkDown: the peer can't be heard any more.
@@ -56,16 +56,16 @@ type HealthChanged struct{ Healthy bool }
 
 // GrantCame is a grant from the peer. For is this node's session, as the peer knows it.
 type GrantCame struct {
-	Grant Grant
-	For   Nonce
+	Grant Grant `json:"grant"`
+	For   Nonce `json:"for"`
 }
 
 // StepDownAsked: the peer wants to be promoted to Epoch and asks this node to stop
 // serving.
 type StepDownAsked struct {
-	Plan  Nonce // of the peer's plan
-	Epoch Epoch // in which the peer would serve: a new one, or that of both
-	For   Nonce // this node's session
+	Plan  Nonce `json:"plan"`  // of the peer's plan
+	Epoch Epoch `json:"epoch"` // in which the peer would serve: a new one, or that of both
+	For   Nonce `json:"for"`   // this node's session
 }
 
 // LeaseGained: this node holds the lease. Epoch is the highest that the coordination
@@ -91,12 +91,12 @@ type StepFailed struct {
 
 // Order is an operator's command, or that of the policy for outages.
 type Order struct {
-	Command Command
-	ID      Nonce // fresh; names the plan and becomes the nonce of its epoch
+	Command Command `json:"command"`
+	ID      Nonce   `json:"id"` // fresh; names the plan and becomes the nonce of its epoch
 	// PeerIsDown: an operator says that the peer's machine is down.
-	PeerIsDown bool
+	PeerIsDown bool `json:"-"`
 	// Barrier: the node has received a complete barrier of every group.
-	Barrier bool
+	Barrier bool `json:"-"`
 }
 
 // Command is what an order wants. The words are those of the command line.
@@ -167,8 +167,8 @@ type SendGrant struct {
 // AnswerStepDown: tell the peer whether this node has stepped down for its plan. The
 // peer's proof step waits for it.
 type AnswerStepDown struct {
-	Plan    Nonce
-	Refusal string // "" = it has
+	Plan    Nonce  `json:"plan"`
+	Refusal string `json:"refusal,omitempty"` // "" = it has
 }
 
 // Forward: give the order to the peer, which serves.
