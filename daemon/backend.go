@@ -306,7 +306,12 @@ func (s *receiving) resume(accept bool) error {
 		default:
 		}
 	}
+	defer s.receiver.Notify()
+	if guard != nil && !accept {
+		s.event(control.EventUnpaused, nil, "the pause has ended; the guard still halts the group")
+		return control.Errorf(control.ExitRefused, "the pause has ended, but group %s stays halted by the guard: %w", s.name, guard).
+			WithState(string(control.PhaseHalted)).WithHint("look at the primary; replctl resume --accept lets exactly this go on, and it goes on by itself once less is lost")
+	}
 	s.event(control.EventUnpaused, nil, "applying goes on")
-	s.receiver.Notify()
 	return nil
 }
