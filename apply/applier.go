@@ -59,6 +59,7 @@ type Applier struct {
 	cert     change.Certificate
 	seed     *seedState // nil: the trees are at applied
 	paused   bool
+	frozen   bool
 	rewound  *point     // the newest applied barrier if the trees are at an older one
 	halted   *guardHalt // what the guard stopped
 	accepted bool       // the operator lets a halted seed go on
@@ -234,6 +235,22 @@ func (a *Applier) Paused() bool {
 // Pause stops applying after the barrier that is being published; the log may
 // still be appended to. It holds over a restart.
 func (a *Applier) Pause() error { return a.setPaused(true) }
+
+// Freeze stops applying until the applier is closed: the trees stay at the barrier
+// that they are at, which is returned. It waits for one that is being published.
+func (a *Applier) Freeze(ctx context.Context) (change.Certificate, error) {
+	if err := a.acquire(ctx); err != nil {
+		return change.Certificate{}, err
+	}
+	defer a.release()
+	if err := a.finishPending(ctx); err != nil {
+		return change.Certificate{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.frozen = true
+	return a.cert, nil
+}
 
 // Resume ends a pause; rewound trees go forward again. accept lets a halted seed
 // ([ErrSeedHalted]) go on, and of what the guard halted ([ErrGuardHalted]) exactly

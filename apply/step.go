@@ -39,11 +39,17 @@ func (a *Applier) Step(ctx context.Context) error {
 	return err
 }
 
+func (a *Applier) isFrozen() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.frozen
+}
+
 func (a *Applier) step(ctx context.Context) error {
 	if err := a.finishPending(ctx); err != nil {
 		return err
 	}
-	if a.Paused() || a.NeedsSeed() {
+	if a.Paused() || a.isFrozen() || a.NeedsSeed() {
 		return nil
 	}
 	if err := a.checkRoots(); err != nil {
