@@ -15,6 +15,9 @@ type Config struct {
 	HTTP       string // TCP host:port; "" = off
 	Peer       Peer
 	Groups     []Group // at least one, in the order of the file
+	// StartAlone is for a node that can't ask its peer when it starts.
+	StartAlone   StartAlone
+	Coordination Coordination
 	Live
 
 	source
@@ -26,6 +29,7 @@ type Live struct {
 	LogLevel    *slog.Level // nil: the file doesn't say, the command line does
 	Hooks       Hooks
 	Alerts      []Alert
+	Parity      Parity
 }
 
 // Designation is what a machine is meant to be.

@@ -37,7 +37,8 @@ func TestEveryKey(t *testing.T) {
 			}, GroupLive: sounz},
 			{Name: "shop", Trees: []Tree{{Name: "www", Path: "/srv/shop/www", Watch: WatchPoll}}, GroupLive: shop},
 		},
-		Live: Live{DiskReserve: Reserve{Percent: 5}, LogLevel: &warn, Hooks: fullHooks, Alerts: []Alert{
+		StartAlone: StartHold, Coordination: fullCoordination,
+		Live: Live{DiskReserve: Reserve{Percent: 5}, LogLevel: &warn, Hooks: fullHooks, Parity: fullParity, Alerts: []Alert{
 			{Exec: []string{"/usr/local/bin/mail-ops"}, AtMostEvery: 5 * time.Minute, Timeout: 30 * time.Second},
 			{Post: "https://ops.example.net/alerts", Headers: []Header{{"X-Team", "ops"}}, HeadersFile: "/etc/repld/alert-headers",
 				AtMostEvery: 5 * time.Minute, Timeout: 10 * time.Second},
@@ -56,8 +57,9 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Designated: Secondary, Listen: ":7440", State: "/var/lib/repld", Control: "/run/repld/control.sock",
-		Groups: []Group{{Name: "tree", Trees: []Tree{{Name: "tree", Path: "/srv/data", Watch: WatchAuto}}, GroupLive: DefaultGroup()}},
-		Live:   Live{DiskReserve: Reserve{Percent: 5}},
+		Groups:     []Group{{Name: "tree", Trees: []Tree{{Name: "tree", Path: "/srv/data", Watch: WatchAuto}}, GroupLive: DefaultGroup()}},
+		StartAlone: StartHold,
+		Live:       Live{DiskReserve: Reserve{Percent: 5}},
 	}
 	c.source = source{}
 	if !reflect.DeepEqual(c, want) {
@@ -124,8 +126,10 @@ func TestWrong(t *testing.T) {
 		"groups.shop.trees.www.path":      "25:15",
 		"groups.shop.journal.limit":       "22:5",
 		"hooks.promote.1.systemd":         "33:17",
-		"alerts.0.exec":                   "43:12",
-		"alerts.1.http":                   "44:11",
+		"alerts.0.exec":                   "53:12",
+		"alerts.1.http":                   "54:11",
+		"coordination.etcd.ttl":           "45:10",
+		"parity.commands":                 "56:77",
 		"nothing":                         "",
 		"groups.none":                     "12:3",
 	} {

@@ -26,10 +26,13 @@ func Diff(before, after *Config) Changes {
 	c.restart("control", before.Control, after.Control)
 	c.restart("http", before.HTTP, after.HTTP)
 	c.restart("peer", before.Peer, after.Peer)
+	c.restart("start_alone", before.StartAlone, after.StartAlone)
+	c.restart("coordination", before.Coordination, after.Coordination)
 	c.live("disk_reserve", before.DiskReserve, after.DiskReserve)
 	c.live("log_level", before.LogLevel, after.LogLevel)
 	c.live("hooks", before.Hooks, after.Hooks)
 	c.live("alerts", before.Alerts, after.Alerts)
+	c.live("parity", before.Parity, after.Parity)
 	match(before.Groups, after.Groups, func(g Group) string { return g.Name }, func(name string, was, is *Group) {
 		c.group("groups."+name, was, is)
 	})

@@ -31,10 +31,13 @@ func TestDiff(t *testing.T) {
 		{"control", func(c *Config) { c.Control = "/x" }, false},
 		{"http", func(c *Config) { c.HTTP = "" }, false},
 		{"peer", func(c *Config) { c.Peer = Peer{} }, false},
+		{"start_alone", func(c *Config) { c.StartAlone = StartServe }, false},
+		{"coordination", func(c *Config) { c.Coordination.Etcd.Endpoints[1] = "https://x:1" }, false},
 		{"disk_reserve", func(c *Config) { c.DiskReserve.Percent = 6 }, true},
 		{"log_level", func(c *Config) { c.LogLevel = &debug }, true},
 		{"hooks", func(c *Config) { c.Hooks.Check = nil }, true},
 		{"alerts", func(c *Config) { c.Alerts = c.Alerts[:1] }, true},
+		{"parity", func(c *Config) { c.Parity.Commands[0][1] = "-V" }, true},
 		{"groups.shop (removed)", func(c *Config) { c.Groups = c.Groups[:1] }, false},
 		{"groups.new (added)", func(c *Config) { c.Groups = append(c.Groups, Group{Name: "new"}) }, false},
 		{"groups.sounz.trees.home (removed)", func(c *Config) { c.Groups[0].Trees = c.Groups[0].Trees[:1] }, false},
@@ -75,7 +78,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 		of   any
 		want int // fields that Diff and its parts name
 	}{
-		{Config{}, 10 /* and where it stands */}, {Live{}, 4}, {Group{}, 4}, {GroupLive{}, 6}, {Tree{}, 6},
+		{Config{}, 12 /* and where it stands */}, {Live{}, 5}, {Group{}, 4}, {GroupLive{}, 6}, {Tree{}, 6},
 	} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, Diff knows %d: teach it, TestDiff and this table", c.of, n, c.want)

@@ -32,6 +32,7 @@
 //	http                    TCP address of health endpoints and metrics; absent: off
 //	disk_reserve            5% (then at least 1 GiB), or a size, which counts as it stands
 //	log_level               debug, info, warn, error; absent: as --log-level says
+//	start_alone             hold or serve; hold
 //	peer                    {name, address}; absent: as paired
 //	groups                  list, at least one
 //	  name                  letters, digits, ".", "_", "-"; must be given
@@ -54,8 +55,14 @@
 //	                        {dns: {server, zone, set: {name: address}, ttl: 1m, key_file}},
 //	                        each with timeout (30s), retry (0) and on_error: abort, go-on
 //	                        (demote and fence: abort; promote and check: go-on)
+//	coordination            absent: there is none
+//	  etcd                  {endpoints: [URL, …], ttl: 10s, ca, cert, key}
+//	  failover_after        the ttl
+//	  demote_within         half of the ttl; package lease/timing has what must hold
+//	  watchdog              a device; absent: none
 //	alerts                  list of {exec: […]} or {http: {post, headers, headers_file}},
 //	                        each with at_most_every (5m) and timeout (30s)
+//	parity                  {files: [pattern, …], commands: [[program, argument, …], …]}
 //
 // The types of package config say what each value means.
 //

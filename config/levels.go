@@ -9,7 +9,7 @@ type level struct {
 // The levels of the file. Hints list keys in this order.
 var (
 	topLevel = &level{"the configuration", []string{"node", "designated", "listen", "state", "control", "http", "disk_reserve",
-		"log_level", "peer", "groups", "hooks", "alerts"}}
+		"log_level", "start_alone", "peer", "groups", "hooks", "coordination", "alerts", "parity"}}
 	peerLevel      = &level{"peer", []string{"name", "address"}}
 	groupLevel     = &level{"a group", []string{"name", "trees", "databases", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
 	treeLevel      = &level{"a tree", []string{"name", "path", "exclude", "append_only", "staging", "watch"}}
@@ -32,7 +32,7 @@ var (
 
 var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
 	historyLevel, guardLevel, rescanLevel, hooksLevel, hookLevel, systemdLevel, hookHTTPLevel, addressLevel, dnsLevel,
-	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel}
+	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel, coordinationLevel, etcdLevel, parityLevel}
 
 // later are the keys that a later version will have. They are known, so that
 // nobody has to guess whether a key was mistyped, and refused, so that nobody
@@ -42,9 +42,6 @@ var later = []struct {
 	key string
 	is  shape // a value of another shape is told too
 }{
-	{topLevel, "start_alone", isScalar},
-	{topLevel, "coordination", isMapping},
-	{topLevel, "parity", isMapping},
 	{databaseLevel, "mariadb", isMapping},
 	{databaseLevel, "redis", isMapping},
 	{databaseLevel, "exec", isMapping},

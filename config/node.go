@@ -12,7 +12,7 @@ import (
 // config reads the whole file; root is nil after an error.
 func (r *reader) config(root ast.Node) *Config {
 	c := &Config{
-		Listen: DefaultListen, State: DefaultState, Control: DefaultControl,
+		Listen: DefaultListen, State: DefaultState, Control: DefaultControl, StartAlone: StartHold,
 		Live: Live{DiskReserve: DefaultReserve()},
 	}
 	if root == nil {
@@ -46,6 +46,7 @@ func (r *reader) config(root ast.Node) *Config {
 	r.place(placed{what: "the state directory", path: c.State, at: state, is: placeState})
 	maybe(r, f, "disk_reserve", &c.DiskReserve, ParseReserve)
 	maybe(r, f, "log_level", &c.LogLevel, parseLevel)
+	maybe(r, f, "start_alone", &c.StartAlone, oneOf(StartHold, StartServe))
 	if v, ok := f.get("peer"); ok {
 		c.Peer = r.peer(v, c.Node)
 	}
@@ -54,6 +55,12 @@ func (r *reader) config(root ast.Node) *Config {
 	}
 	if v, ok := f.get("hooks"); ok {
 		c.Hooks = r.hooks(v)
+	}
+	if v, ok := f.get("coordination"); ok {
+		c.Coordination = r.coordination(v, c.StartAlone)
+	}
+	if v, ok := f.get("parity"); ok {
+		c.Parity = r.parity(v)
 	}
 	if v, ok := f.get("alerts"); ok {
 		for i, item := range r.list(v) {

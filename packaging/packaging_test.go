@@ -40,12 +40,15 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if full.Peer.Name == "" || full.HTTP == "" || len(full.Alerts) != 2 || len(full.Groups[0].Trees[0].Exclude) == 0 {
+	if full.Peer.Name == "" || full.HTTP == "" || len(full.Alerts) != 2 || full.Coordination.Watchdog == "" || len(full.Parity.Commands) == 0 || len(full.Groups[0].Trees[0].Exclude) == 0 {
 		t.Errorf("the example has not every key: %+v", full)
 	}
 	// What the example calls a default is one.
 	if full.State != least.State || full.Control != least.Control || full.Listen != least.Listen || full.DiskReserve != least.DiskReserve {
 		t.Errorf("of the node: %+v, without the keys %+v", full, least)
+	}
+	if c := full.Coordination; full.StartAlone != least.StartAlone || c.Etcd.TTL != config.DefaultLeaseTTL || c.FailoverAfter != c.Etcd.TTL || c.DemoteWithin != c.Etcd.TTL/2 {
+		t.Errorf("of roles: %+v, which are no defaults", c)
 	}
 	a, b := full.Groups[0].GroupLive, least.Groups[0].GroupLive
 	a.Bandwidth = config.Bandwidth{}
