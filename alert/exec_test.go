@@ -1,8 +1,6 @@
 package alert
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -125,44 +123,6 @@ func TestFailingCommand(t *testing.T) {
 	}
 }
 
-// All that the command has started ends with it.
-func TestCommandIsKilledWithItsGroup(t *testing.T) {
-	dir := t.TempDir()
-	path := script(t, `sleep 600 & echo $! > "$1/child.new"; mv "$1/child.new" "$1/child"; echo waiting; wait`)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	go func() { // cut short once both run
-		for {
-			if _, err := os.Stat(filepath.Join(dir, "child")); err == nil || ctx.Err() != nil {
-				cancel()
-				return
-			}
-			<-time.After(time.Millisecond)
-		}
-	}()
-	start := time.Now()
-	_, err := runCommand(ctx, []string{path, dir}, testMessage())
-	if err == nil || !strings.Contains(err.Error(), "and was killed") || time.Since(start) > 15*time.Second {
-		t.Fatalf("after %s: %v", time.Since(start), err)
-	}
-	var pid int
-	if b, err := os.ReadFile(filepath.Join(dir, "child")); err != nil {
-		t.Fatal(err)
-	} else if err := json.Unmarshal([]byte(strings.TrimSpace(string(b))), &pid); err != nil {
-		t.Fatal(err)
-	}
-	// An orphan is a zombie until its new parent has noticed.
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(time.Millisecond) {
-		stat, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(mustRead(t, dir, "child"))), "stat"))
-		if err != nil || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d still runs: %s", pid, stat)
-		}
-	}
-}
-
 func mustRead(t *testing.T, dir, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, name))
@@ -170,31 +130,6 @@ func mustRead(t *testing.T, dir, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// What a command leaves in the background, as mailers do, neither holds it up nor
-// counts as a failure.
-func TestCommandLeavesSomethingBehind(t *testing.T) {
-	path := script(t, "sleep 30 & echo $!; exit 0")
-	start := time.Now()
-	output, err := runCommand(t.Context(), []string{path}, testMessage())
-	if err != nil || time.Since(start) > 20*time.Second {
-		t.Fatalf("after %s: %v", time.Since(start), err)
-	}
-	var pid int
-	if err := json.Unmarshal([]byte(output), &pid); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Errorf("it was not left alone: %v", err)
-	}
-}
-
-func TestOutputIsBounded(t *testing.T) {
-	output, err := runCommand(t.Context(), []string{script(t, `i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done`)}, testMessage())
-	if err != nil || len(output) > outputLimit+len("…") || !strings.HasPrefix(output, "…") || !strings.HasSuffix(output, "line 4999") {
-		t.Errorf("%d bytes, %v", len(output), err)
-	}
 }
 
 func TestEnvironmentHoldsAnything(t *testing.T) {

@@ -167,7 +167,7 @@ func (r *Runner) attempt(ctx context.Context, h *Hook, f Facts) (output string, 
 	default:
 		err = errors.New("it says nothing to do")
 	}
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if err != nil && len(h.Exec) == 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("it did not end within %v: %w", limit, err)
 	}
 	return output, err

@@ -45,6 +45,13 @@ func (m *fakeManager) taken() []string {
 	return calls
 }
 
+// state reports whether a unit runs and another is enabled.
+func (m *fakeManager) state(runs, starts string) (active, enabled bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.active[runs], m.enabled[starts]
+}
+
 func noSuchUnit(unit string) *godbus.Error {
 	return godbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{"Unit " + unit + " not loaded."})
 }
@@ -197,8 +204,8 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("%d: found the calls %q, want %q", i, found, want)
 		}
 	}
-	if !m.active["sounz.service"] || !m.enabled["mi-cron.timer"] {
-		t.Errorf("found %v running and %v enabled", m.active, m.enabled)
+	if active, enabled := m.state("sounz.service", "mi-cron.timer"); !active || !enabled {
+		t.Errorf("found running: %v, enabled: %v", active, enabled)
 	}
 	if err := apply(Systemd{Stop: []string{"sounz.service", "idle.service"}, Disable: []string{"mi-cron.timer"}}); err != nil {
 		t.Errorf("what is not loaded does not run: %v", err)
@@ -206,8 +213,8 @@ func TestSystemd(t *testing.T) {
 	if want := []string{"disable [mi-cron.timer] false", "reload", "stop sounz.service replace", "stop idle.service replace"}; !slices.Equal(m.taken(), want) {
 		t.Errorf("want the calls %q", want)
 	}
-	if m.active["sounz.service"] || m.enabled["mi-cron.timer"] {
-		t.Errorf("found %v running and %v enabled", m.active, m.enabled)
+	if active, enabled := m.state("sounz.service", "mi-cron.timer"); active || enabled {
+		t.Errorf("found running: %v, enabled: %v", active, enabled)
 	}
 
 	m.mu.Lock()
