@@ -6,30 +6,40 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"repld/change"
 )
 
 // Database is a database that is held at the barriers of its group.
 type Database struct {
-	Name     string // unique in its group; fits a file name
+	Name   string // unique in its group; fits a file name
+	Engine string // one of package change; names the block that it has
+	Server
 	Postgres Postgres
 }
 
-// Postgres is a PostgreSQL server: on the primary the one that is replicated, on the
-// standby its replica.
-type Postgres struct {
-	DSN       string // connection string or URL of this node's server; or
-	DSNFile   string // a file that holds one, absolute and clean
-	SlotLimit Size   // primary: of WAL that is kept for the standby, before the slot is dropped
-	SpoolSize Size   // standby: of WAL that waits for a barrier
+// Server is what the blocks of all engines can say of this node's server: on the
+// primary the one that is replicated, on the standby its replica. Either may become
+// the other.
+type Server struct {
+	DSN       string // how this node's server is reached, in the form of the engine; or
+	DSNFile   string // a file that holds it, absolute and clean
+	SpoolSize Size   // standby: of the stream that waits for a barrier
 
+	// DataDir is the server's data directory, which `replctl database seed` makes on
+	// a standby; "" = nothing is made or moved there. User is whose it is.
+	DataDir, User string
+	// Start and Stop are commands that start the server and shut it down cleanly,
+	// waiting for that; none: the engine's default, if there is one.
+	Start, Stop []string
+}
+
+// Postgres is what only a PostgreSQL server has.
+type Postgres struct {
+	SlotLimit Size // primary: of WAL that is kept for the standby, before the slot is dropped
 	// SocketDir is the directory of the Unix socket through which the replica gets its
 	// WAL, on the standby; "" = gate-NAME beside the control socket.
 	SocketDir string
-	// DataDir is the replica's data directory, which `replctl database seed` makes, and
-	// User whose it is.
-	DataDir, User string
-	// Start is a command that starts the replica after it was made; none: by hand.
-	Start []string
 }
 
 // Defaults of databases.
@@ -41,8 +51,17 @@ const (
 
 var (
 	databaseLevel = &level{"a database", []string{"name", "postgres"}}
-	postgresLevel = &level{"postgres", []string{"dsn", "dsn_file", "slot_limit", "spool_limit", "socket_dir", "data_dir", "user", "start"}}
+	postgresLevel = &level{"postgres", []string{"dsn", "dsn_file", "slot_limit", "spool_limit", "socket_dir", "data_dir", "user", "start", "stop"}}
 )
+
+// engines read the blocks of the engines, by the engine's word, which is the key of
+// its block.
+var engines = []struct {
+	word string
+	read func(r *reader, n ast.Node, group string, d *Database)
+}{
+	{change.EnginePostgres, (*reader).postgres},
+}
 
 func (r *reader) databases(f fields, g *Group) {
 	v, ok := f.get("databases")
@@ -55,48 +74,91 @@ func (r *reader) databases(f fields, g *Group) {
 		if f, ok := r.mapping(item, databaseLevel, "a database", ""); ok {
 			r.name(f, "a database", &d.Name, names)
 			r.note("groups."+g.Name+".databases."+d.Name+".", f)
-			if v, ok := r.need(f, "postgres", "a database", "its engine"); ok {
-				d.Postgres = r.postgres(v.value, g.Name, d.Name)
-			}
+			r.engine(f, g.Name, &d)
 		}
 		g.Databases = append(g.Databases, d)
 	}
 }
 
-func (r *reader) postgres(n ast.Node, group, name string) Postgres {
-	p := Postgres{SlotLimit: DefaultSlotLimit, SpoolSize: DefaultSpoolSize, User: DefaultUser}
-	f, ok := r.mapping(n, postgresLevel, "postgres", "postgres.")
-	if !ok {
-		return p
+// engine reads the block of a database's engine, of which there must be one.
+func (r *reader) engine(f fields, group string, d *Database) {
+	given := false // also one that is refused
+	for key := range f.m {
+		given = given || key != "name"
 	}
-	r.note("groups."+group+".databases."+name+".postgres.", f)
-	dsn, hasDSN := f.get("dsn")
+	if !given {
+		r.wrong(f.at, "", "the engine is missing in a database: want %s", strings.Join(words(), " or "))
+	}
+	for _, e := range engines {
+		v, ok := f.get(e.word)
+		if !ok {
+			continue
+		}
+		if d.Engine != "" {
+			r.wrong(v.key, "", "%s and %s are both given, want one engine", d.Engine, e.word)
+			continue
+		}
+		d.Engine = e.word
+		e.read(r, v.value, group, d)
+	}
+}
+
+func words() (list []string) {
+	for _, e := range engines {
+		list = append(list, e.word)
+	}
+	return list
+}
+
+// block opens the block of an engine.
+func (r *reader) block(n ast.Node, l *level, group string, d *Database) (fields, bool) {
+	f, ok := r.mapping(n, l, l.what, l.what+".")
+	if ok {
+		r.note("groups."+group+".databases."+d.Name+"."+l.what+".", f)
+	}
+	return f, ok
+}
+
+// server reads what all blocks have; dsn checks a connection string.
+func (r *reader) server(f fields, what, group string, d *Database, dsn func(string) (string, error)) {
+	text, hasDSN := f.get("dsn")
 	file, hasFile := f.get("dsn_file")
 	switch {
 	case hasDSN && hasFile:
 		r.wrong(file.key, "", "dsn and dsn_file are both given, want one of them")
 	case hasFile:
-		r.text(file, &p.DSNFile, checkPath)
+		r.text(file, &d.DSNFile, checkPath)
 	case hasDSN:
-		r.text(dsn, &p.DSN, checkDSN)
+		r.text(text, &d.DSN, dsn)
 	default:
-		r.wrong(f.at, "", "dsn is missing in postgres: want the connection string of this node's server, or dsn_file")
+		r.wrong(f.at, "", "dsn is missing in %s: want the connection string of this node's server, or dsn_file", what)
 	}
-	maybe(r, f, "slot_limit", &p.SlotLimit, ParseSize)
-	maybe(r, f, "spool_limit", &p.SpoolSize, ParseSize)
-	if v, ok := f.get("socket_dir"); ok {
-		r.text(v, &p.SocketDir, checkPath)
-	}
-	if v, ok := f.get("data_dir"); ok && r.text(v, &p.DataDir, checkPath) {
-		r.place(placed{what: "the data directory of " + group + "/" + name, path: p.DataDir, at: at(v.value), is: placeData})
+	maybe(r, f, "spool_limit", &d.SpoolSize, ParseSize)
+	if v, ok := f.get("data_dir"); ok && r.text(v, &d.DataDir, checkPath) {
+		r.place(placed{what: "the data directory of " + group + "/" + d.Name, path: d.DataDir, at: at(v.value), is: placeData})
 	}
 	if v, ok := f.get("user"); ok {
-		r.text(v, &p.User, checkUser)
+		r.text(v, &d.User, checkUser)
 	}
 	if v, ok := f.get("start"); ok {
-		p.Start = r.command(v)
+		d.Start = r.command(v)
 	}
-	return p
+	if v, ok := f.get("stop"); ok {
+		d.Stop = r.command(v)
+	}
+}
+
+func (r *reader) postgres(n ast.Node, group string, d *Database) {
+	d.Server, d.Postgres = Server{SpoolSize: DefaultSpoolSize, User: DefaultUser}, Postgres{SlotLimit: DefaultSlotLimit}
+	f, ok := r.block(n, postgresLevel, group, d)
+	if !ok {
+		return
+	}
+	r.server(f, "postgres", group, d, checkDSN)
+	maybe(r, f, "slot_limit", &d.Postgres.SlotLimit, ParseSize)
+	if v, ok := f.get("socket_dir"); ok {
+		r.text(v, &d.Postgres.SocketDir, checkPath)
+	}
 }
 
 // checkDSN accepts a connection string without a password: the file is read by more

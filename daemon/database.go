@@ -3,22 +3,17 @@ package daemon
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"repld/capture"
-	"repld/change"
 	"repld/config"
-	"repld/control"
-	"repld/dblog/postgres"
+	"repld/dblog"
 	"repld/dblog/spool"
 	"repld/health"
 	"repld/ship"
@@ -33,30 +28,6 @@ const (
 // spoolWindow bounds what a primary keeps of a database's stream that the standby
 // has not got, in bytes: the server has it too.
 const spoolWindow = 256 << 20
-
-// dsn reads a database's connection string.
-func dsn(p config.Postgres) (string, error) {
-	if p.DSNFile == "" {
-		return p.DSN, nil
-	}
-	text, err := os.ReadFile(p.DSNFile)
-	if err != nil {
-		return "", control.Errorf(control.ExitUsage, "dsn_file: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
-}
-
-// slotName is the replication slot of a database: what slots may be named by is less
-// than what groups and databases may.
-func slotName(group, database string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, strings.ToLower(group+"_"+database))
-	return "repld_" + clean[:min(len(clean), 50)]
-}
 
 // streamEnded shows the reason for which a database's stream has ended, until it goes
 // on (nil).
@@ -127,27 +98,28 @@ func repeat(ctx context.Context, f func(context.Context) error, failed func(erro
 
 // source is a database on the primary.
 type source struct {
-	name   string
+	conf   config.Database
 	spool  *spool.Spool
-	server *postgres.Source
+	server dblog.Primary
 }
 
 // openSource opens a database on the primary.
 func (p *sending) openSource(c config.Database) (*source, error) {
-	text, err := dsn(c.Postgres)
+	e, err := engineOf(c)
 	if err != nil {
 		return nil, err
 	}
-	s := &source{name: c.Name}
+	s := &source{conf: c}
 	if s.spool, err = spool.Open(p.file(filepath.Join("spools", c.Name)), spool.Options{Volatile: true, Limit: spoolWindow}); err != nil {
 		return nil, err
 	}
-	s.server, err = postgres.NewSource(postgres.SourceOptions{
-		Name: c.Name, DSN: text, Slot: slotName(p.name, c.Name), SlotLimit: int64(c.Postgres.SlotLimit), Spool: s.spool, Logger: p.logger,
-	})
+	o, err := p.databaseOptions(c, s.spool)
+	if err == nil {
+		s.server, err = e.primary(o)
+	}
 	if err != nil {
 		s.spool.Close()
-		return nil, control.Errorf(control.ExitUsage, "database %s: %w", c.Name, err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -159,12 +131,12 @@ func (s *source) close() {
 
 // captured and shipped are what capture and ship need of it.
 func (s *source) captured() capture.Database {
-	return capture.Database{Name: s.name, Engine: change.EnginePostgres, Source: s.server}
+	return capture.Database{Name: s.conf.Name, Engine: s.conf.Engine, Source: s.server}
 }
 
 func (s *source) shipped(p *sending) ship.SpoolSource {
 	return ship.SpoolSource{
-		Name: s.name, Spool: s.spool, Ship: s.server.Ship, Acknowledge: s.server.Acknowledge,
+		Name: s.conf.Name, Spool: s.spool, Ship: s.server.Ship, Acknowledge: s.server.Acknowledge,
 		Backup: func(ctx context.Context, w io.Writer) error {
 			if err := s.backup(ctx, w); err != nil {
 				return err
@@ -172,7 +144,7 @@ func (s *source) shipped(p *sending) ship.SpoolSource {
 			p.capturer.Demand() // the gate opens at a barrier behind the backup
 			return nil
 		},
-		Failed: func(err error) { p.streamEnded(s.name, err) },
+		Failed: func(err error) { p.streamEnded(s.conf.Name, err) },
 	}
 }
 
@@ -197,26 +169,22 @@ func (s *source) run(ctx context.Context, p *sending) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return repeat(ctx, func(ctx context.Context) error { return s.server.Watch(ctx, databaseWatch) }, func(err error) {
-			p.logger.Warn("the database can't be watched", "group", p.name, "database", s.name, "error", err)
+			p.logger.Warn("the database can't be watched", "group", p.name, "database", s.conf.Name, "error", err)
 		})
 	})
-	g.Go(func() error { return p.mirrorDatabase(ctx, s.name, s.server.Health) })
+	g.Go(func() error { return p.mirrorDatabase(ctx, s.conf.Name, s.server.Health) })
 	return g.Wait()
 }
 
-// backup writes a base backup as blocks: length u32, data; and after one of the length
-// zero what is known of the backup, in JSON.
+// backup writes what a replica is made from as blocks, length u32 and data, and after
+// one of the length zero the tail; see [dblog.Primary].
 func (s *source) backup(ctx context.Context, w io.Writer) error {
-	if _, err := s.server.Prepare(ctx); err != nil {
-		return err
-	}
-	made, err := s.server.BaseBackup(ctx, blockWriter{w})
+	tail, err := s.server.Backup(ctx, blockWriter{w})
 	if err != nil {
 		return err
 	}
-	tail, err := json.Marshal(made)
-	if err != nil {
-		return err
+	if len(tail) > dblog.MaxTail {
+		return fmt.Errorf("the tail of the backup has %d bytes, want %d at most", len(tail), dblog.MaxTail)
 	}
 	_, err = w.Write(append(make([]byte, 4), tail...))
 	return err
@@ -239,6 +207,7 @@ type blockReader struct {
 	from io.Reader
 	left uint32
 	over bool
+	size uint64 // of the blocks so far
 }
 
 func (b *blockReader) Read(p []byte) (int, error) {
@@ -257,6 +226,7 @@ func (b *blockReader) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p[:min(uint32(len(p)), b.left)])
 	b.left -= uint32(n)
+	b.size += uint64(n)
 	if errors.Is(err, io.EOF) && n > 0 {
 		err = nil
 	}

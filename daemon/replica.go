@@ -2,15 +2,11 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,8 +14,8 @@ import (
 	"repld/config"
 	"repld/control"
 	"repld/dblog"
-	"repld/dblog/postgres"
 	"repld/dblog/spool"
+	"repld/program"
 	"repld/ship"
 )
 
@@ -27,8 +23,7 @@ import (
 type replica struct {
 	conf  config.Database
 	spool *spool.Spool
-	gate  *postgres.Gate
-	due   chan dblog.Point // capacity 1: the newest point to be advanced to
+	gate  dblog.Standby
 }
 
 // partedName is a file that says that a database's stream has parted from its
@@ -37,39 +32,21 @@ const partedName = "parted"
 
 // openReplica opens a database on the standby, its gate where it stood.
 func (s *receiving) openReplica(c config.Database) (*replica, error) {
-	local, err := dsn(c.Postgres)
+	e, err := engineOf(c)
 	if err != nil {
 		return nil, err
 	}
-	owner, err := user.Lookup(c.Postgres.User)
-	if err != nil {
-		return nil, control.Errorf(control.ExitUsage, "database %s: %w", c.Name, err).WithHint("user: names who runs the replica")
-	}
-	uid, err := strconv.ParseUint(owner.Uid, 10, 32)
-	if err != nil {
+	if err := os.MkdirAll(s.file(filepath.Join("gates", c.Name)), 0o700); err != nil {
 		return nil, err
 	}
-	socket := c.Postgres.SocketDir
-	if socket == "" {
-		socket = filepath.Join(filepath.Dir(s.node.conf.Control), "gate-"+c.Name)
-	}
-	dir := s.file(filepath.Join("gates", c.Name))
-	for _, d := range []string{dir, socket} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, err
-		}
-	}
-	// The replica's user must get to the socket; who connects is asked for its user id.
-	if err := os.Chmod(socket, 0o755); err != nil {
+	r := &replica{conf: c}
+	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
 		return nil, err
 	}
-	r := &replica{conf: c, due: make(chan dblog.Point, 1)}
-	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.Postgres.SpoolSize)}); err != nil {
-		return nil, err
+	o, err := s.databaseOptions(c, r.spool)
+	if err == nil {
+		r.gate, err = e.standby(o)
 	}
-	r.gate, err = postgres.OpenGate(postgres.GateOptions{
-		Name: c.Name, Dir: dir, Spool: r.spool, SocketDir: socket, Users: []uint32{uint32(uid)}, ReplicaDSN: local, Logger: s.logger,
-	})
 	if err != nil {
 		r.spool.Close()
 		return nil, err
@@ -138,20 +115,24 @@ func (s *receiving) advance(c change.Certificate) {
 	}
 }
 
+// show writes a position as the database's engine does.
+func (r *replica) show(at change.StreamPosition) string {
+	return change.DatabasePosition{Engine: r.conf.Engine, Position: at}.String()
+}
+
 // databases says how the group's replicas are.
 func (s *receiving) databases() []control.Database {
 	var list []control.Database
 	for _, r := range s.replicas {
-		d := control.Database{Group: s.name, Name: r.conf.Name, Engine: change.EnginePostgres, SpoolBytes: uint64(r.spool.Bytes())}
+		d := control.Database{Group: s.name, Name: r.conf.Name, Engine: r.conf.Engine, SpoolBytes: uint64(r.spool.Bytes())}
 		if at := r.gate.Position(); !at.IsZero() {
-			d.Gate = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+			d.Gate = r.show(at)
 		}
 		if at := r.spool.Durable(); !at.IsZero() {
-			d.Received = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+			d.Received = r.show(at)
 		}
 		if at, ok := r.gate.Replayed(); ok {
-			d.Connected = true
-			d.Replayed = change.DatabasePosition{Engine: change.EnginePostgres, Position: at}.String()
+			d.Connected, d.Replayed = true, r.show(at)
 		}
 		list = append(list, d)
 	}
@@ -169,57 +150,61 @@ func (s *receiving) seedDatabase(ctx context.Context, name string) (*control.Dat
 }
 
 func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeedReply, error) {
-	dir := r.conf.Postgres.DataDir
+	dir := r.conf.DataDir
 	if dir == "" {
 		return nil, control.Errorf(control.ExitUsage, "database %s has no data_dir in this node's configuration", r.conf.Name).
-			WithHint("postgres: data_dir: names the directory in which the replica is made, user: whose it is")
+			WithHint("data_dir: names the directory in which the replica is made, user: whose it is")
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, control.Errorf(control.ExitRefused, "%s is not empty: a replica is made in an empty directory only", dir).
 			WithState("occupied").WithHint("stop the server that uses it, and move the directory away")
 	}
-	owner, err := user.Lookup(r.conf.Postgres.User)
+	begun := s.clock.Mono()
+	size, err := r.restore(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	uid, _ := strconv.Atoi(owner.Uid)
-	gid, _ := strconv.Atoi(owner.Gid)
-	begun := s.clock.Mono()
-	conninfo, passfile := r.gate.Conninfo(dir)
-	var made postgres.Backup
-	s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, dir)
-	err = s.receiver.SeedDatabase(ctx, r.conf.Name, func(from io.Reader) error {
-		archive := &blockReader{from: from}
-		if err := postgres.Restore(archive, postgres.RestoreOptions{DataDir: dir, UID: uid, GID: gid, Conninfo: conninfo, Passfile: passfile}); err != nil {
+	reply := &control.DatabaseSeedReply{Group: s.name, Name: r.conf.Name, DataDir: dir, Bytes: size, Took: control.Seconds(s.clock.Mono() - begun)}
+	if len(r.conf.Start) == 0 {
+		return reply, nil
+	}
+	if _, err := program.Run(ctx, program.Options{Args: r.conf.Start, DropCapabilities: true}); err != nil {
+		return nil, control.Errorf(control.ExitFailed, "the replica is made, but not started: %w", err).WithHint("start the server on %s by hand", dir)
+	}
+	reply.Started = true
+	return reply, nil
+}
+
+// restore makes the data of a replica from what the primary sends, and has its gate wait
+// for a barrier behind that. It returns how many bytes came.
+func (r *replica) restore(ctx context.Context, s *receiving) (uint64, error) {
+	s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, r.conf.DataDir)
+	var archive *blockReader
+	var tail []byte
+	err := s.receiver.SeedDatabase(ctx, r.conf.Name, func(from io.Reader) error {
+		archive = &blockReader{from: from}
+		if err := r.gate.Restore(ctx, archive); err != nil {
 			return err
 		}
 		if _, err := io.Copy(io.Discard, archive); err != nil {
 			return err
 		}
-		return json.NewDecoder(from).Decode(&made)
+		var err error
+		tail, err = io.ReadAll(io.LimitReader(from, dblog.MaxTail))
+		return err
 	})
 	if err != nil {
 		if errors.Is(err, ship.ErrNoSession) {
-			return nil, control.Errorf(control.ExitPeer, "%w", err)
+			return 0, control.Errorf(control.ExitPeer, "%w", err)
 		}
-		return nil, fmt.Errorf("seed database %s: %w", r.conf.Name, err)
+		return 0, fmt.Errorf("seed database %s: %w", r.conf.Name, err)
 	}
-	if err := r.gate.Seeded(made); err != nil {
-		return nil, err
+	if err := r.gate.Seeded(tail); err != nil {
+		return 0, err
 	}
 	// The barrier that lies behind the backup may have been applied meanwhile.
 	c, _ := s.applier.Applied()
 	s.advance(c)
-	s.event(control.EventSeedFinished, map[string]string{"database": r.conf.Name}, "the replica of database %s is made: %d bytes", r.conf.Name, made.Bytes)
-	reply := &control.DatabaseSeedReply{Group: s.name, Name: r.conf.Name, DataDir: dir, Bytes: uint64(made.Bytes), Took: control.Seconds(s.clock.Mono() - begun)}
-	if len(r.conf.Postgres.Start) == 0 {
-		return reply, nil
-	}
-	out, err := exec.CommandContext(ctx, r.conf.Postgres.Start[0], r.conf.Postgres.Start[1:]...).CombinedOutput()
-	if err != nil {
-		return nil, control.Errorf(control.ExitFailed, "the replica is made, but %s failed: %w: %s", r.conf.Postgres.Start[0], err, out[max(0, len(out)-500):]).
-			WithHint("start the server on %s by hand", dir)
-	}
-	reply.Started = true
-	return reply, nil
+	s.event(control.EventSeedFinished, map[string]string{"database": r.conf.Name}, "the replica of database %s is made: %d bytes", r.conf.Name, archive.size)
+	return archive.size, nil
 }

@@ -4,10 +4,25 @@
 //
 //	primary   Source: Position (inside the cut), Confirm (before the barrier is
 //	          written), Ship (stream → spool)
-//	standby   Replica: Hold (spool → gate), Advance (to a barrier), Promote, Rejoin
+//	standby   Replica: Hold (spool → gate), Advance (to a barrier), Promote
 //
 // Each engine has a package of its own below this one; package spool keeps their
-// streams.
+// streams. What a daemon does with an engine beside that is in [Primary] and [Standby],
+// which an engine's package, or a small adapter in package daemon, implements. The
+// daemon's table of engines has a constructor of each.
+//
+// # How a server changes its side
+//
+//	        a seed                       promoted, at its point or its end
+//	empty ─────────▶ replica (Standby) ───────────────────────────────────▶ primary (Primary)
+//	                    ▲                                                      │
+//	                    └── Standby.Rejoin, or set aside and a seed ───────────┘
+//
+// A planned change gives up nothing: the primary's server is shut down, [Primary.Drained]
+// says that all of its log is on the standby's disk, [Standby.PromoteAtEnd] promotes the
+// replica there, and the former primary, which has no more than that, becomes its
+// replica by [Standby.Rejoin] without a seed. After a failover the former primary has
+// what the new one has not; then Rejoin says [ErrNeedsSeed].
 //
 // # Invariants
 //

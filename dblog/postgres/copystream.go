@@ -29,7 +29,10 @@ func (c *streaming) interrupt() {
 	}
 }
 
-var errCopyDone = errors.New("the server ended the timeline")
+var (
+	errCopyDone = errors.New("the server ended the timeline")
+	errStopped  = errors.New("the server was shut down")
+)
 
 // receive puts what comes into the spool. A full spool makes it wait, and the server
 // with it; what isn't sent stays in the slot.
@@ -51,8 +54,11 @@ func (c *streaming) receive(ctx context.Context, front *pgproto3.Frontend) error
 			if err := sp.WaitRoom(ctx); err != nil {
 				return err
 			}
-		case *pgproto3.CopyDone, *pgproto3.CommandComplete:
+		case *pgproto3.CopyDone:
 			return errCopyDone
+		case *pgproto3.CommandComplete: // the last that it says; the standby has all (walsender.c, WalSndDone)
+			c.source.shutDown(sp.End())
+			return errStopped
 		case *pgproto3.ErrorResponse:
 			return pgconn.ErrorResponseToPgError(m)
 		}

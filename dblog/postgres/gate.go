@@ -38,7 +38,10 @@ type GateOptions struct {
 	// pg_monitor that may call pg_promote. Empty: nothing is checked there, and it
 	// can't be promoted from here.
 	ReplicaDSN string
-	Logger     *slog.Logger
+	// Slot is the replication slot that a replica which is promoted keeps its WAL in,
+	// for the one that will follow it; see [SourceOptions]. Empty: none is made.
+	Slot   string
+	Logger *slog.Logger
 }
 
 // Gate is the primary that the replica on the standby sees. It implements
@@ -49,6 +52,7 @@ type Gate struct {
 	file  *gateFile
 
 	releasing sync.Mutex // held while the gate moves; before mu
+	promoting sync.Mutex // held while the replica is promoted
 
 	mu       sync.Mutex
 	state    gateState
@@ -132,10 +136,12 @@ func (g *Gate) lineage(at change.StreamPosition) (lineage, info, error) {
 
 // Seeded says that the replica is being made anew from a backup: the gate closes, and
 // opens with the first point at or behind the backup's end.
-func (g *Gate) Seeded(b Backup) error {
+func (g *Gate) Seeded(b Backup) error { return g.anew(gateState{floor: b.End, retain: b.Start}) }
+
+// anew closes the gate of a replica that is another one now.
+func (g *Gate) anew(st gateState) error {
 	g.releasing.Lock()
 	defer g.releasing.Unlock()
-	st := gateState{floor: b.End, retain: b.Start}
 	if err := g.file.save(st); err != nil {
 		return g.fail(err)
 	}

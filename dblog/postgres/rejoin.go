@@ -1,11 +1,15 @@
 package postgres
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
+	"repld/change"
 	"repld/dblog"
 )
 
@@ -43,11 +47,16 @@ const lastRecord = 512
 // promoted at the end of its log; else the answer is [dblog.ErrNeedsSeed], and nothing
 // was changed. The server must not run.
 func Rejoin(at dblog.Promotion, o RestoreOptions) error {
+	return rejoin(at, o, func() error { return nil })
+}
+
+// rejoin is Rejoin that calls prepared before it changes anything.
+func rejoin(at dblog.Promotion, o RestoreOptions, prepared func() error) error {
 	c, err := readControl(o.DataDir)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(o.DataDir, "postmaster.pid")); err == nil {
+	if running(o.DataDir) {
 		return fmt.Errorf("the server of %s runs, or crashed (postmaster.pid is there), want it stopped", o.DataDir)
 	}
 	fork := LSN(at.At.Offset)
@@ -65,8 +74,71 @@ func Rejoin(at dblog.Promotion, o RestoreOptions) error {
 	}
 	defer root.Close()
 	x := extraction{root: root, o: o}
+	if err := prepared(); err != nil {
+		return err
+	}
 	if err := x.configure(); err != nil {
 		return fmt.Errorf("configure the replica: %w", err)
 	}
 	return x.sync()
+}
+
+// Rejoin makes a replica of the data directory of a former primary, as soon as the
+// stream of the present one shows where it was promoted. See [dblog.Joiner].
+func (g *Gate) Rejoin(ctx context.Context, o RestoreOptions) error {
+	if _, err := os.Stat(filepath.Join(o.DataDir, "standby.signal")); err == nil {
+		return nil
+	}
+	c, err := readControl(o.DataDir)
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		at, known, err := g.successor(c)
+		if err != nil {
+			return err
+		}
+		if known {
+			return rejoin(at, o, func() error {
+				return g.anew(gateState{floor: at.At})
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the primary's stream hasn't shown yet where it left timeline %d: %w", c.timeline, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// successor returns where the history of the stream leaves the timeline on which a data
+// directory ended, false while the stream has nothing behind that.
+func (g *Gate) successor(c control) (at dblog.Promotion, known bool, err error) {
+	chapters := g.opts.Spool.Chapters()
+	if len(chapters) == 0 {
+		return at, false, nil
+	}
+	newest := chapters[len(chapters)-1]
+	about, err := parseInfo(newest.Info)
+	if err != nil {
+		return at, false, err
+	}
+	if about.System != strconv.FormatUint(c.system, 10) {
+		return at, false, fmt.Errorf("%w: its system identifier is %d, that of the primary's stream %s", dblog.ErrNeedsSeed, c.system, about.System)
+	}
+	if newest.Number <= c.timeline {
+		return at, false, nil
+	}
+	line := lineage{timeline: newest.Number}
+	if line.forks, err = parseHistory(about.History); err != nil {
+		return at, false, err
+	}
+	end, next, historic, ok := line.end(c.timeline)
+	if !ok || !historic {
+		return at, false, fmt.Errorf("%w: it ended on timeline %d, of which the primary's timeline %d does not come", dblog.ErrNeedsSeed, c.timeline, newest.Number)
+	}
+	at = dblog.Promotion{At: change.StreamPosition{Chapter: c.timeline, Offset: uint64(end)}, Chapter: next}
+	return at, true, nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"repld/change"
 	"repld/dblog"
 	"repld/health"
 )
@@ -77,7 +76,7 @@ func (g *Gate) Check(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return g.judge(st)
+		return errors.Join(g.judge(st), g.dropLeftSlot(ctx, c, st))
 	})
 	if err != nil {
 		return g.noted(err)
@@ -100,92 +99,4 @@ func (g *Gate) Watch(ctx context.Context, every time.Duration) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-// Promote implements [dblog.Replica]. It promotes a replica that has replayed
-// everything up to the gate, has nothing beyond it and no other source, and proves by
-// the new timeline's history that it forks exactly there.
-func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) { return g.promote(ctx, true) }
-
-// PromoteAtEnd opens the gate to the end of what the spool holds durably, and promotes
-// the replica at the last whole record of that. The result belongs to no barrier.
-func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
-	end := g.opts.Spool.Durable()
-	if err := g.Release(dblog.Point{Position: end}); err != nil {
-		return dblog.Promotion{}, err
-	}
-	for {
-		g.mu.Lock()
-		var flushed change.StreamPosition
-		if g.session != nil {
-			flushed = g.session.flushed
-		}
-		changed, target := g.changed, g.state.gate
-		g.mu.Unlock()
-		if !flushed.Before(target) {
-			return g.promote(ctx, false)
-		}
-		select {
-		case <-ctx.Done():
-			return dblog.Promotion{}, fmt.Errorf("the replica has received up to %s of %s: %w", show(flushed), show(target), ctx.Err())
-		case <-changed:
-		}
-	}
-}
-
-func (g *Gate) promote(ctx context.Context, exactly bool) (dblog.Promotion, error) {
-	var p dblog.Promotion
-	if g.admin == nil {
-		return p, errors.New("there is no connection string for the replica: promote it by hand (pg_ctl promote)")
-	}
-	gate := g.Position()
-	if gate.IsZero() {
-		return p, fmt.Errorf("%w: the gate was never opened", dblog.ErrNotReached)
-	}
-	err := g.admin.with(ctx, func(c *pgconn.PgConn, _ *server) error {
-		st, err := lookAtReplica(ctx, c)
-		if err != nil {
-			return err
-		}
-		if err := g.judge(st); err != nil {
-			return g.noted(err)
-		}
-		if exactly && st.replayed != LSN(gate.Offset) {
-			return fmt.Errorf("%w: the replica has replayed up to %v, the gate is at %s", dblog.ErrNotReached, st.replayed, show(gate))
-		}
-		rows, err := query(ctx, c, "SELECT pg_promote(true, 60)::text")
-		if err != nil {
-			return err
-		}
-		if row, err := one(rows, 1); err != nil || row[0] != "true" {
-			return errors.Join(errors.New("the replica wasn't promoted within 60 s"), err)
-		}
-		return nil
-	})
-	if err != nil {
-		return p, err
-	}
-	p, err = g.promoted(ctx, gate)
-	if err == nil && exactly && p.At != gate {
-		err = fmt.Errorf("%w: it was promoted at %s, want %s", dblog.ErrAhead, show(p.At), show(gate))
-	}
-	return p, err
-}
-
-// promoted reads where the new timeline forks.
-func (g *Gate) promoted(ctx context.Context, gate change.StreamPosition) (dblog.Promotion, error) {
-	var p dblog.Promotion
-	config := g.admin.config.Copy()
-	config.RuntimeParams["replication"] = "true"
-	c, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return p, fmt.Errorf("the replica was promoted, but not asked where: %w", err)
-	}
-	defer closeConn(c)
-	line, _, err := identifySystem(ctx, c)
-	if err != nil {
-		return p, fmt.Errorf("the replica was promoted, but not asked where: %w", err)
-	}
-	at := change.StreamPosition{Chapter: gate.Chapter, Offset: uint64(line.begin(line.timeline))}
-	return dblog.Promotion{At: at, Chapter: line.timeline}, nil
 }

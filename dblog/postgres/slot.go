@@ -14,6 +14,10 @@ import (
 	"repld/health"
 )
 
+// makeSlotSQL makes a slot, if there is none, that keeps WAL from the last checkpoint on.
+const makeSlotSQL = `SELECT pg_create_physical_replication_slot($1, true)
+	WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`
+
 // Prepare makes the replication slot if there is none, so that the server keeps its
 // WAL from now on, and returns from where on it does. A seed begins with it.
 func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
@@ -27,8 +31,7 @@ func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 		if err != nil {
 			return err
 		}
-		_, err = query(ctx, c, `SELECT pg_create_physical_replication_slot($1, true)
-			WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, s.opts.Slot)
+		_, err = query(ctx, c, makeSlotSQL, s.opts.Slot)
 		if err != nil {
 			return err
 		}

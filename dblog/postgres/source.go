@@ -29,6 +29,9 @@ type SourceOptions struct {
 	// SlotLimit is how many bytes of WAL the slot may keep before it is dropped, so
 	// that the standby never fills production's disk. 0 means 16 GiB.
 	SlotLimit int64
+	// DataDir is the server's data directory, which tells how it was shut down; "" = only
+	// what the server said while it did counts.
+	DataDir string
 	// Spool takes the stream; it should be volatile.
 	Spool  *spool.Spool
 	Logger *slog.Logger
@@ -46,7 +49,8 @@ type Source struct {
 	retain   change.StreamPosition
 	durable  change.StreamPosition // what the standby has
 	replayed change.StreamPosition
-	news     chan struct{} // closed when those two change
+	stopped  change.StreamPosition // where the log of a server ends that was shut down while it streamed
+	news     chan struct{}         // closed when those three change
 	stop     context.CancelCauseFunc
 	trouble  map[health.Code]string
 }
@@ -245,6 +249,11 @@ func (s *Source) Acknowledge(durable, replayed change.StreamPosition) {
 		return
 	}
 	s.durable, s.replayed = durable, replayed
+	s.announce()
+}
+
+// announce wakes who waits for news; with s.mu held.
+func (s *Source) announce() {
 	close(s.news)
 	s.news = make(chan struct{})
 }

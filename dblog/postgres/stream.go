@@ -158,6 +158,7 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	case !next.IsZero():
 		return next.Chapter, next, nil
 	}
+	s.shutDown(change.StreamPosition{}) // it runs
 	g, gctx := errgroup.WithContext(ctx)
 	c := &streaming{source: s, net: conn.Conn(), timeline: at.Chapter, ask: make(chan struct{}, 1)}
 	interrupted := make(chan struct{})

@@ -1,0 +1,130 @@
+package mariadb
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"repld/change"
+	"repld/dblog/spool"
+)
+
+// place is a position between two groups of events with the transactions before it.
+type place struct {
+	at    change.StreamPosition
+	state gtidState
+}
+
+// walk follows the groups of events: transactions, and statements that are none.
+type walk struct {
+	place
+	inside bool // of a group, whose beginning is place.at
+	group  gtid
+	single bool // the group ends with its first statement
+}
+
+// smallQuery bounds the query events that are read for what they say: COMMIT is short.
+const smallQuery = 4 << 10
+
+// take takes the next event. After it w.inside says whether a group is under way.
+func (w *walk) take(c *cursor, e event) error {
+	switch e.kind {
+	case eventGTID:
+		body, err := c.body(e)
+		if err != nil {
+			return err
+		}
+		g, flags, err := parseGTIDEvent(e.header, body)
+		if err != nil {
+			return fmt.Errorf("%w: at %s: %w", spool.ErrDamaged, show(e.at), err)
+		}
+		w.end(e.at)
+		w.inside, w.group, w.single = true, g, flags&(gtidStandalone|gtidCompletedXA) != 0
+		return nil
+	case eventGTIDList:
+		body, err := c.body(e)
+		if err != nil {
+			return err
+		}
+		st, err := parseGTIDList(body)
+		if err != nil {
+			return fmt.Errorf("%w: at %s: %w", spool.ErrDamaged, show(e.at), err)
+		}
+		w.end(e.until)
+		w.state = st
+		return nil
+	case eventFormat, eventRotate, eventStop, eventCheckpoint:
+		w.end(e.until)
+		return nil
+	}
+	last, err := w.last(c, e)
+	if err != nil {
+		return err
+	}
+	if last || !w.inside {
+		w.end(e.until)
+	}
+	return nil
+}
+
+// last reports whether an event ends its group.
+func (w *walk) last(c *cursor, e event) (bool, error) {
+	switch e.kind {
+	case eventXID, eventXAPrepare:
+		return true, nil
+	case eventQuery, eventQueryPacked:
+		if w.single {
+			return true, nil
+		}
+		if e.kind == eventQueryPacked || e.size > smallQuery {
+			return false, nil
+		}
+		body, err := c.body(e)
+		if err != nil {
+			return false, err
+		}
+		text := queryText(body)
+		return text == "COMMIT" || text == "ROLLBACK", nil
+	}
+	return false, nil
+}
+
+// end ends the group that is under way: the next one begins at a position.
+func (w *walk) end(at change.StreamPosition) {
+	if w.inside {
+		st := make(gtidState, len(w.state)+1)
+		for d, g := range w.state {
+			st[d] = g
+		}
+		st[w.group.domain] = w.group
+		w.state, w.inside = st, false
+	}
+	w.at = at
+}
+
+// follow walks from a place up to limit, or as far as the spool goes, and returns the
+// last place between two groups.
+func follow(s *spool.Spool, from place, limit change.StreamPosition) (place, error) {
+	if from.at.Compare(limit) >= 0 {
+		return from, nil
+	}
+	c, err := newCursor(s, from.at)
+	if err != nil {
+		return from, err
+	}
+	defer c.close()
+	w := walk{place: from}
+	for {
+		e, err := c.next(limit)
+		if errors.Is(err, io.EOF) {
+			return w.place, nil
+		}
+		if err != nil {
+			return from, err
+		}
+		if err := w.take(c, e); err != nil {
+			return from, err
+		}
+		c.skip(e)
+	}
+}
