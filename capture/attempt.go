@@ -106,9 +106,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient, last boo
 	if err := r.finishCollecting(); err != nil {
 		return nil, false, err
 	}
-	for _, rd := range c.readers {
-		rd.Flush()
-	}
+	c.lookUpAnew()
 	r.addInvisible()
 	r.judgeScans(&c.dirty)
 	if r.doubt {

@@ -154,11 +154,34 @@ func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error
 	sync.Exact = sync.Exact && r.sync.Exact
 	r.sync, r.drained = sync, before
 	r.noteSync(sync)
+	if tellsNames(&last) {
+		// The objects were looked at before this drain, through directories that may
+		// be somewhere else now; of that, no later event tells.
+		r.lookUpAnew()
+	}
 	r.setAside(&last)
 	r.known(&last)
 	r.judgeScans(&last)
 	work.Merge(&last)
 	return r.ordered(&last), nil
+}
+
+// tellsNames reports whether a set holds more than changes of objects in themselves.
+func tellsNames(set *watch.Set) bool {
+	for _, item := range set.All() {
+		if item.What&^(watch.Content|watch.Meta) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// lookUpAnew has every path followed from the root again. A directory that was opened
+// is still the same one after it has moved.
+func (c *Capturer) lookUpAnew() {
+	for _, rd := range c.readers {
+		rd.Flush()
+	}
 }
 
 // startAgain reports whether start is to look and drain once more, because of what
