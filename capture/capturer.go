@@ -42,6 +42,7 @@ type Capturer struct {
 	invisible []watch.Key         // the names of unseen
 	lookedAt  time.Duration
 
+	proof       Knowledge   // what the catalog proves by a stat
 	rereadSince change.Time // after a reboot: files changed since are read again
 	rescanning  bool        // a periodic scan is in dirty
 	missed      int         // changes that only scans found
@@ -118,6 +119,12 @@ func New(o Options) (*Capturer, error) {
 	c.live.Store(&o.Settings)
 	c.sink.room = c.room
 	c.hold.Store(math.MaxUint64)
+	if err := o.Catalog.Claim(o.Epoch); err != nil {
+		return nil, err
+	}
+	if err := c.adopt(); err != nil {
+		return nil, err
+	}
 	err = restore(o.Log, o.Catalog)
 	if errors.Is(err, ErrLogBehind) {
 		o.Logger.Error("the log was lost, or is another one; it begins anew where the catalog stands, and the standby gets a base", "error", err)
@@ -182,13 +189,16 @@ func (c *Capturer) makeRoot(tx *catalog.Tx, t *Tree) error {
 
 // loadState reads what former runs left.
 func (c *Capturer) loadState() error {
-	return c.opts.Catalog.View(func(tx *catalog.Tx) error {
+	return c.opts.Catalog.View(func(tx *catalog.Tx) (err error) {
 		c.sink.logging = string(tx.Get(stateScanned)) == "1"
+		if c.proof, err = KnowledgeOf(tx, c.opts.BootID); err != nil {
+			return err
+		}
+		c.rereadSince = c.proof.reread
 		for b := range tx.Barriers() {
 			c.state.Newest, c.state.HasBarrier = b.Barrier, true
-			if boot := string(tx.Get(stateBootID)); boot != c.opts.BootID {
-				c.rereadSince = change.TimeOf(b.CutAt.Add(-time.Minute))
-			}
+			// What an epoch begins with is a barrier of its own.
+			c.demanded.Store(b.ID.Epoch != c.opts.Epoch)
 			break
 		}
 		if c.state.Scanned = c.sink.logging; c.state.Scanned {

@@ -294,8 +294,7 @@ func (r *round) mustRead(g *glimpse, old *catalog.Node, fresh bool) bool {
 	}
 	// A write that had not returned when the file was read has changed the time stamp
 	// before, and perhaps the data since.
-	young := local.Captured.Time().Sub(local.Ctime.Time()) < recentFor
-	return young && (!r.scanning || r.doubt)
+	return r.proof.young(local) && (!r.scanning || r.doubt)
 }
 
 // directory captures the metadata of a directory.
