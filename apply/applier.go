@@ -101,7 +101,7 @@ func Open(o Options) (*Applier, error) {
 		pins: make(map[change.BarrierID]int),
 	}
 	a.turn <- struct{}{}
-	a.limits = Limits{o.History, o.Guard, o.Reserve}.withDefaults()
+	a.limits = Limits{o.History, o.Guard}.withDefaults()
 	var err error
 	if a.scratch, err = openScratch(o.Dir); err != nil {
 		return nil, err

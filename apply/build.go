@@ -163,7 +163,8 @@ func (b *building) make(fsys tree.FS, at tree.Place) error {
 
 // results collects what was staged and writes it to the scratch file in batches.
 type results struct {
-	a *Applier
+	a    *Applier
+	room *room
 
 	mu      sync.Mutex
 	pending []scratchPut

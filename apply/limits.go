@@ -13,7 +13,6 @@ import (
 type Limits struct {
 	History History
 	Guard   int
-	Reserve uint64
 }
 
 func (l Limits) withDefaults() Limits {

@@ -83,9 +83,11 @@ type Options struct {
 	// files, in percent; zero: 50, and 100 or more: nothing is guarded.
 	Guard int
 
-	// Reserve is how many bytes a tree's file system has to keep free: the history
-	// shrinks where there is less. Zero: it doesn't.
-	Reserve uint64
+	// Space says what is free on a tree's file system, and what has to be kept so, in
+	// bytes: nothing is staged that would use that, and the history shrinks where there
+	// is less. It is asked by several goroutines, for a tree's number in Trees. nil:
+	// nothing is kept free.
+	Space func(tree int) (free, reserve uint64, err error)
 
 	// ForeignScan is how long a look at all objects takes that finds what somebody
 	// else wrote into the trees; zero: they are looked at by [Applier.Verify], and

@@ -185,6 +185,12 @@ func (s *stager) redo(ch *catalog.NodeChange) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if s.measured != nil {
+		for i := range pieces {
+			s.measured[to.tree] += uint64(pieces[i].length)
+		}
+		return true, nil
+	}
 	b := &building{id: ch.ID, node: *ch.After, at: to, how: stagedRedo, table: table}
 	was, ok, err := s.stagedAs(ch.ID)
 	if err != nil {

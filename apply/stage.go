@@ -32,6 +32,9 @@ type stager struct {
 	// deferred counts the files that wait for others that hold the same data.
 	deferred uint64
 	results  *results
+	// measured makes walk add up the bytes that would be written, by tree, instead of
+	// queueing anything; nil: it queues.
+	measured []uint64
 }
 
 const (
@@ -47,11 +50,17 @@ const (
 // is staged already from an earlier attempt stays. If data is missing everywhere,
 // the rest is staged and the error is [ErrIncomplete].
 func (a *Applier) stage(ctx context.Context, forced map[change.NodeID]bool) error {
-	results := &results{a: a}
+	results := &results{a: a, room: newRoom(a)}
 	for pass := passFirst; ; pass++ {
 		results.reset()
 		deferred, err := a.stagePass(ctx, pass, forced, results)
-		if err = errors.Join(err, results.flush()); err != nil {
+		if err = errors.Join(err, results.flush()); noRoom(err) {
+			if more, e := results.room.relent(ctx); e == nil && more {
+				pass--
+				continue
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if deferred == 0 {
@@ -174,7 +183,9 @@ func (s *stager) existing(id change.NodeID) error {
 	case n.Kind == change.KindDir, err == nil && untouched(&n.Local, &st, false):
 		return nil
 	}
-	s.a.noteForeign(fmt.Sprintf("%q isn't as it was published", at.path))
+	if s.measured == nil {
+		s.a.noteForeign(fmt.Sprintf("%q isn't as it was published", at.path))
+	}
 	return s.need(id, stagedFull)
 }
 
@@ -219,6 +230,12 @@ func (s *stager) need(id change.NodeID, how uint8) error {
 	if err != nil {
 		return err
 	}
+	if s.measured != nil {
+		if !ok || was.how != how {
+			s.measure(b)
+		}
+		return nil
+	}
 	if ok && was.how == how {
 		if done, err := s.again(b, &was); done || err != nil {
 			return err
@@ -232,6 +249,18 @@ func (s *stager) need(id change.NodeID, how uint8) error {
 		return s.add(&part{b: b})
 	}
 	return s.file(b)
+}
+
+// measure adds what a file would take up.
+func (s *stager) measure(b *building) {
+	if b.node.Kind != change.KindFile {
+		return
+	}
+	for ref := range s.next.Refs(b.id, 0) {
+		if !ref.Hole() {
+			s.measured[b.at.tree] += ref.Length
+		}
+	}
 }
 
 // again takes over what was staged in an earlier attempt, with new metadata if

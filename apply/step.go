@@ -288,6 +288,8 @@ func (a *Applier) report(err error) {
 		if a.Halted() == nil {
 			a.resolve(health.GuardHalted)
 		}
+	case noRoom(err):
+		a.raise(health.DiskLow, "a barrier is not applied: %v; the tree is as it was", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		a.raise(health.DiskLow, "a barrier could not be applied, the disk is full: %v; the tree is as it was", err)
 	case errors.Is(err, ErrIncomplete):

@@ -129,12 +129,11 @@ func (h *History) apart(age time.Duration) time.Duration {
 
 // scarce reports whether a tree's file system has less free than it should.
 func (a *Applier) scarce() bool {
-	reserve := a.limit().Reserve
-	if reserve == 0 {
+	if a.o.Space == nil {
 		return false
 	}
 	for i := range a.trees {
-		if free, _, err := a.trees[i].Root.Space(); err == nil && free < reserve {
+		if free, reserve, err := a.o.Space(i); err == nil && free < reserve {
 			return true
 		}
 	}

@@ -78,8 +78,8 @@ func (a *Applier) rewoundTo() *point {
 // staged commit as any barrier, and leaves the applier paused. [Applier.Resume]
 // goes forward again, first to the barrier that was applied before. Replaced
 // content comes from the history, so that no peer is needed, and is checked. The
-// errors are [ErrNoHistory], [ErrNotRetained], [ErrNeedsSeed], [ErrIncomplete] if
-// kept data is missing or damaged, or those of the disk; the trees are then as
+// errors are [ErrNoHistory], [ErrNotRetained], [ErrNeedsSeed], [*ErrNoRoom] before
+// anything is copied, [ErrIncomplete] if kept data is missing or damaged, or those of the disk; the trees are then as
 // they were, unless a commit was under way, which [Applier.Step] finishes.
 func (a *Applier) Rewind(ctx context.Context, id change.BarrierID) error {
 	if err := a.acquire(ctx); err != nil {
@@ -143,6 +143,9 @@ func (a *Applier) travel(ctx context.Context, step history.Step) error {
 	err := a.unwind(ctx, step)
 	if err == nil {
 		err = a.at(PointReplayed)
+	}
+	if err == nil {
+		err = a.checkAll(ctx)
 	}
 	if err == nil {
 		err = a.apply(ctx, c)

@@ -186,6 +186,9 @@ func (w *worker) closeFiles() {
 }
 
 func (w *worker) write(b *building, at uint64, data []byte) error {
+	if err := w.results.room.take(b.at.tree, uint64(len(data))); err != nil {
+		return err
+	}
 	f, err := b.open(w.a.trees[b.at.tree].FS, w.results)
 	if err != nil {
 		return err

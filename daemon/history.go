@@ -48,6 +48,8 @@ func (s *receiving) explainPast(err error) error {
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("`replctl salvage list`")
 	case errors.Is(err, apply.ErrIncomplete):
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("what was kept is damaged; look after the disk, and try another barrier")
+	case errors.As(err, new(*apply.ErrNoRoom)):
+		return refused("free space there, or lower disk_reserve; the trees are as they were")
 	case fullDisk(err):
 		return control.Errorf(control.ExitFailed, "the disk is full: %w", err).
 			WithHint("going back takes as much space as the files that differ; the trees are as they were")

@@ -74,11 +74,15 @@ func (s *receiving) open() error {
 	if err != nil {
 		return err
 	}
-	limits := s.applyLimits(s.settings())
+	limits := applyLimits(s.settings())
 	s.applier, err = apply.Open(apply.Options{
 		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
 		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied, Complete: s.receiver.Complete,
-		History: limits.History, Guard: limits.Guard, Reserve: limits.Reserve, ForeignScan: foreignScan,
+		History: limits.History, Guard: limits.Guard, ForeignScan: foreignScan,
+		Space: func(i int) (free, reserve uint64, err error) {
+			free, reserve, _, err = s.space(s.conf.Trees[i].Path)
+			return free, reserve, err
+		},
 	})
 	if err != nil {
 		return err

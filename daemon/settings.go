@@ -21,15 +21,10 @@ func captureSettings(live config.GroupLive) capture.Settings {
 }
 
 // applyLimits are the settings of applying.
-func (g *group) applyLimits(live config.GroupLive) apply.Limits {
+func applyLimits(live config.GroupLive) apply.Limits {
 	l := apply.Limits{Guard: int(live.Guard.Changed), History: apply.History{Keep: live.History.Keep, Limit: uint64(live.History.Limit)}}
 	for _, t := range live.History.Every {
 		l.History.Every = append(l.History.Every, apply.Thinning{Within: t.Until, Apart: t.Interval})
-	}
-	for _, t := range g.conf.Trees {
-		if _, reserve, _, err := g.space(t.Path); err == nil {
-			l.Reserve = max(l.Reserve, reserve)
-		}
 	}
 	return l
 }
@@ -43,7 +38,7 @@ func (p *sending) set(_ context.Context, live config.GroupLive) {
 // set takes over new settings.
 func (s *receiving) set(ctx context.Context, live config.GroupLive) {
 	s.receiver.SetJournalLimit(int64(live.Journal.Limit))
-	if err := s.applier.SetLimits(ctx, s.applyLimits(live)); err != nil && ctx.Err() == nil {
+	if err := s.applier.SetLimits(ctx, applyLimits(live)); err != nil && ctx.Err() == nil {
 		s.logger.Error("take over the limits of history and guard", "group", s.name, "error", err)
 	}
 }
