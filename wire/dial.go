@@ -54,7 +54,7 @@ func Dial(ctx context.Context, pc net.PacketConn, address string, o DialOptions)
 	c, err := dial(ctx, transport, address, o, link, release)
 	if err != nil {
 		release()
-		return nil, err
+		return nil, spentToken(o.Join, err)
 	}
 	context.AfterFunc(c.quic.Context(), release)
 	return c, nil
@@ -102,6 +102,18 @@ func dial(ctx context.Context, t *quic.Transport, address string, o DialOptions,
 		return nil, err
 	}
 	return c, nil
+}
+
+// spentToken says what it means when a node that has given out a token doesn't accept
+// the key of the one that brings it: no invitation is open there. What it tells
+// strangers is no more than that it doesn't know them, so the joiner concludes it.
+func spentToken(join *Token, err error) error {
+	var refused *RefusedError
+	if join == nil || !errors.As(err, &refused) || refused.Code != CodeUnknownKey {
+		return err
+	}
+	return &RefusedError{Code: CodeInvitation, Text: "the join token was used before, or is not known to the node at " + join.Address + " (any more)",
+		Hint: "get a new join token: replctl invite on that node; each works once and for one hour"}
 }
 
 // greet is the dialer's half of the exchange: Hello, Hello, and with a token Join,

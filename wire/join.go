@@ -29,7 +29,7 @@ func (l *Listener) redeem(ctx context.Context, c *Conn, m *Join) error {
 	err := l.o.Invites.Redeem(m.Secret)
 	if errors.Is(err, ErrNoInvitation) {
 		return &RefusedError{Code: CodeInvitation, Text: err.Error(),
-			Hint: fmt.Sprintf("get a new join token from %s; each works once and for %v", c.local.Node, InviteLifetime)}
+			Hint: fmt.Sprintf("get a new join token: replctl invite on %s; each works once and for one hour", c.local.Node)}
 	}
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -159,7 +160,12 @@ func TestTokenPairsOnce(t *testing.T) {
 		}
 	}
 	_, err = v.dial(t, other, token)
-	wantRefused(t, err, wire.CodeUnknownKey) // no invitation is open any more
+	wantRefused(t, err, wire.CodeInvitation) // no invitation is open any more
+	if !strings.Contains(err.Error(), "was used before") {
+		t.Errorf("the refusal says %q", err)
+	}
+	_, err = v.dial(t, other, nil) // who brings no token learns nothing of tokens
+	wantRefused(t, err, wire.CodeUnknownKey)
 
 	second := v.issue(t)
 	_, err = v.dial(t, other, token)
