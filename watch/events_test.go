@@ -55,6 +55,8 @@ func TestEvents(t *testing.T) {
 		{"chmod of a directory", func(r string) error { return os.Chmod(r+"/d", 0o700) },
 			map[Key]What{{0, "d", ""}: Meta, {0, "", "d"}: Meta}},
 		{"chmod of the root", func(r string) error { return os.Chmod(r, 0o711) }, map[Key]What{{0, "", ""}: Meta}},
+		{"modification time of the root", func(r string) error { return os.Chtimes(r, time.Time{}, time.Unix(1, 0)) },
+			map[Key]What{{0, "", ""}: Meta}},
 		{"times", func(r string) error { return os.Chtimes(r+"/d/f", time.Unix(1, 0), time.Unix(1, 0)) },
 			map[Key]What{{0, "d", "f"}: Meta}},
 		{"create", func(r string) error { return os.WriteFile(r+"/d/new", nil, 0o644) },

@@ -80,7 +80,8 @@ func (w *inotify) takeSkipped(tree int, path string, ev fsnotify.Event, at time.
 }
 
 func (w *inotify) takeRoot(tree int, op fsnotify.Op, at time.Duration) {
-	if op.Has(fsnotify.Chmod) {
+	// A modification time that is set without an access time is told as a write.
+	if op.Has(fsnotify.Chmod) || op.Has(fsnotify.Write) {
 		w.pending.Add(Key{Tree: tree}, Meta, at)
 	}
 	if op.Has(fsnotify.Remove) || op.Has(fsnotify.Rename) {
