@@ -54,9 +54,11 @@
 // apply.db (bbolt) beside the catalog; numbers are big endian. Losing it costs
 // work done twice. If it held a commit record, what of the barrier was published
 // looks foreign to the next attempt, which goes by the catalog: it is salvaged, and
-// built again. A damaged file is set aside as apply.db.damaged, which is the same;
-// behind each value stands a CRC-32C of key and value (u32, little endian), and all
-// are checked before a commit record is gone by.
+// built again. A damaged file is set aside as apply.db.damaged, which is the same.
+// It is proven whole when it is opened (package boltproof, bucket "proof"), before
+// anything in it is gone by. Behind each value stands a CRC-32C of key and value (u32,
+// little endian), for what flips while it is open. Format 1 is without "proof", which
+// it gets when it is opened.
 //
 //	chunks   digest[32]                              → offset u64 of the Chunk record in the log
 //	staged   node u64                                → what own/stage/NODE holds, see staged
@@ -65,7 +67,7 @@
 //	patch    node u64                                → path of the file to be patched
 //	touch    class u8 │ ^depth u32 │ node u64          → path; metadata is set or its change time recorded
 //	found    digest[32]                              → while going back: where the history has the chunk
-//	state    "format"  → u8, 1
+//	state    "format"  → u8, 2
 //	         "boot"    → the boot id under which staged was written
 //	         "indexed" → u64, the log is indexed up to this offset
 //	         "commit"  → the commit record, see commit

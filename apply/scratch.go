@@ -1,13 +1,13 @@
 package apply
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -17,6 +17,7 @@ import (
 
 	"repld/change"
 	"repld/durable"
+	"repld/durable/boltproof"
 	"repld/journal/catalog"
 )
 
@@ -35,18 +36,22 @@ var (
 	planBuckets    = [][]byte{bucketDetach, bucketAttach, bucketPatch, bucketTouch}
 )
 
+// Format 1 had no record of what the file holds.
 const (
-	scratchFormat = 1
-	keyFormat     = "format"
-	keyBoot       = "boot"
-	keyIndexed    = "indexed"
-	keyCommit     = "commit"
+	scratchFormat   = 2
+	scratchUnproven = 1
+
+	keyFormat  = "format"
+	keyBoot    = "boot"
+	keyIndexed = "indexed"
+	keyCommit  = "commit"
 )
 
 // scratch is the applier's own file: working state that can be made again, and
-// the commit record. bbolt has no checksums on its pages: damage shows where a value
-// can't be decoded, or by a panic. A file that was found damaged is set aside, and
-// does nothing any more; the next [Open] begins a new one.
+// the commit record. Damage is found when it is opened, by package boltproof; what
+// comes up later by the checksum of a value, or by a panic of bbolt. A file that was
+// found damaged is set aside, and does nothing any more; the next [Open] begins a new
+// one.
 type scratch struct {
 	path string
 	db   *bbolt.DB
@@ -71,36 +76,23 @@ func openScratch(dir string) (*scratch, error) {
 }
 
 func (s *scratch) open() error {
+	var proof *boltproof.Proof
 	err := s.guard(func() (err error) {
-		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+		s.db, s.file, proof, err = boltproof.Open(s.path, 0o600, bbolt.Options{
 			Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 			// The freelist is kept in the file: to find it bbolt reads the whole file, in a
 			// goroutine whose panics nobody catches.
-			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-				f, err := os.OpenFile(name, flag, perm)
-				s.file = f
-				return f, err
-			},
 		})
 		switch {
-		case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch),
-			err != nil && strings.Contains(err.Error(), "file size too small"):
-			return fmt.Errorf("%w: %w", ErrScratch, err)
+		case errors.Is(err, boltproof.ErrDamaged):
+			return fmt.Errorf("%w: %v", ErrScratch, err)
 		case err != nil:
 			return fmt.Errorf("open %s: %w", s.path, err)
 		}
-		return s.checkSize()
+		return s.prepare(proof)
 	})
 	if err == nil {
-		err = s.update(func(t *scratchTx) error {
-			if v := t.b(bucketState).Get([]byte(keyFormat)); v != nil && (len(v) != 1 || v[0] != scratchFormat) {
-				return fmt.Errorf("%s has format %x, this program knows %d", s.path, v, scratchFormat)
-			}
-			if err := t.b(bucketState).Put([]byte(keyFormat), []byte{scratchFormat}); err != nil {
-				return err
-			}
-			return t.checkBoot()
-		})
+		err = s.update(func(t *scratchTx) error { return t.checkBoot() })
 	}
 	if err != nil {
 		s.close()
@@ -108,16 +100,57 @@ func (s *scratch) open() error {
 	return err
 }
 
-// checkSize compares the file with what its header says: reading a mapping beyond
-// the end of the file is a fault.
-func (s *scratch) checkSize() error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		info, err := s.file.Stat()
-		if err == nil && info.Size() < tx.Size() {
-			err = fmt.Errorf("%w: it has %d bytes, wanted %d at least", ErrScratch, info.Size(), tx.Size())
+// prepare checks the format of an opened file, writes it to a new one, and begins the
+// record of what it holds in one of format 1.
+func (s *scratch) prepare(proof *boltproof.Proof) error {
+	var found []byte
+	missing := 0 // empty ones aren't in the record
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		for _, name := range scratchBuckets {
+			if tx.Bucket(name) == nil {
+				missing++
+			}
+		}
+		b := tx.Bucket(bucketState)
+		if b == nil {
+			return nil
+		}
+		if found = b.Get([]byte(keyFormat)); found != nil {
+			found, err = unseal([]byte(keyFormat), found)
+			found = bytes.Clone(found)
 		}
 		return err
 	})
+	switch {
+	case err != nil:
+		return err
+	case len(found) == 1 && found[0] == scratchFormat && proof.Recorded && missing == 0:
+		return nil
+	case len(found) == 1 && found[0] == scratchUnproven && !proof.Recorded, found == nil && proof.Empty():
+	case found == nil, len(found) == 1 && (found[0] == scratchFormat || found[0] == scratchUnproven):
+		return fmt.Errorf("%w: it has format %x, lacks %d buckets, and has a record of what it holds: %v", ErrScratch, found, missing, proof.Recorded)
+	default:
+		return fmt.Errorf("%s has format %x, this program knows %d", s.path, found, scratchFormat)
+	}
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		if err := proof.Put(tx); err != nil {
+			return err
+		}
+		for _, name := range scratchBuckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		t := &scratchTx{}
+		if t.tx, err = boltproof.Count(tx); err != nil {
+			return err
+		}
+		return errors.Join(t.b(bucketState).Put([]byte(keyFormat), []byte{scratchFormat}), t.tx.Save())
+	})
+	if err != nil {
+		return err
+	}
+	return s.readable() // which is all that format 1 has
 }
 
 // close closes the file. After damage bbolt is left alone: what it holds after a
@@ -180,34 +213,27 @@ func (s *scratch) condemn(err error) error {
 	return s.broken
 }
 
-// readable reads the whole file.
+// readable reads the whole file and holds everything in it against its checksum.
 func (s *scratch) readable() error {
 	if s.db == nil {
 		return ErrScratch
 	}
 	return catalog.GuardFile(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
+		return boltproof.View(s.db, func(tx *boltproof.Tx) error {
 			t := &scratchTx{tx: tx}
-			return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-				return eachFrom(t.b(name), nil, func(_, _ []byte) (bool, error) { return true, nil })
-			})
+			for _, name := range scratchBuckets {
+				if err := eachFrom(t.b(name), nil, func(_, _ []byte) (bool, error) { return true, nil }); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 }
 
-// proven holds everything in the file against its checksum, if there is a commit
-// record: publishing goes by it.
-func (s *scratch) proven() error {
-	c, err := s.commit()
-	if err != nil || c == nil {
-		return err
-	}
-	return s.readable()
-}
-
 // scratchTx is a transaction of the scratch file.
 type scratchTx struct {
-	tx  *bbolt.Tx
+	tx  *boltproof.Tx
 	err error // damage that was found
 }
 
@@ -237,7 +263,7 @@ func unseal(key, sealed []byte) ([]byte, error) {
 // bucket is one of the scratch file's; its values are sealed.
 type bucket struct {
 	t *scratchTx
-	b *bbolt.Bucket
+	b *boltproof.Bucket
 }
 
 // Put sets the value of a key.
@@ -267,12 +293,7 @@ func (b bucket) empty() bool {
 
 func (s *scratch) update(fn func(*scratchTx) error) error {
 	return s.guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			for _, name := range scratchBuckets {
-				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-					return err
-				}
-			}
+		return boltproof.Update(s.db, func(tx *boltproof.Tx) error {
 			t := &scratchTx{tx: tx}
 			err := fn(t)
 			if t.err != nil {
@@ -285,7 +306,7 @@ func (s *scratch) update(fn func(*scratchTx) error) error {
 
 func (s *scratch) view(fn func(*scratchTx) error) error {
 	return s.guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
+		return boltproof.View(s.db, func(tx *boltproof.Tx) error {
 			t := &scratchTx{tx: tx}
 			err := fn(t)
 			if t.err != nil {

@@ -19,7 +19,7 @@ const module = "repld"
 // lower layers only; packages in one layer don't know each other. A package
 // stands for those below its folder too, unless they are listed themselves.
 var layers = [][]string{
-	{"change", "durable", "notify", "program", "program", "lease/timing", "internal/testfs", "internal/pairtest"},
+	{"change", "durable", "durable/boltproof", "notify", "program", "lease/timing", "internal/testfs", "internal/pairtest"},
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},

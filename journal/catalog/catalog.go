@@ -16,11 +16,16 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"repld/durable/boltproof"
 )
 
 // formatVersion is the format of the file. It grows with every change that an
-// older program would misread.
-const formatVersion = 1
+// older program would misread. Version 1 had no record of what the file holds.
+const (
+	formatVersion  = 2
+	formatUnproven = 1
+)
 
 // Options says how a catalog is opened.
 type Options struct {
@@ -61,22 +66,19 @@ func Open(path string, o Options) (*Catalog, error) {
 	}
 	_, statErr := os.Stat(path)
 	c := &Catalog{path: path}
-	err := guard(func() (err error) {
-		c.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+	err := guard(func() error {
+		var proof *boltproof.Proof
+		var err error
+		c.db, c.file, proof, err = boltproof.Open(path, 0o600, bbolt.Options{
 			Timeout: o.Timeout, InitialMmapSize: o.MapSize, NoSync: o.NoSync, NoStatistics: true,
 			// The freelist is kept in the file: to find it by reading the whole file
 			// takes long, and bbolt does it in a goroutine whose panics nobody catches.
 			FreelistType: bbolt.FreelistMapType,
-			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-				f, err := os.OpenFile(name, flag, perm)
-				c.file = f
-				return f, err
-			},
 		})
 		if err != nil {
-			return err
+			return unproven(err)
 		}
-		return c.prepare()
+		return c.prepare(proof)
 	})
 	if err == nil && errors.Is(statErr, fs.ErrNotExist) && !o.NoSync {
 		err = syncDir(filepath.Dir(path))
@@ -89,44 +91,52 @@ func Open(path string, o Options) (*Catalog, error) {
 	return c, nil
 }
 
-// prepare checks the format of an opened file, and writes it to a new one.
-func (c *Catalog) prepare() error {
-	fresh := false
-	err := c.db.View(func(tx *bbolt.Tx) error {
-		info, err := c.file.Stat()
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return damagedf("the file has %d bytes, wanted %d at least", info.Size(), tx.Size())
-		}
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			if k, _ := tx.Cursor().First(); k != nil {
+// prepare checks the format of an opened file, writes it to a new one, and begins the
+// record of what it holds in one of version 1.
+func (c *Catalog) prepare(proof *boltproof.Proof) error {
+	format := strconv.Itoa(formatVersion)
+	if !proof.Empty() {
+		found := ""
+		err := c.db.View(func(tx *bbolt.Tx) error {
+			meta := tx.Bucket(bucketMeta)
+			if meta == nil {
 				return fmt.Errorf("%w: it is a database of something else", ErrFormat)
 			}
-			fresh = true
+			found = string(meta.Get(keyFormat))
 			return nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case found == format && !proof.Recorded:
+			return damagedf("it has lost the record of what it holds")
+		case found == format:
+			return nil
+		case found != strconv.Itoa(formatUnproven):
+			return fmt.Errorf("%w: found version %q, this program knows %d", ErrFormat, found, formatVersion)
+		case proof.Recorded:
+			return damagedf("it says that it is of version %s, and has a record of what it holds", found)
 		}
-		if v := string(meta.Get(keyFormat)); v != strconv.Itoa(formatVersion) {
-			return fmt.Errorf("%w: found version %q, this program knows %d", ErrFormat, v, formatVersion)
-		}
-		return nil
-	})
-	if err != nil || !fresh {
-		return err
 	}
 	return c.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [...][]byte{bucketBase, bucketNext} {
-			if _, err := tx.CreateBucket(name); err != nil {
+		if err := proof.Put(tx); err != nil {
+			return err
+		}
+		sums, err := boltproof.Begin(tx)
+		if err != nil {
+			return unproven(err)
+		}
+		for _, name := range [...][]byte{bucketBase, bucketNext, bucketMeta} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		meta, err := tx.CreateBucket(bucketMeta)
-		if err != nil {
-			return err
+		meta, sum := tx.Bucket(bucketMeta), sums.Sum(string(bucketMeta))
+		if old := meta.Get(keyFormat); old != nil {
+			sum.Remove(keyFormat, old)
 		}
-		return meta.Put(keyFormat, []byte(strconv.Itoa(formatVersion)))
+		sum.Add(keyFormat, []byte(format))
+		return errors.Join(meta.Put(keyFormat, []byte(format)), sums.Save())
 	})
 }
 
@@ -182,14 +192,8 @@ func (c *Catalog) run(op string, overlay, writable bool, fn func(*Tx) error) err
 // transact runs fn in a transaction of bbolt and turns the panics of a damaged
 // file into ErrDamaged, after which the catalog does nothing any more.
 func (c *Catalog) transact(op string, writable bool, fn func(*bbolt.Tx) error) error {
-	c.mu.Lock()
-	broken := c.broken
-	c.mu.Unlock()
-	if broken != nil {
-		return c.explain(op, broken)
-	}
 	var inner error
-	err := guard(func() error {
+	err := c.guarded(op, func() error {
 		begin := c.db.View
 		if writable {
 			begin = c.db.Update
@@ -199,15 +203,45 @@ func (c *Catalog) transact(op string, writable bool, fn func(*bbolt.Tx) error) e
 			return inner
 		})
 	})
+	if inner != nil && !errors.Is(err, ErrDamaged) {
+		return inner // the caller's own
+	}
+	return err
+}
+
+// guarded calls fn unless the catalog is known to be damaged, and remembers if it is.
+func (c *Catalog) guarded(op string, fn func() error) error {
+	c.mu.Lock()
+	broken := c.broken
+	c.mu.Unlock()
+	if broken != nil {
+		return c.explain(op, broken)
+	}
+	err := c.explain(op, guard(fn))
 	if errors.Is(err, ErrDamaged) {
 		c.mu.Lock()
 		c.broken = err
 		c.mu.Unlock()
 	}
-	if err != nil && err == inner && !errors.Is(err, ErrDamaged) {
-		return err // the caller's own
+	return err
+}
+
+// Verify reads the whole file once more and holds it against the record of what it
+// holds, as [Open] did. Others may use the catalog meanwhile.
+func (c *Catalog) Verify() error {
+	return c.guarded("verify", func() error { return unproven(boltproof.Verify(c.db, c.file)) })
+}
+
+// unproven says in words of this package what [boltproof] found. Its own don't leave
+// a file's owner: in a transaction there may be errors of other files.
+func unproven(err error) error {
+	switch {
+	case errors.Is(err, boltproof.ErrDamaged):
+		return damagedf("%v", err)
+	case errors.Is(err, boltproof.ErrVersion):
+		return fmt.Errorf("%w: %v", ErrFormat, err)
 	}
-	return c.explain(op, err)
+	return err
 }
 
 // explain wraps what went wrong with the file for the operator.
@@ -221,9 +255,6 @@ func (c *Catalog) explain(op string, err error) error {
 	case errors.Is(err, berrors.ErrTimeout):
 		e.Err = ErrLocked
 		e.Hint = "end the other repld that uses this state directory, or give this one its own"
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum),
-		errors.Is(err, berrors.ErrVersionMismatch), strings.Contains(err.Error(), "file size too small"):
-		e.Err = damagedf("%v", err)
 	}
 	switch {
 	case errors.Is(e.Err, ErrDamaged):

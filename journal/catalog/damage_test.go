@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"repld/change"
+	"repld/durable/boltproof"
 )
 
 func TestLocked(t *testing.T) {
@@ -27,17 +28,28 @@ func TestLocked(t *testing.T) {
 func TestUnknownFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "catalog")
 	must(t, open(t, path).Close())
-	rewrite := func(fn func(tx *bbolt.Tx) error) {
+	rewrite := func(update func(db *bbolt.DB) error) {
 		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second})
 		must(t, err)
-		must(t, db.Update(fn))
+		must(t, update(db))
 		must(t, db.Close())
 	}
-	rewrite(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte("99")) })
+	newer := func(tx *boltproof.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte("99")) }
+	rewrite(func(db *bbolt.DB) error { return boltproof.Update(db, newer) })
 	if _, err := Open(path, Options{}); !errors.Is(err, ErrFormat) {
 		t.Errorf("version 99: error %v, wanted ErrFormat", err)
 	}
-	rewrite(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketMeta) })
+	// The same without counting is damage.
+	rewrite(func(db *bbolt.DB) error {
+		return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte("98")) })
+	})
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("an uncounted entry: error %v, wanted ErrDamaged", err)
+	}
+	must(t, os.Remove(path))
+	rewrite(func(db *bbolt.DB) error {
+		return db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("other")); return err })
+	})
 	if _, err := Open(path, Options{}); !errors.Is(err, ErrFormat) {
 		t.Errorf("another database: error %v, wanted ErrFormat", err)
 	}

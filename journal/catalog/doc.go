@@ -43,15 +43,19 @@
 //
 // # What it does not promise
 //
-// bbolt has no checksums on its pages: damage that keeps a page well-formed is
-// found only where a value can't be decoded, or by verifying digests. Damage that
-// is found, and panics of bbolt over it, are [ErrDamaged]; a catalog that has
-// returned that does nothing any more. It doesn't know whether chunks really are
-// where it says: readers check what they read.
+// Damage is found when the catalog is opened: the file is read as a whole then, and
+// either is what was written to it, or [ErrDamaged]; package boltproof says how. Of
+// what flips while it is open, that is found which can't be decoded, makes bbolt
+// panic or doesn't fit a digest, and the rest when it is opened again or by
+// [Catalog.Verify]. A catalog that has returned ErrDamaged does nothing any more.
+// It doesn't know whether chunks really are where it says: readers check what they
+// read.
 //
 // # Buckets
 //
-// "meta" holds "format" → "1". "base" and "next" (the overlay) hold the same
+// "meta" holds "format" → "2", "proof" the number of entries and the sum of their
+// hashes for each bucket, as package boltproof does. Format "1" is without "proof",
+// which it gets when it is opened. "base" and "next" (the overlay) hold the same
 // buckets; in next an empty value is a tombstone. Numbers in keys have 8 bytes,
 // big-endian; u is a uvarint, v a zigzag varint, digests have 32 bytes; "string"
 // and the encodings of Meta and references are those of package change.

@@ -32,7 +32,7 @@ var (
 
 // Error is what went wrong with a catalog file.
 type Error struct {
-	Op   string // "open", "read", "write", "close"
+	Op   string // "open", "read", "write", "verify", "close"
 	Path string
 	Err  error
 	Hint string // what to do about it; may be empty

@@ -3,8 +3,11 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"go.etcd.io/bbolt"
+
+	"repld/durable/boltproof"
 )
 
 // mergeBatch is how many keys one transaction of MergeNext moves.
@@ -33,6 +36,17 @@ func (c *Catalog) mergeNext(ctx context.Context, batch int) error {
 }
 
 func mergeSome(tx *bbolt.Tx, budget int) error {
+	held, err := boltproof.Begin(tx)
+	if err != nil {
+		return unproven(err)
+	}
+	if err := mergeTables(tx, held, budget); err != nil {
+		return err
+	}
+	return held.Save()
+}
+
+func mergeTables(tx *bbolt.Tx, held *boltproof.Ledger, budget int) error {
 	base, next := tx.Bucket(bucketBase), tx.Bucket(bucketNext)
 	if base == nil || next == nil {
 		return damagedf("a bucket is missing")
@@ -48,9 +62,10 @@ func mergeSome(tx *bbolt.Tx, budget int) error {
 			if err := moveTable(base, next, []byte(name)); err != nil {
 				return err
 			}
+			held.Move(pathOf(bucketNext, name), pathOf(bucketBase, name))
 			continue
 		}
-		n, err := mergeTable(base, next, name, budget)
+		n, err := mergeTable(base, next, held, name, budget)
 		if err != nil {
 			return err
 		}
@@ -71,8 +86,9 @@ func moveTable(base, next *bbolt.Bucket, name []byte) error {
 }
 
 // mergeTable moves at most budget keys of one table.
-func mergeTable(base, next *bbolt.Bucket, name string, budget int) (moved int, err error) {
+func mergeTable(base, next *bbolt.Bucket, held *boltproof.Ledger, name string, budget int) (moved int, err error) {
 	to, from := base.Bucket([]byte(name)), next.Bucket([]byte(name))
+	toSum, fromSum, at := held.Sum(pathOf(bucketBase, name)), held.Sum(pathOf(bucketNext, name)), to.Cursor()
 	if f, ok := fill[name]; ok {
 		to.FillPercent = f
 	}
@@ -80,10 +96,15 @@ func mergeTable(base, next *bbolt.Bucket, name string, budget int) (moved int, e
 	c := from.Cursor()
 	k, v := c.First()
 	for ; k != nil && moved < budget; k, v = c.Next() {
+		fromSum.Remove(k, v)
+		if same, old := at.Seek(k); same != nil && bytes.Equal(same, k) {
+			toSum.Remove(k, old)
+		}
 		if len(v) == 0 {
 			err = to.Delete(k)
 		} else {
 			err = to.Put(k, bytes.Clone(v))
+			toSum.Add(k, v)
 		}
 		if err != nil {
 			return moved, err
@@ -105,11 +126,16 @@ func mergeTable(base, next *bbolt.Bucket, name string, budget int) (moved int, e
 // DropNext throws the overlay away.
 func (c *Catalog) DropNext() error {
 	return c.transact("write", true, func(tx *bbolt.Tx) error {
+		held, err := boltproof.Begin(tx)
+		if err != nil {
+			return unproven(err)
+		}
 		if err := tx.DeleteBucket(bucketNext); err != nil {
 			return err
 		}
-		_, err := tx.CreateBucket(bucketNext)
-		return err
+		held.Clear(string(bucketNext))
+		_, err = tx.CreateBucket(bucketNext)
+		return errors.Join(err, held.Save())
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"repld/durable/boltproof"
 )
 
 // A table is one bucket as a transaction sees it: what the transaction has
@@ -22,6 +24,7 @@ type table struct {
 	delta    *bbolt.Bucket // nil: none, or empty
 	overlay  bool
 	writable bool
+	sum      *boltproof.Sum // of the bucket that is written to
 	pending  map[string][]byte
 	flushes  int   // cursors look again when it has changed
 	err      error // of a write
@@ -118,14 +121,28 @@ func (t *table) write(key, value []byte) {
 			value = nil
 		}
 	}
+	at := &t.finds[0]
+	if t.overlay {
+		at = &t.finds[1]
+	}
+	if *at == nil {
+		*at = target.Cursor()
+	}
+	k, old := (*at).Seek(key)
+	found := k != nil && bytes.Equal(k, key)
 	var err error
-	if len(value) == 0 && !tombstone {
-		err = target.Delete(key)
-	} else {
+	if len(value) > 0 || tombstone {
 		if value == nil {
 			value = []byte{}
 		}
-		err = target.Put(key, value)
+		if err = target.Put(key, value); err == nil {
+			t.sum.Add(key, value)
+		}
+	} else if found {
+		err = target.Delete(key)
+	}
+	if found && err == nil {
+		t.sum.Remove(key, old)
 	}
 	if err != nil && t.err == nil {
 		t.err = err

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"repld/change"
+	"repld/durable/boltproof"
 )
 
 // A Tx is one transaction: a consistent view of the catalog, and the changes
@@ -18,7 +19,8 @@ type Tx struct {
 	store    *bbolt.Tx
 	overlay  bool
 	writable bool
-	err      error // damage found where no error could be returned
+	err      error             // damage found where no error could be returned
+	held     *boltproof.Ledger // what the file holds, of writable transactions
 
 	names, nodes, links, refs, chunks, objects, pages     *table
 	dirty, stale, orphans, moved, totals, barriers, state *table
@@ -62,6 +64,10 @@ func newTx(store *bbolt.Tx, overlay, writable bool) (*Tx, error) {
 		tx.cache = make(map[change.NodeID]*record)
 		tx.edited = make(map[change.NodeID]*record)
 		tx.fresh = make(map[change.Digest]int)
+		var err error
+		if tx.held, err = boltproof.Begin(store); err != nil {
+			return nil, unproven(err)
+		}
 	}
 	places := [...]**table{
 		&tx.names, &tx.nodes, &tx.links, &tx.refs, &tx.chunks, &tx.objects, &tx.pages,
@@ -88,10 +94,11 @@ func (tx *Tx) open(name string) (*table, error) {
 		return t, nil
 	}
 	t.pending = make(map[string][]byte)
-	target, parent := &t.base, base
+	target, parent, in := &t.base, base, bucketBase
 	if tx.overlay {
-		target, parent = &t.delta, next
+		target, parent, in = &t.delta, next, bucketNext
 	}
+	t.sum = tx.held.Sum(pathOf(in, name))
 	if *target == nil {
 		b, err := parent.CreateBucket([]byte(name))
 		if err != nil {
@@ -104,6 +111,9 @@ func (tx *Tx) open(name string) (*table, error) {
 	}
 	return t, nil
 }
+
+// pathOf names a table's bucket as [boltproof] does.
+func pathOf(in []byte, name string) string { return string(in) + "/" + name }
 
 func (tx *Tx) tables() []*table {
 	return []*table{
@@ -123,6 +133,9 @@ func (tx *Tx) finish() error {
 			if t.err != nil && tx.err == nil {
 				tx.err = t.err
 			}
+		}
+		if tx.err == nil {
+			tx.err = tx.held.Save()
 		}
 	}
 	return tx.err
