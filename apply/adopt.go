@@ -36,6 +36,9 @@ type adopter struct {
 	objects map[change.ObjectID]change.NodeID // of files with several names
 	taken   map[change.NodeID]change.ObjectID // the objects of nodes with several names
 
+	former *former // what this node knew as a primary; nil: nothing
+	proven bool    // that is what the present entry is
+
 	pending []adoption
 	refs    int
 
@@ -66,6 +69,7 @@ func (ad *adopter) trees() error {
 			continue // the peer doesn't replicate it (yet): it stays as it is
 		}
 		ad.rd, ad.tree, ad.root = t.Root.NewReader(), uint8(i), root
+		ad.former.enter(t.Name)
 		ad.objects = make(map[change.ObjectID]change.NodeID)
 		ad.taken = make(map[change.NodeID]change.ObjectID)
 		err := ad.treeRoot(t.Name, root)
@@ -95,6 +99,7 @@ func (ad *adopter) treeRoot(name string, root change.NodeID) error {
 	if err != nil {
 		return err
 	}
+	ad.proven = true
 	ad.put(root, &st, meta)
 	ad.link(change.GroupNode, name, root, &st)
 	return ad.dir("", root, root)
@@ -144,6 +149,8 @@ func (ad *adopter) entry(path, name string, parent, counterpart change.NodeID) e
 		ad.example(path)
 		node = 0
 	}
+	was, proven := ad.former.find(&st)
+	ad.proven = proven
 	if st.Nlink > 1 && st.Kind != change.KindDir {
 		if former, ok := ad.objects[st.ID]; ok && (node == 0 || node == former) {
 			ad.link(parent, name, former, &st)
@@ -164,7 +171,12 @@ func (ad *adopter) entry(path, name string, parent, counterpart change.NodeID) e
 	}
 	ad.put(id, &st, meta)
 	if st.Kind == change.KindFile {
-		if err := ad.content(path, id, node, &st); err != nil {
+		if proven {
+			err = ad.asBefore(path, was, id, node, &st)
+		} else {
+			err = ad.content(path, id, node, &st)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -213,6 +225,7 @@ func (ad *adopter) content(path string, id, node change.NodeID, st *change.Stat)
 			return err
 		}
 		if n.Size == st.Size && ad.same(f, node) {
+			ad.proven = true
 			ad.state.adoptedFiles++
 			ad.state.adoptedBytes += n.Size
 			var refs []change.ChunkRef
@@ -315,6 +328,7 @@ func (ad *adopter) put(id change.NodeID, st *change.Stat, meta change.Meta) {
 func (ad *adopter) link(parent change.NodeID, name string, id change.NodeID, st *change.Stat) {
 	local := localOf(st, ad.a.clock)
 	local.Tree = ad.root
+	local.Racy = ad.state.known && !ad.proven // it is not known what it was
 	ad.pending = append(ad.pending, adoption{record: &change.Link{Parent: parent, Name: name, Node: id}, node: id, local: local})
 }
 
@@ -357,7 +371,7 @@ func (ad *adopter) judge() error {
 	ad.a.mu.Lock()
 	accepted := ad.a.accepted
 	ad.a.mu.Unlock()
-	if (ad.missing+ad.differ)*haltShare <= ad.entries || accepted {
+	if (ad.missing+ad.differ)*haltShare <= ad.entries || accepted || ad.state.known {
 		return nil
 	}
 	return &ErrSeedHalted{Entries: ad.entries, Missing: ad.missing, Differ: ad.differ, Examples: ad.examples}

@@ -126,6 +126,9 @@ func (a *Applier) start() error {
 			}
 		}
 	}
+	if err := a.catalog.Claim(a.o.Epoch); err != nil {
+		return err
+	}
 	if err := a.load(); err != nil {
 		return err
 	}
@@ -357,7 +360,7 @@ func (a *Applier) raiseStalled(err error) {
 // Run applies barriers as they come, until ctx ends. After an error it tries
 // again, later and later; while a base is needed it waits for [Applier.Seed]. It
 // returns early for what only opening everything anew mends: [ErrScratch], a damaged
-// catalog, a log that is damaged or failed.
+// catalog, a log that is damaged or failed, and for an epoch that is over (catalog.ErrEpoch).
 func (a *Applier) Run(ctx context.Context) error {
 	a.Notify()
 	wait := retryFirst
@@ -393,7 +396,7 @@ func (a *Applier) Run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrScratch), errors.Is(err, catalog.ErrDamaged), errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
+		case errors.Is(err, ErrScratch), errors.Is(err, catalog.ErrDamaged), errors.Is(err, catalog.ErrEpoch), errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
 			return err
 		case errors.As(err, new(*ErrGuardHalted)):
 			wait = retryFirst // the operator, or another barrier, ends it

@@ -51,7 +51,7 @@ func (p *publisher) detach(o *operation) error {
 	case actMove:
 		return p.rename(o.tree, at, stage)
 	case actGone:
-		if p.c.seed {
+		if p.c.seed && !p.c.known {
 			return p.salvage(o.tree, at, o.path, &st, "not in the base")
 		}
 		return p.rename(o.tree, at, tree.InOwn(gonePath(o.node)))
@@ -105,11 +105,13 @@ func (p *publisher) keep(id change.NodeID, st *change.Stat) (reason string, err 
 	switch {
 	case !ok:
 		return "somebody else's object", nil
+	case p.c.seed && p.c.known && !n.Local.Racy: // [SalvageDiverged] has kept what only this node had
 	case p.c.seed && id >= localNodes:
 		return "not in the base", nil
 	case p.c.seed:
 		return "differs from the base", nil
-	case !untouched(&n.Local, st, n.Links > 1) && !p.retired(id, st.ID):
+	}
+	if !untouched(&n.Local, st, n.Links > 1) && !p.retired(id, st.ID) {
 		return "changed by somebody else", nil
 	}
 	return "", nil

@@ -94,6 +94,19 @@ type Options struct {
 	// where a barrier changes them.
 	ForeignScan time.Duration
 
+	// Epoch is the one that this node is in. What the log holds of a higher one is never
+	// applied, and a transaction fails once the catalog was used in a higher one
+	// (catalog.ErrEpoch). Zero: nothing is asked.
+	Epoch change.Epoch
+
+	// Former returns what a catalog that this node had as a primary ([FormerName]) proves
+	// about an object by its stat; nil: nothing.
+	Former func(*catalog.Tx) (proves func(*catalog.Local, *change.Stat) bool, err error)
+	// Salvaged says that what only this node had was kept before ([SalvageDiverged]): where
+	// a seed finds what the former catalog proves, it is replaced and removed as by any
+	// barrier.
+	Salvaged bool
+
 	// Hook is called at named points between the steps, for injecting faults; an
 	// error stops the work there as a crash would. nil: none.
 	Hook func(point string) error

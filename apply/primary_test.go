@@ -32,6 +32,7 @@ type primary struct {
 	other string        // the directory of a second tree, "other"; "": there is none
 	root2 change.NodeID // of that
 	seq   uint64
+	epoch change.Epoch             // 0 means 1
 	store map[change.Digest][]byte // every chunk that ever was
 	gone  map[change.Digest]bool   // chunks that aren't given away any more
 	lost  map[change.Digest]bool   // chunks whose data is left out of the log
@@ -86,7 +87,7 @@ func (p *primary) barrier() change.Barrier {
 		digest, portable, files, bytes, err := tx.Seal()
 		must(p.t, err)
 		b = change.Barrier{Certificate: change.Certificate{
-			ID: change.BarrierID{Epoch: 1, Seq: p.seq}, CutAt: time.Now().UTC(), Tree: digest, Portable: portable,
+			ID: change.BarrierID{Epoch: max(p.epoch, 1), Seq: p.seq}, CutAt: time.Now().UTC(), Tree: digest, Portable: portable,
 			Files: files, Bytes: bytes, Rung: change.RungOptimistic,
 		}, Chain: p.log.End().Chain}
 		p.emit(tx, &b)

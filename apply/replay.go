@@ -106,16 +106,18 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 	return start, found, err
 }
 
+// complete reports whether a barrier may be applied. One of a higher epoch than this
+// node's stays in the log until this node is in that epoch, too.
 func (a *Applier) complete(c *change.Certificate) bool {
+	if a.o.Epoch != 0 && c.ID.Epoch > a.o.Epoch {
+		return false
+	}
 	return a.o.Complete == nil || a.o.Complete(*c)
 }
 
 // completeNext reports whether the barrier that the overlay is at is complete. It may
 // stand there only because one transaction of replaying ended with it.
 func (a *Applier) completeNext(id change.BarrierID) (ok bool, err error) {
-	if a.o.Complete == nil {
-		return true, nil
-	}
 	err = a.catalog.ViewNext(func(tx *catalog.Tx) error {
 		b, found, err := tx.Barrier(id)
 		ok = found && a.complete(&b.Certificate)
@@ -186,6 +188,9 @@ type recordReader interface {
 // one begins: before a barrier, if more vanishes with that than one transaction
 // should take away.
 func (a *Applier) replaySome(tx *catalog.Tx, r recordReader, target point) (end uint64, err error) {
+	if err := tx.Fence(a.o.Epoch); err != nil {
+		return 0, err
+	}
 	refs := 0
 	var last change.BarrierID
 	for n := 0; n < replayRecords && refs < replayRefs; n++ {

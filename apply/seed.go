@@ -26,16 +26,25 @@ type Manifest struct {
 
 // seedState says that a base was imported and waits for its first barrier:
 //
-//	version u8 = 1 │ files total u64 │ bytes total u64 │ files adopted u64 │ bytes adopted u64
+//	version u8 │ files total u64 │ bytes total u64 │ files adopted u64 │ bytes adopted u64
+//
+// The version is 2 if what lay in the trees was known.
 type seedState struct {
 	files, bytes               uint64
 	adoptedFiles, adoptedBytes uint64
+	known                      bool
 }
 
-const seedVersion = 1
+const (
+	seedVersion = 1
+	seedKnown   = 2
+)
 
 func (s *seedState) encode() []byte {
 	b := []byte{seedVersion}
+	if s.known {
+		b[0] = seedKnown
+	}
 	for _, v := range [...]uint64{s.files, s.bytes, s.adoptedFiles, s.adoptedBytes} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
@@ -48,11 +57,11 @@ func loadSeed(tx *catalog.Tx) (*seedState, error) {
 	if b == nil {
 		return nil, nil
 	}
-	if len(b) != 33 || b[0] != seedVersion {
+	if len(b) != 33 || b[0] != seedVersion && b[0] != seedKnown {
 		return nil, fmt.Errorf("state of the seed: %x", b)
 	}
 	v := func(i int) uint64 { return binary.BigEndian.Uint64(b[1+8*i:]) }
-	return &seedState{files: v(0), bytes: v(1), adoptedFiles: v(2), adoptedBytes: v(3)}, nil
+	return &seedState{files: v(0), bytes: v(1), adoptedFiles: v(2), adoptedBytes: v(3), known: b[0] == seedKnown}, nil
 }
 
 // Seed begins anew with a base: it forgets the catalog, imports the manifest,
@@ -295,14 +304,18 @@ func (a *Applier) seedOver(ctx context.Context, m *Manifest, state *seedState) e
 	if err := importRecords(ctx, manifest.Update, m.Records); err != nil {
 		return err
 	}
-	return manifest.View(func(want *catalog.Tx) error {
-		ad := newAdopter(ctx, a, want, state)
-		if err := ad.trees(); err != nil {
-			return fmt.Errorf("look at what is there: %w", err)
-		}
-		if err := ad.judge(); err != nil {
-			return err
-		}
-		return importRecords(ctx, a.catalog.UpdateNext, ad.overlay())
+	return a.withFormer(func(f *former) error {
+		return manifest.View(func(want *catalog.Tx) error {
+			state.known = f != nil && a.o.Salvaged
+			ad := newAdopter(ctx, a, want, state)
+			ad.former = f
+			if err := ad.trees(); err != nil {
+				return fmt.Errorf("look at what is there: %w", err)
+			}
+			if err := ad.judge(); err != nil {
+				return err
+			}
+			return importRecords(ctx, a.catalog.UpdateNext, ad.overlay())
+		})
 	})
 }

@@ -133,7 +133,7 @@ func (s *stager) changed(ch *catalog.NodeChange) error {
 	if !differs || ch.After.Kind == change.KindDir {
 		return s.existing(ch.ID)
 	}
-	if ch.After.Kind == change.KindFile && ch.After.Size >= s.a.o.RedoMin && !s.a.Seeding() {
+	if ch.After.Kind == change.KindFile && ch.After.Size >= s.a.o.RedoMin && (!s.a.Seeding() || s.a.seedKnown() && !ch.Before.Local.Racy) {
 		if ok, err := s.redo(ch); ok || err != nil {
 			return err
 		}

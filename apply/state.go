@@ -72,6 +72,7 @@ type commit struct {
 	seed   bool // what goes is salvaged, as it never was ours
 	repair bool // there is no new barrier: the tree is made as the applied one says
 	travel bool // the barrier comes from the history
+	known  bool // with seed: what is as the base has it was ours, and may go
 	point
 	step uint64 // of the history; 0: it begins anew behind this barrier
 }
@@ -80,6 +81,7 @@ const (
 	commitSeed   = 1
 	commitRepair = 2
 	commitTravel = 4
+	commitKnown  = 8
 )
 
 func (c *commit) encode() []byte {
@@ -93,6 +95,9 @@ func (c *commit) encode() []byte {
 	if c.travel {
 		flags |= commitTravel
 	}
+	if c.known {
+		flags |= commitKnown
+	}
 	return binary.BigEndian.AppendUint64(c.point.append([]byte{c.phase, flags}), c.step)
 }
 
@@ -104,7 +109,10 @@ func decodeCommit(b []byte) (*commit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: commit record: %w", ErrScratch, err)
 	}
-	c := &commit{phase: b[0], seed: b[1]&commitSeed != 0, repair: b[1]&commitRepair != 0, travel: b[1]&commitTravel != 0, point: p}
+	c := &commit{
+		phase: b[0], seed: b[1]&commitSeed != 0, repair: b[1]&commitRepair != 0, travel: b[1]&commitTravel != 0,
+		known: b[1]&commitKnown != 0, point: p,
+	}
 	if b = b[2+pointSize:]; len(b) == 8 {
 		c.step = binary.BigEndian.Uint64(b)
 	}

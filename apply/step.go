@@ -91,7 +91,7 @@ func (a *Applier) step(ctx context.Context) error {
 	if err := a.guard(ctx, target); err != nil {
 		return err
 	}
-	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), point: target})
+	return a.apply(ctx, &commit{phase: phasePublish, seed: a.Seeding(), known: a.seedKnown(), point: target})
 }
 
 // finishPending publishes what was committed by an attempt that stopped half-way.
@@ -197,6 +197,9 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 	if err := a.at(PointApplied); err != nil {
 		return err
 	}
+	if c.seed {
+		a.forgetFormer()
+	}
 	if !c.repair {
 		a.logger.Debug("barrier applied", "barrier", c.id)
 		if a.o.OnApplied != nil {
@@ -210,7 +213,10 @@ func (a *Applier) finish(ctx context.Context, c *commit) error {
 // with the overlay it gets into the base.
 func (a *Applier) record(c *commit, locals []localUpdate) error {
 	return a.catalog.UpdateNext(func(tx *catalog.Tx) error {
-		if err := setLocals(tx, locals); err != nil {
+		if err := tx.Fence(a.o.Epoch); err != nil {
+			return err
+		}
+		if err := errors.Join(setLocals(tx, locals), notePublished(tx, a.clock)); err != nil {
 			return err
 		}
 		if err := tx.Put(stateApplied, c.point.append(nil)); err != nil {
