@@ -5,6 +5,10 @@ import (
 	"net/http"
 )
 
+// EventDatabase says that a database's server was started, stopped, promoted or made a
+// replica in a change of roles.
+const EventDatabase EventType = "database"
+
 // Database is a database of a group, as its standby knows it.
 type Database struct {
 	Group  string `json:"group"`

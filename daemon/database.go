@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -101,7 +102,13 @@ type source struct {
 	conf   config.Database
 	spool  *spool.Spool
 	server dblog.Primary
+
+	resting atomic.Bool // it is being shut down on purpose
 }
+
+// windows is the folder of a group's spools while it sends: what the standby has before
+// it was promoted stays in the other.
+const windows = "windows"
 
 // openSource opens a database on the primary.
 func (p *sending) openSource(c config.Database) (*source, error) {
@@ -110,12 +117,17 @@ func (p *sending) openSource(c config.Database) (*source, error) {
 		return nil, err
 	}
 	s := &source{conf: c}
-	if s.spool, err = spool.Open(p.file(filepath.Join("spools", c.Name)), spool.Options{Volatile: true, Limit: spoolWindow}); err != nil {
+	if s.spool, err = spool.Open(p.file(filepath.Join(windows, c.Name)), spool.Options{Volatile: true, Limit: spoolWindow}); err != nil {
 		return nil, err
 	}
 	o, err := p.databaseOptions(c, s.spool)
 	if err == nil {
 		s.server, err = e.primary(o)
+	}
+	if err == nil {
+		if err = p.served(c.Name); err != nil {
+			_ = s.server.Close() // its connections: nothing is lost with them
+		}
 	}
 	if err != nil {
 		s.spool.Close()
@@ -164,6 +176,14 @@ func (p *sending) shippedSpools() []ship.SpoolSource {
 	return list
 }
 
+// health says what is wrong with a server that should run.
+func (s *source) health() []health.Condition {
+	if s.resting.Load() {
+		return nil
+	}
+	return s.server.Health()
+}
+
 // run watches the server and its slot until ctx ends.
 func (s *source) run(ctx context.Context, p *sending) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -172,7 +192,7 @@ func (s *source) run(ctx context.Context, p *sending) error {
 			p.logger.Warn("the database can't be watched", "group", p.name, "database", s.conf.Name, "error", err)
 		})
 	})
-	g.Go(func() error { return p.mirrorDatabase(ctx, s.conf.Name, s.server.Health) })
+	g.Go(func() error { return p.mirrorDatabase(ctx, s.conf.Name, s.health) })
 	return g.Wait()
 }
 

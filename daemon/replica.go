@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,8 @@ type replica struct {
 	conf  config.Database
 	spool *spool.Spool
 	gate  dblog.Standby
+
+	lost atomic.Bool // the peer's stream has ended, since only a seed helps
 }
 
 // partedName is a file that says that a database's stream has parted from its
@@ -34,6 +37,9 @@ const partedName = "parted"
 func (s *receiving) openReplica(c config.Database) (*replica, error) {
 	e, err := engineOf(c)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.takeBack(c.Name); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(s.file(filepath.Join("gates", c.Name)), 0o700); err != nil {
@@ -76,6 +82,7 @@ func (r *replica) sink(s *receiving) ship.SpoolSink {
 				return
 			}
 			s.streamEnded(r.conf.Name, err)
+			r.lost.Store(errors.Is(err, dblog.ErrNeedsSeed))
 			if err == nil {
 				_ = os.Remove(parted)
 			} else if f, err := os.Create(parted); err == nil {
@@ -98,6 +105,7 @@ func (r *replica) run(ctx context.Context, s *receiving) error {
 		return repeat(ctx, func(ctx context.Context) error { return r.gate.Watch(ctx, databaseWatch) }, failed("the replica can't be watched"))
 	})
 	g.Go(func() error { return s.mirrorDatabase(ctx, r.conf.Name, r.gate.Health) })
+	g.Go(func() error { return r.join(ctx, s) })
 	return g.Wait()
 }
 

@@ -53,8 +53,10 @@ var (
 	ErrAhead = errors.New("the replica is past the barrier")
 	// ErrBypass: the replica has another source of its log than the gate.
 	ErrBypass = errors.New("the replica can get its log past the gate")
+	// ErrRunning: the server runs, and what was asked for needs it stopped.
+	ErrRunning = errors.New("the database server runs")
 	// ErrNotReached: the gate was moved back, or to a point before the end of the
-	// backup that the replica was made from.
+	// backup that the replica was made from; or the replica isn't there yet.
 	ErrNotReached = errors.New("the point lies before what the replica needs")
 )
 
@@ -106,7 +108,8 @@ type Replica interface {
 	// connected.
 	Replayed() (change.StreamPosition, bool)
 	// Promote makes the replica a primary of its own at exactly the point to which
-	// it was advanced last.
+	// it was advanced last. While it isn't there the answer is [ErrNotReached], and
+	// nothing has changed. One that was promoted there before is promoted.
 	Promote(ctx context.Context) (Promotion, error)
 	// Health returns what is wrong now.
 	Health() []health.Condition

@@ -46,7 +46,8 @@ type Standby interface {
 	Close() error
 }
 
-// Joiner makes replicas. The server doesn't run meanwhile, and isn't started.
+// Joiner makes replicas. It doesn't start the server, which must not run; where that can
+// be seen, the answer is [ErrRunning] if it does.
 type Joiner interface {
 	// Restore makes the replica's data from what [Primary.Backup] wrote, which r yields
 	// up to io.EOF. The data directory is empty or missing.

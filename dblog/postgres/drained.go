@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"repld/change"
@@ -65,8 +67,23 @@ func (s *Source) drainedBy(durable change.StreamPosition) (bool, error) {
 	return c.timeline == durable.Chapter && c.checkpoint < end && end-c.checkpoint <= lastRecord, nil
 }
 
-// running reports whether the server of a data directory runs, or crashed.
+// running reports whether the server of a data directory runs. The file of a server that
+// crashed may name a process that is another one by now: a server works in its data
+// directory.
 func running(dataDir string) bool {
-	_, err := os.Stat(filepath.Join(dataDir, "postmaster.pid"))
-	return !errors.Is(err, fs.ErrNotExist)
+	b, err := os.ReadFile(filepath.Join(dataDir, "postmaster.pid"))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || pid <= 0 {
+		return true // it is being written
+	}
+	at, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	own, err := os.Stat(dataDir)
+	return err != nil || os.SameFile(at, own)
 }

@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -57,7 +59,7 @@ func rejoin(at dblog.Promotion, o RestoreOptions, prepared func() error) error {
 		return err
 	}
 	if running(o.DataDir) {
-		return fmt.Errorf("the server of %s runs, or crashed (postmaster.pid is there), want it stopped", o.DataDir)
+		return fmt.Errorf("%w on %s", dblog.ErrRunning, o.DataDir)
 	}
 	fork := LSN(at.At.Offset)
 	switch {
@@ -90,8 +92,14 @@ func (g *Gate) Rejoin(ctx context.Context, o RestoreOptions) error {
 		return nil
 	}
 	c, err := readControl(o.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no database in %s", dblog.ErrNeedsSeed, o.DataDir)
+	}
 	if err != nil {
 		return err
+	}
+	if running(o.DataDir) {
+		return fmt.Errorf("%w on %s", dblog.ErrRunning, o.DataDir)
 	}
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
