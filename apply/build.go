@@ -128,7 +128,7 @@ func (b *building) special(a *Applier) (*staged, error) {
 		}
 	}
 	if errors.Is(err, tree.ErrNotPermitted) {
-		a.denyOnce([]string{b.node.Kind.String() + " nodes"})
+		a.denyOnce([]string{nodesOf(b.node.Kind)})
 		s.how = stagedUnable
 		return s, nil
 	}

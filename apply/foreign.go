@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"repld/change"
@@ -16,6 +17,12 @@ type watchman struct {
 	after change.NodeID
 	begun uint64 // finds when the round began
 	finds foreignFinds
+
+	// lacking is what the round has found the trees to lack for want of privilege; nil
+	// if that can't be. denials counts what staging had to leave out, at any time.
+	lacking      map[string]bool
+	denials      atomic.Uint64
+	denialsBegun uint64
 }
 
 // watchNodes objects are looked at in one batch.
@@ -48,6 +55,7 @@ func (a *Applier) LookAround(ctx context.Context) (round bool, err error) {
 	w := &a.watch
 	if w.after == 0 {
 		w.begun, w.finds = a.foreignSeen(), foreignFinds{}
+		w.lookAtPrivileges(a)
 	}
 	var right []localUpdate
 	more := false
@@ -62,6 +70,9 @@ func (a *Applier) LookAround(ctx context.Context) (round bool, err error) {
 			}
 			local, err := v.glance(id, &n)
 			if err != nil {
+				return err
+			}
+			if err := w.privileges(v, id, &n); err != nil {
 				return err
 			}
 			if local.Known() {
@@ -83,6 +94,7 @@ func (a *Applier) LookAround(ctx context.Context) (round bool, err error) {
 	}
 	w.after = 0
 	a.endRound(w)
+	a.endDenials(w)
 	return true, nil
 }
 

@@ -209,23 +209,3 @@ func (a *Applier) setSuspect() {
 	a.suspicious = true
 	a.mu.Unlock()
 }
-
-// denyOnce reports what couldn't be set for want of privilege, each kind once.
-func (a *Applier) denyOnce(what []string) {
-	if len(what) == 0 {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	news := false
-	for _, w := range what {
-		if !a.denied[w] && len(a.denied) < deniedKept {
-			a.denied[w], news = true, true
-		}
-	}
-	if news {
-		a.raise(health.NotPermitted, "this standby runs without the privileges to keep %s", listed(a.denied))
-	}
-}
-
-const deniedKept = 20

@@ -18,7 +18,7 @@ var tested = map[Code]string{
 	WatchLimit:        "watch TestHealthWatchLimit",
 	WatchOverflow:     "watch TestHealthWatchOverflow",
 	UncoveredFiles:    "capture TestHealthUncoveredFiles",
-	NotPermitted:      "internal/e2e TestNoSysAdmin",
+	NotPermitted:      "apply TestNotPermitted",
 	ForeignWrite:      "apply TestLookAround",
 	GuardHalted:       "apply TestGuard",
 	SeedHalted:        "apply TestSeedHalts",
