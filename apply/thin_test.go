@@ -13,6 +13,7 @@ import (
 
 	"repld/apply/history"
 	"repld/change"
+	"repld/durable/boltproof"
 )
 
 // handClock is moved by hand.
@@ -179,9 +180,10 @@ func TestHistoryDamaged(t *testing.T) {
 		ro.barrier(20)
 	}
 	ro.s.stop()
+	// As if its values had been written like this: flipped bits are found at the start.
 	db, err := bbolt.Open(filepath.Join(ro.s.base, historyFile), 0o600, nil)
 	must(t, err)
-	must(t, db.Update(func(tx *bbolt.Tx) error {
+	must(t, boltproof.Update(db, func(tx *boltproof.Tx) error {
 		b := tx.Bucket([]byte("nodes"))
 		return b.ForEach(func(k, _ []byte) error { return b.Put(k, []byte{9}) })
 	}))

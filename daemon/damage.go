@@ -23,7 +23,7 @@ import (
 // condition stands until somebody has removed it.
 
 // damageable are the parts of a group's state that are set aside.
-var damageable = []string{"catalog.db", "log", "apply.db"}
+var damageable = []string{"catalog.db", "log", "apply.db", "history.db"}
 
 // isDamage reports whether err says that a part of the state is damaged.
 func isDamage(err error) bool {
@@ -69,8 +69,12 @@ func (g *group) watchDamage(ctx context.Context) error {
 				g.board.Resolve(health.StateDamaged, g.name, name)
 				continue
 			}
+			made := "is made again from the trees"
+			if name == "history.db" {
+				made = "begins anew, without the barriers before"
+			}
 			g.board.Raise(health.Condition{Code: health.StateDamaged, Group: g.name, Subject: name,
-				Text: fmt.Sprintf("%s was damaged and is made again from the trees; the damaged one is kept as %s", name, kept),
+				Text: fmt.Sprintf("%s was damaged and %s; the damaged one is kept as %s", name, made, kept),
 				Hint: "look after disk and memory of this machine; replctl verify proves the trees; then remove " + kept})
 		}
 		select {

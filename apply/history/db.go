@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"repld/change"
+	"repld/durable"
+	"repld/durable/boltproof"
 )
 
 var (
@@ -31,8 +32,11 @@ var (
 	buckets = [][]byte{bucketMeta, bucketSteps, bucketNames, bucketNodes, bucketLists, bucketIndex, bucketFiles, bucketTrash}
 )
 
+// Format 1 had no record of what the file holds.
 const (
-	format   = "1"
+	format   = "2"
+	unproven = "1"
+
 	keyStamp = "format"
 	keyID    = "id"
 	keyNext  = "next"
@@ -75,56 +79,96 @@ type DB struct {
 // Fresh reports whether the history was begun when it was opened.
 func (d *DB) Fresh() bool { return d.fresh }
 
-// Open opens the history at path, or begins one. What isn't a history of this
-// format is removed and begun anew.
+// Open opens the history at path, or begins one. A damaged one is set aside
+// ([durable.SetAside]), one of another format is removed, and another is begun.
 func Open(path string) (*DB, error) {
 	d, err := open(path)
-	if err == nil || errors.Is(err, berrors.ErrTimeout) {
+	switch {
+	case errors.Is(err, ErrDamaged):
+		if _, aside := durable.SetAside(path); aside != nil {
+			return nil, errors.Join(err, aside)
+		}
+	case errors.Is(err, errFormat):
+		if gone := os.Remove(path); gone != nil {
+			return nil, errors.Join(err, gone)
+		}
+	default:
 		return d, err
-	}
-	if gone := os.Remove(path); gone != nil {
-		return nil, errors.Join(err, gone)
 	}
 	return open(path)
 }
 
+// errFormat is a history of a format that this program doesn't know.
+var errFormat = errors.New("the history has an unknown format")
+
 func open(path string) (*DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	var d *DB
+	err := guard(func() error {
+		db, _, proof, err := boltproof.Open(path, 0o600, bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+		switch {
+		case errors.Is(err, boltproof.ErrDamaged):
+			return fmt.Errorf("%w: %v", ErrDamaged, err)
+		case errors.Is(err, boltproof.ErrVersion):
+			return fmt.Errorf("%w: %v", errFormat, err)
+		case err != nil:
+			return err
+		}
+		d = &DB{db: db}
+		err = db.Update(func(tx *bbolt.Tx) error { return d.prepare(tx, proof) })
+		if err != nil {
+			db.Close()
+		}
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	d := &DB{db: db}
-	err = d.update(d.prepare)
-	if err != nil {
-		db.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return d, nil
 }
 
-func (d *DB) prepare(tx *bbolt.Tx) error {
-	for _, name := range buckets {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+func (d *DB) prepare(plain *bbolt.Tx, proof *boltproof.Proof) error {
+	if !proof.Recorded {
+		if err := proof.Put(plain); err != nil {
 			return err
 		}
 	}
+	missing := 0 // empty ones aren't in the record
+	for _, name := range buckets {
+		if plain.Bucket(name) == nil {
+			missing++
+		}
+		if _, err := plain.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	tx, err := boltproof.Count(plain)
+	if err != nil {
+		return err
+	}
 	meta := tx.Bucket(bucketMeta)
-	switch v := meta.Get([]byte(keyStamp)); {
-	case v == nil:
+	put := func(key string, value []byte) error { return meta.Put([]byte(key), value) }
+	switch v := string(meta.Get([]byte(keyStamp))); {
+	case proof.Empty():
 		d.fresh = true
 		var id ID
 		rand.Read(id[:])
-		if err := errors.Join(meta.Put([]byte(keyStamp), []byte(format)), meta.Put([]byte(keyID), id[:])); err != nil {
-			return err
-		}
-	case string(v) != format:
-		return fmt.Errorf("%w: format %q, this program knows %s", ErrDamaged, v, format)
+		err = errors.Join(put(keyStamp, []byte(format)), put(keyID, id[:]))
+	case v == format && proof.Recorded && missing == 0:
+	case v == unproven && !proof.Recorded:
+		err = put(keyStamp, []byte(format))
+	case v == format || v == unproven:
+		err = fmt.Errorf("%w: it has format %s, lacks %d buckets, and has a record of what it holds: %v", ErrDamaged, v, missing, proof.Recorded)
+	default:
+		err = fmt.Errorf("%w: %q, this program knows %s", errFormat, v, format)
+	}
+	if err != nil {
+		return err
 	}
 	if copy(d.id[:], meta.Get([]byte(keyID))) != len(d.id) {
 		return fmt.Errorf("%w: it has no id", ErrDamaged)
 	}
 	d.bytes = getNumber(meta, keyBytes)
-	return nil
+	return tx.Save()
 }
 
 // Renew throws everything away and begins anew, with another id.
@@ -193,7 +237,7 @@ func (d *DB) Retained(id change.BarrierID) (Step, bool) {
 func (d *DB) Settle(last uint64) error {
 	var steps []Step
 	var plans []uint64
-	err := d.view(func(tx *bbolt.Tx) error {
+	err := d.view(func(tx *boltproof.Tx) error {
 		return tx.Bucket(bucketSteps).ForEach(func(k, v []byte) error {
 			s, err := decodeStep(k, v)
 			if s.Number > last {
@@ -228,7 +272,7 @@ func (d *DB) Happened(number uint64) error {
 	if known {
 		return nil
 	}
-	return d.view(func(tx *bbolt.Tx) error {
+	return d.view(func(tx *boltproof.Tx) error {
 		key := number8(number)
 		v := tx.Bucket(bucketSteps).Get(key)
 		if v == nil {
@@ -247,7 +291,7 @@ func (d *DB) Happened(number uint64) error {
 
 // Hide takes the barrier before a step out of what is offered.
 func (d *DB) Hide(number uint64) error {
-	return d.update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *boltproof.Tx) error {
 		steps := slices.Clone(d.Steps())
 		i := slices.IndexFunc(steps, func(s Step) bool { return s.Number == number })
 		if i < 0 {
@@ -290,12 +334,12 @@ func decodeStep(k, v []byte) (Step, error) {
 	return s, nil
 }
 
-func (d *DB) view(fn func(*bbolt.Tx) error) error {
-	return d.use(func() error { return d.db.View(fn) })
+func (d *DB) view(fn func(*boltproof.Tx) error) error {
+	return d.use(func() error { return boltproof.View(d.db, fn) })
 }
 
-func (d *DB) update(fn func(*bbolt.Tx) error) error {
-	return d.use(func() error { return d.db.Update(fn) })
+func (d *DB) update(fn func(*boltproof.Tx) error) error {
+	return d.use(func() error { return boltproof.Update(d.db, fn) })
 }
 
 func (d *DB) use(fn func() error) error {
@@ -319,7 +363,7 @@ func guard(fn func() error) (err error) {
 }
 
 // count changes the bytes in use by n.
-func (d *DB) count(tx *bbolt.Tx, n int64) error {
+func (d *DB) count(tx *boltproof.Tx, n int64) error {
 	meta := tx.Bucket(bucketMeta)
 	now := uint64(max(int64(getNumber(meta, keyBytes))+n, 0))
 	tx.OnCommit(func() {
@@ -330,7 +374,7 @@ func (d *DB) count(tx *bbolt.Tx, n int64) error {
 	return meta.Put([]byte(keyBytes), number8(now))
 }
 
-func getNumber(b *bbolt.Bucket, key string) uint64 {
+func getNumber(b *boltproof.Bucket, key string) uint64 {
 	if v := b.Get([]byte(key)); len(v) == 8 {
 		return binary.BigEndian.Uint64(v)
 	}

@@ -39,9 +39,11 @@
 // # The file history.db
 //
 // bbolt; numbers in keys are big endian, u is a uvarint, and the encodings of Meta
-// and references are those of package change. Losing the file costs the history.
+// and references are those of package change. Losing the file costs the history. It is
+// proven whole when it is opened (package boltproof, bucket "proof"); format "1" is
+// without that, and gets it then.
 //
-//	meta    "format"                      → "1"
+//	meta    "format"                      → "2"
 //	        "id"                          → 16 random bytes, see [DB.ID]
 //	        "next"                        → u64, the number of the next step
 //	        "bytes"                       → u64, data and entries, about

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"repld/change"
+	"repld/durable/boltproof"
 )
 
 // DropOldest gives up the oldest barrier, with the steps up to the next one. It
@@ -36,7 +35,7 @@ func (d *DB) DropOldest() (bool, error) {
 
 // forget deletes the records of steps.
 func (d *DB) forget(steps []Step) error {
-	return d.update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *boltproof.Tx) error {
 		for i := range steps {
 			if err := tx.Bucket(bucketSteps).Delete(number8(steps[i].Number)); err != nil {
 				return err
@@ -48,7 +47,7 @@ func (d *DB) forget(steps []Step) error {
 
 // drop deletes all entries of a step, and then its record.
 func (d *DB) drop(number uint64) error {
-	err := d.eachIndexed(number, func(tx *bbolt.Tx, class byte, key []byte) error {
+	err := d.eachIndexed(number, func(tx *boltproof.Tx, class byte, key []byte) error {
 		if class == classNode {
 			list, err := segments(tx, change.NodeID(binary.BigEndian.Uint64(key)), number)
 			if err != nil {
@@ -71,7 +70,7 @@ func (d *DB) drop(number uint64) error {
 func (d *DB) dropLeft(first uint64) error {
 	for {
 		var number uint64
-		err := d.view(func(tx *bbolt.Tx) error {
+		err := d.view(func(tx *boltproof.Tx) error {
 			if k, _ := tx.Bucket(bucketIndex).Cursor().First(); len(k) > 8 {
 				number = binary.BigEndian.Uint64(k)
 			}
@@ -93,7 +92,7 @@ type Waste struct {
 	Offset, Length uint64 // Length 0: the whole file
 }
 
-func throw(tx *bbolt.Tx, f File, offset, length uint64) error {
+func throw(tx *boltproof.Tx, f File, offset, length uint64) error {
 	b := tx.Bucket(bucketTrash)
 	n, err := b.NextSequence()
 	if err != nil {
@@ -106,7 +105,7 @@ func throw(tx *bbolt.Tx, f File, offset, length uint64) error {
 
 // Trash returns some of the waste, the oldest first.
 func (d *DB) Trash(limit int) (out []Waste, err error) {
-	err = d.view(func(tx *bbolt.Tx) error {
+	err = d.view(func(tx *boltproof.Tx) error {
 		c := tx.Bucket(bucketTrash).Cursor()
 		for k, v := c.First(); k != nil && len(out) < limit; k, v = c.Next() {
 			if len(k) != 8 || len(v) != fileSize+16 {
@@ -124,7 +123,7 @@ func (d *DB) Trash(limit int) (out []Waste, err error) {
 
 // Removed notes that waste is gone.
 func (d *DB) Removed(waste []Waste) error {
-	return d.update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *boltproof.Tx) error {
 		for i := range waste {
 			if err := tx.Bucket(bucketTrash).Delete(number8(waste[i].Number)); err != nil {
 				return err

@@ -5,9 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"repld/change"
+	"repld/durable/boltproof"
 	"repld/journal/catalog"
 )
 
@@ -73,7 +72,7 @@ func (e *entry) node() (catalog.Node, error) {
 }
 
 // segments reads the content list of an entry.
-func segments(tx *bbolt.Tx, id change.NodeID, step uint64) (out []Segment, err error) {
+func segments(tx *boltproof.Tx, id change.NodeID, step uint64) (out []Segment, err error) {
 	prefix := nodeKey(id, step)
 	c := tx.Bucket(bucketLists).Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {

@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"repld/change"
+	"repld/durable/boltproof"
 )
 
 // foldBatch is how many entries one transaction folds or drops.
@@ -31,7 +30,7 @@ func (d *DB) Fold(number uint64) error {
 		first--
 	}
 	for ; i < len(steps) && steps[i].Hidden; i++ {
-		err := d.eachIndexed(steps[i].Number, func(tx *bbolt.Tx, class byte, key []byte) error {
+		err := d.eachIndexed(steps[i].Number, func(tx *boltproof.Tx, class byte, key []byte) error {
 			return d.foldKey(tx, class, key, steps[first].Number)
 		})
 		if err != nil {
@@ -46,7 +45,7 @@ func (d *DB) Fold(number uint64) error {
 
 // forgetEmpty forgets a hidden step of which nothing is left.
 func (d *DB) forgetEmpty(number uint64) error {
-	return d.update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *boltproof.Tx) error {
 		prefix := number8(number)
 		if k, _ := tx.Bucket(bucketIndex).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
 			return nil
@@ -58,11 +57,11 @@ func (d *DB) forgetEmpty(number uint64) error {
 }
 
 // eachIndexed calls fn for the entries of a step, some in each transaction.
-func (d *DB) eachIndexed(number uint64, fn func(tx *bbolt.Tx, class byte, key []byte) error) error {
+func (d *DB) eachIndexed(number uint64, fn func(tx *boltproof.Tx, class byte, key []byte) error) error {
 	prefix := number8(number)
 	after := prefix
 	for done := false; !done; {
-		err := d.update(func(tx *bbolt.Tx) error {
+		err := d.update(func(tx *boltproof.Tx) error {
 			var keys [][]byte
 			c := tx.Bucket(bucketIndex).Cursor()
 			k, _ := c.Seek(after)
@@ -92,7 +91,7 @@ func (d *DB) eachIndexed(number uint64, fn func(tx *bbolt.Tx, class byte, key []
 
 // foldKey drops an entry if the same name or node has an older one from first on,
 // which wins.
-func (d *DB) foldKey(tx *bbolt.Tx, class byte, key []byte, first uint64) error {
+func (d *DB) foldKey(tx *boltproof.Tx, class byte, key []byte, first uint64) error {
 	bucket := bucketNodes
 	if class == className {
 		bucket = bucketNames
@@ -116,7 +115,7 @@ func (d *DB) foldKey(tx *bbolt.Tx, class byte, key []byte, first uint64) error {
 }
 
 // foldNode makes the older entry of a node take over what it needs of the newer.
-func (d *DB) foldNode(tx *bbolt.Tx, olderKey, olderValue, newerKey []byte) error {
+func (d *DB) foldNode(tx *boltproof.Tx, olderKey, olderValue, newerKey []byte) error {
 	id := change.NodeID(binary.BigEndian.Uint64(newerKey))
 	olderStep, newerStep := binary.BigEndian.Uint64(olderKey[8:]), binary.BigEndian.Uint64(newerKey[8:])
 	older, err := decodeEntry(olderValue)
@@ -163,7 +162,7 @@ func (d *DB) foldNode(tx *bbolt.Tx, olderKey, olderValue, newerKey []byte) error
 }
 
 // remove deletes an entry with its list and its place in the index.
-func (d *DB) remove(tx *bbolt.Tx, class byte, key []byte) error {
+func (d *DB) remove(tx *boltproof.Tx, class byte, key []byte) error {
 	step := binary.BigEndian.Uint64(key[len(key)-8:])
 	index := append(append(number8(step), class), key...)
 	b := tx.Bucket(bucketNames)
@@ -177,7 +176,7 @@ func (d *DB) remove(tx *bbolt.Tx, class byte, key []byte) error {
 	return errors.Join(b.Delete(key), tx.Bucket(bucketIndex).Delete(index), d.count(tx, -int64(size)))
 }
 
-func (d *DB) dropList(tx *bbolt.Tx, id change.NodeID, step uint64) error {
+func (d *DB) dropList(tx *boltproof.Tx, id change.NodeID, step uint64) error {
 	prefix := nodeKey(id, step)
 	var keys [][]byte
 	size := 0
@@ -199,7 +198,7 @@ func (d *DB) dropList(tx *bbolt.Tx, id change.NodeID, step uint64) error {
 
 // discard puts the data of segments that nobody needs any more into the trash. A
 // whole file of which something is left stays.
-func (d *DB) discard(tx *bbolt.Tx, dropped, left []Segment) error {
+func (d *DB) discard(tx *boltproof.Tx, dropped, left []Segment) error {
 	stay := map[File]bool{}
 	for i := range left {
 		if s := &left[i]; s.Count == 0 && s.File.Kind == KeptWhole {
@@ -219,7 +218,7 @@ func (d *DB) discard(tx *bbolt.Tx, dropped, left []Segment) error {
 }
 
 // unuse takes a segment's bytes off its file; what is empty is removed.
-func (d *DB) unuse(tx *bbolt.Tx, s *Segment) error {
+func (d *DB) unuse(tx *boltproof.Tx, s *Segment) error {
 	files := tx.Bucket(bucketFiles)
 	key := s.File.append(nil)
 	v := files.Get(key)

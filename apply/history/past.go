@@ -9,12 +9,13 @@ import (
 	"go.etcd.io/bbolt"
 
 	"repld/change"
+	"repld/durable/boltproof"
 	"repld/journal/catalog"
 )
 
 // Past is the state before a step.
 type Past struct {
-	tx   *bbolt.Tx
+	tx   *boltproof.Tx
 	from uint64
 	last uint64
 	base *catalog.Tx
@@ -38,7 +39,7 @@ func (d *DB) At(number uint64, base *catalog.Tx, fn func(*Past) error) error {
 	if number != Present && (len(steps) == 0 || number < steps[0].Number) {
 		return ErrGone
 	}
-	return d.view(func(tx *bbolt.Tx) error {
+	return d.view(func(tx *boltproof.Tx) error {
 		p.tx = tx
 		return fn(p)
 	})

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"repld/change"
+	"repld/durable/boltproof"
 	"repld/journal/catalog"
 )
 
@@ -32,7 +31,7 @@ const (
 // whatever is written first.
 func (d *DB) Begin(s Step) (*Writer, error) {
 	w := &Writer{d: d}
-	err := d.view(func(tx *bbolt.Tx) error {
+	err := d.view(func(tx *boltproof.Tx) error {
 		w.number = getNumber(tx.Bucket(bucketMeta), keyNext) + 1
 		return nil
 	})
@@ -69,7 +68,7 @@ func (w *Writer) flush() error {
 		}
 		return bytes.Compare(x.key, y.key)
 	})
-	err := w.d.update(func(tx *bbolt.Tx) error {
+	err := w.d.update(func(tx *boltproof.Tx) error {
 		for _, p := range w.pending {
 			if err := tx.Bucket(p.bucket).Put(p.key, p.value); err != nil {
 				return err
@@ -137,7 +136,7 @@ func (w *Writer) Keep(f File, n uint64) error {
 
 // Keeps reports whether a step keeps a node's file as a whole.
 func (d *DB) Keeps(f File) (kept bool) {
-	_ = d.view(func(tx *bbolt.Tx) error { // a damaged history keeps nothing
+	_ = d.view(func(tx *boltproof.Tx) error { // a damaged history keeps nothing
 		kept = tx.Bucket(bucketFiles).Get(f.append(nil)) != nil
 		return nil
 	})

@@ -2,6 +2,7 @@ package boltproof
 
 import (
 	"bytes"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -60,6 +61,7 @@ func (l *Ledger) Save() error {
 type Tx struct {
 	*bbolt.Tx
 	ledger *Ledger // nil if it only reads
+	opened []*Bucket
 }
 
 // Update is that of bbolt for a file with a record.
@@ -83,7 +85,7 @@ func Count(tx *bbolt.Tx) (*Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tx{tx, l}, nil
+	return &Tx{Tx: tx, ledger: l}, nil
 }
 
 // Save writes what was counted; nothing may be put or deleted after it.
@@ -96,14 +98,20 @@ func View(db *bbolt.DB, fn func(*Tx) error) error {
 
 // Bucket returns the bucket of a name, nil if there is none.
 func (t *Tx) Bucket(name []byte) *Bucket {
+	for _, b := range t.opened {
+		if b.name == string(name) {
+			return b
+		}
+	}
 	b := t.Tx.Bucket(name)
 	if b == nil {
 		return nil
 	}
-	counted := &Bucket{Bucket: b}
+	counted := &Bucket{Bucket: b, name: string(name)}
 	if t.ledger != nil {
 		counted.sum = t.ledger.Sum(string(name))
 	}
+	t.opened = append(t.opened, counted)
 	return counted
 }
 
@@ -113,13 +121,15 @@ func (t *Tx) DeleteBucket(name []byte) error {
 		return err
 	}
 	t.ledger.Clear(string(name))
+	t.opened = slices.DeleteFunc(t.opened, func(b *Bucket) bool { return b.name == string(name) })
 	return nil
 }
 
 // A Bucket is one of bbolt whose entries are counted. Cursor.Delete is not.
 type Bucket struct {
 	*bbolt.Bucket
-	sum  *Sum
+	name string
+	sum  *Sum // nil if the transaction only reads
 	find *bbolt.Cursor
 }
 
