@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -275,9 +276,15 @@ func TestInvisible(t *testing.T) {
 	r.equals(cut)
 }
 
-// TestVerify finds a content that isn't what was captured, under a stat that is.
+// TestVerify finds a content that isn't what was captured, under a stat that is, and
+// counts as a certificate does.
 func TestVerify(t *testing.T) {
-	r, _ := pair(t, watch.Auto, prepare)
+	r, _ := pair(t, watch.Auto, func(r *rig) {
+		prepare(r)
+		must(t, os.Symlink("big", r.path("symbolic")))
+		must(t, os.Link(r.path("big"), r.path("linked")))
+		must(t, syscall.Mkfifo(r.path("fifo"), 0o600))
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var stepping sync.WaitGroup
 	stepping.Go(func() {
@@ -303,8 +310,8 @@ func TestVerify(t *testing.T) {
 		must(t, err)
 		return report
 	}
-	if report := verify(); report.Count != 0 || report.Files+report.Changing == 0 {
-		t.Errorf("of an intact tree: %+v", report)
+	if report, all := verify(), r.c.State().Newest.Files; report.Count != 0 || report.Files+report.Changing != all {
+		t.Errorf("of an intact tree of %d: %+v", all, report)
 	}
 	// The disk lies: the catalog says that another content had this stat.
 	must(t, r.catalog.Update(func(tx *catalog.Tx) error {

@@ -88,7 +88,7 @@ type Certificate struct {
 	CutAt     time.Time // wall clock of the primary at t*, UTC
 	Tree      Digest    // of names, metadata and contents; see package catalog
 	Portable  Digest    // the same over what an unprivileged standby can hold
-	Files     uint64    // nodes but directories
+	Files     uint64    // objects but directories; one with several names counts once
 	Bytes     uint64    // sum of the sizes of all files
 	Rung      Rung
 	Stall     time.Duration // how long writers stood still

@@ -136,7 +136,7 @@ type Seed struct {
 // Tree is what the group's trees held at the newest barrier that this node has
 // (captured on the primary, applied on the standby).
 type Tree struct {
-	Files  uint64        `json:"files"` // names of everything but directories
+	Files  uint64        `json:"files"` // all objects but directories; one with several names counts once
 	Bytes  uint64        `json:"bytes"`
 	Digest change.Digest `json:"digest,omitzero"`
 }

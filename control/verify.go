@@ -24,7 +24,7 @@ type VerifyReport struct {
 	Group            string            `json:"group"`
 	Equal            bool              `json:"equal"`             // at the end, so after a repair
 	Barrier          *change.BarrierID `json:"barrier,omitempty"` // at which both sides were compared
-	Files            uint64            `json:"files"`             // re-read and compared
+	Files            uint64            `json:"files"`             // compared, counted as in [Tree]
 	Bytes            uint64            `json:"bytes"`
 	Primary          change.Digest     `json:"primary_digest,omitzero"`
 	Standby          change.Digest     `json:"standby_digest,omitzero"`

@@ -32,7 +32,7 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 				continue
 			}
 			start.Nodes++
-			if n.Kind == change.KindFile {
+			if n.Kind != change.KindDir {
 				start.Files++
 				start.Bytes += n.Size
 			}
