@@ -21,6 +21,7 @@ need btrfs-progs mkfs.btrfs
 need mount mount
 [ -d /usr/lib/postgresql ] || need postgresql postgres # its programs are not in the PATH
 need dbus-daemon dbus-daemon
+need etcd-server etcd
 if command -v gcc >/dev/null 2>&1 && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then
 	missing="$missing libc6-dev"
 fi
