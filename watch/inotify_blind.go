@@ -51,8 +51,14 @@ func (b *blindSpots) forget(tree int, path string) {
 	}
 }
 
+// report says how many directories have no watch, one of them and why. A root that is
+// not there is not among them: no limit is the reason, and whoever reads the tree says
+// that it is gone.
 func (b *blindSpots) report() (n int, example string, cause error) {
 	for s, err := range b.dirs {
+		if s.path == "" && gone(err) {
+			continue
+		}
 		if n++; cause == nil || s.path < example {
 			example, cause = s.path, err
 		}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/change"
 	"repld/health"
 )
@@ -45,11 +47,11 @@ func (t *trouble) conditions() []health.Condition {
 	var all []health.Condition
 	if t.overflows > 0 && t.clock.Mono()-t.last < overflowMemory {
 		all = append(all, health.Condition{Code: health.WatchOverflow,
-			Text: fmt.Sprintf("events were lost (%s), %d times since the start; the trees were scanned again", t.reason, t.overflows)})
+			Text: fmt.Sprintf("events were lost (%s), %s since the start; the trees were scanned again", t.reason, english.Plural(t.overflows, "time", ""))})
 	}
 	if t.unwatched > 0 {
 		all = append(all, health.Condition{Code: health.WatchLimit,
-			Text: fmt.Sprintf("no watch on %d directories and what is below them, such as %q (%v): they are polled", t.unwatched, t.example, t.cause)})
+			Text: fmt.Sprintf("no watch on %s with what is below, such as %q (%v): polled instead", english.Plural(t.unwatched, "directory", "directories"), t.example, t.cause)})
 	}
 	return all
 }

@@ -198,6 +198,42 @@ func TestHealthWatchLimit(t *testing.T) {
 	}
 }
 
+// TestMissingRootIsNoLimit: a root that goes is for others to tell, and is watched again
+// when it comes back.
+func TestMissingRootIsNoLimit(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	must(t, os.Mkdir(root, 0o755))
+	w := start(t, Options{Backend: Inotify, Trees: []Tree{{Path: root}}, PollInterval: time.Millisecond})
+	drain(t, w)
+	until := func(exact bool) {
+		t.Helper()
+		for end := time.Now().Add(deadline); ; {
+			_, at := drain(t, w)
+			if got := w.Conditions(); len(got) != 0 {
+				t.Fatalf("conditions %+v", got)
+			}
+			if at.Exact == exact && !at.AddedWatches {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("exact is %v, want %v", at.Exact, exact)
+			}
+			select {
+			case <-w.Ready():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+	must(t, os.Rename(root, root+".away"))
+	until(false)
+	must(t, os.Rename(root+".away", root))
+	until(true)
+	write(t, root+"/file", "x")
+	if set, _ := drain(t, w); !set.Covers(Key{0, "", "file"}) {
+		t.Error("a write was not told")
+	}
+}
+
 // TestWatchLimitOfAll has no watch at all, not even for cookies, and too many
 // directories to remember each.
 func TestWatchLimitOfAll(t *testing.T) {
