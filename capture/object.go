@@ -336,6 +336,7 @@ func (r *round) directory(t int, path string) error {
 // The kernel tells that one name now stands for an object of another kind in as
 // many ways as there are calls (EINVAL, ELOOP, ENXIO, …), so a fresh look decides.
 func (r *round) failed(g *glimpse, err error) error {
+	r.lookUpAnew() // a directory on the way may have moved since it was opened
 	now, again := r.readers[g.key.Tree].Lstat(g.path)
 	if tree.Vanished(err) || errors.Is(err, errChanged) || again != nil || !sameVersion(&g.stat, &now) {
 		r.retry(g.key, watch.Entry|watch.Content|watch.Meta)

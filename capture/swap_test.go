@@ -13,6 +13,7 @@ import (
 	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
+	"repld/tree"
 	"repld/watch"
 )
 
@@ -187,6 +188,39 @@ func TestSwapBehindLook(t *testing.T) {
 			events.left, events.do = 1, func() {
 				must(t, unix.Renameat2(unix.AT_FDCWD, r.path("x"), unix.AT_FDCWD, r.path("y"), unix.RENAME_EXCHANGE))
 			}
+			cut := r.barrier()
+			p.follow(r.log)
+			r.equals(cut)
+		}
+	})
+}
+
+// TestSwapBeforeRead: a directory changes places between one of the looks at a file in
+// it and the reading of that file, which finds a directory there. That is nothing wrong
+// with the tree.
+func TestSwapBeforeRead(t *testing.T) {
+	both(t, func(t *testing.T, b watch.Backend) {
+		for before := range 4 {
+			looks := -1 // there are to be; negative: nothing happens
+			r, p := pair(t, b, func(r *rig) {
+				must(t, os.MkdirAll(r.path("y/f/dir"), 0o755))
+				r.write("x/f", "one")
+				r.options = func(o *Options) {
+					o.Trees[0].Skip = func(path string) bool {
+						if path != "x/f" || looks < 0 {
+							return tree.IsOwn(path)
+						}
+						if looks--; looks < 0 {
+							must(t, unix.Renameat2(unix.AT_FDCWD, r.path("x"), unix.AT_FDCWD, r.path("y"), unix.RENAME_EXCHANGE))
+						}
+						return false
+					}
+				}
+			})
+			looks = before
+			r.write("x/f", "two")
+			r.barrier()
+			looks = -1
 			cut := r.barrier()
 			p.follow(r.log)
 			r.equals(cut)
