@@ -103,7 +103,7 @@ func unseeded(t testing.TB, change gateChange, options ...string) *pair {
 func (p *pair) newSource(s *postgrestest.Server) {
 	p.t.Helper()
 	var err error
-	p.source, err = NewSource(SourceOptions{Name: "db", DSN: s.DSN(), Slot: "repld_db", Spool: p.window})
+	p.source, err = NewSource(SourceOptions{Name: "db", DSN: s.DSN(), Slot: "repld_db", DataDir: s.Data, Spool: p.window})
 	must(p.t, err)
 }
 
@@ -114,7 +114,7 @@ func (p *pair) openGate() {
 	uid, _ := postgrestest.IDs(p.t)
 	o := GateOptions{
 		Name: "db", Dir: p.dir, Spool: p.spool, SocketDir: p.dir, Port: 6000, Users: []uint32{uint32(uid)},
-		ReplicaDSN: fmt.Sprintf("host=%s user=postgres dbname=postgres", p.dir),
+		ReplicaDSN: fmt.Sprintf("host=%s user=postgres dbname=postgres", p.dir), Slot: "repld_db",
 	}
 	if p.options != nil {
 		p.options(&o)

@@ -13,7 +13,6 @@ import (
 
 	"repld/dblog"
 	"repld/dblog/postgres/postgrestest"
-	"repld/dblog/spool"
 	"repld/health"
 )
 
@@ -153,58 +152,6 @@ func TestPromotionAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestSwitchover stops the primary, promotes the replica at the end of its log, and
-// makes the former primary a replica of it, back and forth.
-func TestSwitchover(t *testing.T) {
-	t.Parallel()
-	p := newPair(t, nil)
-	p.primary.Exec("CREATE TABLE a (n int)")
-	old, now := p.primary, p.replica
-	for round := range 2 {
-		for range 5 {
-			old.Exec("INSERT INTO a SELECT generate_series(1, 1000)")
-		}
-		p.barrier()
-		old.Exec("INSERT INTO a VALUES (1)")
-		old.Stop(syscall.SIGINT) // waits for the standby
-		must(t, p.unlink())
-		end := p.spool.Durable()
-		p.advance(dblog.Point{Position: end})
-		promotion, err := p.gate.Promote(t.Context())
-		must(t, err)
-		if promotion.At != end {
-			t.Fatalf("promoted at %s, want %s", show(promotion.At), show(end))
-		}
-		wantCount(t, now, 5001*(round+1))
-
-		// Everything the other way round, with a gate on the other node.
-		p.closeGate()
-		p.source.Close()
-		dir := postgrestest.Dir(t)
-		p.dir = dir
-		must(t, p.window.Reset())
-		p.spool, err = spool.Open(filepath.Join(dir, "spool"), spool.Options{SegmentSize: 1 << 20})
-		must(t, err)
-		t.Cleanup(func() { p.spool.Close() })
-		p.newSource(now)
-		_, err = p.source.Prepare(t.Context())
-		must(t, err)
-		p.options = func(o *GateOptions) { o.ReplicaDSN = old.DSN() }
-		p.openGate()
-		uid, gid := postgrestest.IDs(t)
-		conninfo, _ := p.gate.Conninfo(old.Data)
-		must(t, Rejoin(promotion, RestoreOptions{DataDir: old.Data, UID: uid, GID: gid, Conninfo: conninfo}))
-		p.link()
-		p.replica = old
-		old.Start()
-		now.Exec("INSERT INTO a VALUES (-2)")
-		now.Exec("DELETE FROM a WHERE n = -2")
-		p.barrier()
-		wantCount(t, old, 5001*(round+1))
-		old, now = now, old
-	}
-}
-
 func wantCount(t *testing.T, s *postgrestest.Server, want int) {
 	t.Helper()
 	var n int
@@ -212,24 +159,4 @@ func wantCount(t *testing.T, s *postgrestest.Server, want int) {
 	if n != want {
 		t.Fatalf("the server at %s has %d rows, want %d", s.Data, n, want)
 	}
-}
-
-func TestRejoinRefusesWhatDiverged(t *testing.T) {
-	t.Parallel()
-	p := newPair(t, nil)
-	p.primary.Exec("CREATE TABLE a (n int)")
-	point := p.barrier()
-	at := dblog.Promotion{At: point.Position, Chapter: 2}
-	p.primary.Exec("INSERT INTO a VALUES (1)")
-	o := RestoreOptions{DataDir: p.primary.Data, UID: -1, GID: -1}
-	if err := Rejoin(at, o); err == nil || errors.Is(err, dblog.ErrNeedsSeed) {
-		t.Fatalf("rejoin of a server that runs: %v", err)
-	}
-	must(t, p.unlink())
-	p.primary.Stop(syscall.SIGINT)
-	wantErr(t, Rejoin(at, o), dblog.ErrNeedsSeed)
-	p.primary.Start()
-	p.primary.Stop(syscall.SIGKILL)
-	exec.Command("rm", filepath.Join(p.primary.Data, "postmaster.pid")).Run()
-	wantErr(t, Rejoin(at, o), dblog.ErrNeedsSeed)
 }
