@@ -369,3 +369,15 @@ func TestRootForTheService(t *testing.T) {
 	}
 	m.want(m.check(t.Context(), secondary))
 }
+
+// TestPseudoFileSystem: a tree of files that the kernel makes up is refused like one on
+// a network.
+func TestPseudoFileSystem(t *testing.T) {
+	m := newMachine(t)
+	for _, watch := range []string{"auto", "poll"} {
+		r := m.check(t.Context(), strings.Replace(plain, "path: BASE/two", "path: /proc/self, watch: "+watch, 1))
+		if len(r.Errors) == 0 || !strings.Contains(r.Errors[0].Error(), "on a pseudo file system (proc)") {
+			t.Errorf("watch: %s: found %v", watch, r.Errors)
+		}
+	}
+}

@@ -51,6 +51,8 @@ var (
 	ErrNetworkFS = errors.New("on a network file system")
 	ErrFUSE      = errors.New("on a FUSE file system")
 	ErrClusterFS = errors.New("on a cluster file system")
+	// ErrPseudoFS: there are no files on such a file system.
+	ErrPseudoFS = errors.New("on a pseudo file system")
 	// ErrRootReplaced: the path of the root now leads to another directory.
 	ErrRootReplaced = errors.New("the root of the tree was replaced")
 	// ErrNotPermitted: it takes a privilege that the process doesn't have (device nodes).

@@ -79,7 +79,11 @@ func (r *Root) open() *Error {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return &Error{Err: err}
 	}
-	if name, why := refusedFS(int64(fs.Type)); why != nil && !r.options.AllowShared {
+	name, why := refusedFS(int64(fs.Type))
+	switch {
+	case why == ErrPseudoFS:
+		return &Error{Err: fmt.Errorf("%w (%s)", why, name), Hint: pseudoHint}
+	case why != nil && !r.options.AllowShared:
 		return &Error{Err: fmt.Errorf("%w (%s)", why, name), Hint: refusedHint}
 	}
 	if err := unix.Faccessat(fd, ".", unix.R_OK|unix.X_OK, unix.AT_EACCESS); err != nil {

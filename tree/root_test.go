@@ -60,6 +60,7 @@ func TestRefusedFileSystems(t *testing.T) {
 	for fsType, want := range map[int64]error{
 		unix.NFS_SUPER_MAGIC: ErrNetworkFS, unix.CIFS_SUPER_MAGIC: ErrNetworkFS, unix.SMB2_SUPER_MAGIC: ErrNetworkFS,
 		unix.V9FS_MAGIC: ErrNetworkFS, unix.FUSE_SUPER_MAGIC: ErrFUSE, unix.CEPH_SUPER_MAGIC: ErrClusterFS,
+		unix.PROC_SUPER_MAGIC: ErrPseudoFS, unix.SYSFS_MAGIC: ErrPseudoFS, unix.CGROUP2_SUPER_MAGIC: ErrPseudoFS,
 		unix.OCFS2_SUPER_MAGIC: ErrClusterFS, gfs2Magic: ErrClusterFS, lustreMagic: ErrClusterFS,
 		unix.EXT4_SUPER_MAGIC: nil, unix.XFS_SUPER_MAGIC: nil, unix.BTRFS_SUPER_MAGIC: nil, unix.TMPFS_MAGIC: nil,
 		unix.OVERLAYFS_SUPER_MAGIC: nil, unix.F2FS_SUPER_MAGIC: nil,
@@ -72,6 +73,14 @@ func TestRefusedFileSystems(t *testing.T) {
 	magic := uint32(unix.CIFS_SUPER_MAGIC)
 	if _, why := refusedFS(int64(int32(magic))); why != ErrNetworkFS {
 		t.Errorf("negative f_type: %v", why)
+	}
+}
+
+// TestPseudoFileSystem: there is nothing to replicate, not even by polling.
+func TestPseudoFileSystem(t *testing.T) {
+	for _, o := range []Options{{}, {AllowShared: true}} {
+		_, err := Open("/proc/self", o)
+		wantError(t, err, ErrPseudoFS, "(proc)", "on a disk")
 	}
 }
 
