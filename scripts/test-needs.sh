@@ -20,6 +20,8 @@ need xfsprogs mkfs.xfs
 need btrfs-progs mkfs.btrfs
 need mount mount
 [ -d /usr/lib/postgresql ] || need postgresql postgres # its programs are not in the PATH
+need mariadb-server-core mariadbd
+need mariadb-backup mariadb-backup
 need dbus-daemon dbus-daemon
 need etcd-server etcd
 if command -v gcc >/dev/null 2>&1 && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then

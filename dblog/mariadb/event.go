@@ -173,9 +173,9 @@ func (f format) made(kind byte, end uint32, flags uint16, body []byte) []byte {
 	return b
 }
 
-// rotate says which file what follows is from.
-func (f format) rotate(name string) []byte {
-	body := binary.LittleEndian.AppendUint64(nil, fileHead)
+// rotate says which file what follows is from, and where in it.
+func (f format) rotate(name string, at uint64) []byte {
+	body := binary.LittleEndian.AppendUint64(nil, at)
 	return f.made(eventRotate, 0, flagArtificial, append(body, name...))
 }
 
