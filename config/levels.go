@@ -54,14 +54,3 @@ var later = []struct {
 var laterQuiesce = []string{"cgroup"}
 
 const notYet = "not in this version"
-
-// known returns the keys that may be meant by a word at this level.
-func (l *level) known() []string {
-	words := l.keys[:len(l.keys):len(l.keys)]
-	for _, k := range later {
-		if k.at == l {
-			words = append(words, k.key)
-		}
-	}
-	return words
-}

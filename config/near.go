@@ -48,15 +48,16 @@ func distance(a, b string) int {
 }
 
 // suggest says what an unknown key at this place was meant to be: the nearest
-// known one here, or a place where it is known, or all that are known here.
+// known one here, or a place where it is known, or all that are known here. A key of a
+// later version is no help.
 func suggest(found string, here *level) string {
-	if word := near(found, here.known()); word != "" {
+	if word := near(found, here.keys); word != "" {
 		return fmt.Sprintf("did you mean %q?", word)
 	}
 	for _, l := range levels {
-		if l != here && slices.Contains(l.known(), found) {
+		if l != here && slices.Contains(l.keys, found) {
 			return fmt.Sprintf("%q is a key of %s", found, l.what)
 		}
 	}
-	return "the keys here are " + strings.Join(here.known(), ", ")
+	return "the keys here are " + strings.Join(here.keys, ", ")
 }

@@ -187,7 +187,7 @@ func TestTexts(t *testing.T) {
 }
 
 func TestNear(t *testing.T) {
-	words := topLevel.known()
+	words := topLevel.keys
 	for found, want := range map[string]string{
 		"nod": "node", "Node": "node", "designatd": "designated", "group": "groups", "lisetn": "listen", "start-alone": "start_alone",
 		"disk-reserve": "disk_reserve", "x": "", "": "", "databases": "", strings.Repeat("node", 100): "",
