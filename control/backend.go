@@ -13,6 +13,7 @@ import (
 type Backend interface {
 	HistoryBackend
 	DatabaseBackend
+	RoleBackend
 	// Status never waits for the peer.
 	Status(ctx context.Context) (*Status, error)
 	// Barrier proves a drain, cuts a barrier if anything changed, and returns once

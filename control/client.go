@@ -153,6 +153,9 @@ type line struct {
 	Event    *Event          `json:"event"`
 	Done     bool            `json:"done"`
 	Error    *Error          `json:"error"`
+
+	RoleProgress *RoleProgress `json:"role_progress"`
+	RoleReply    *RoleReply    `json:"role_reply"`
 }
 
 // lines reads a stream until each says that it is complete.

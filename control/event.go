@@ -31,6 +31,12 @@ const (
 	EventConditionResolved EventType = "condition-resolved"
 	EventReloaded          EventType = "reloaded"      // the configuration was read again
 	EventReloadFailed      EventType = "reload-failed" // it is wrong: nothing has changed
+	EventRoleChanged       EventType = "role-changed"  // the status or the epoch
+	EventPlanStep          EventType = "plan-step"     // of a change of roles
+	EventPlanEnded         EventType = "plan-ended"
+	EventLedger            EventType = "ledger" // what a failover gives up
+	EventHookRan           EventType = "hook-ran"
+	EventHookFailed        EventType = "hook-failed"
 	EventAlertSent         EventType = "alert-sent"
 	EventAlertFailed       EventType = "alert-failed"
 )

@@ -161,3 +161,8 @@ func (f *fakeBackend) Databases(context.Context, DatabaseRequest) (*DatabaseList
 func (f *fakeBackend) SeedDatabase(_ context.Context, req DatabaseRequest) (*DatabaseSeedReply, error) {
 	return &DatabaseSeedReply{Group: "tree", Name: req.Name}, nil
 }
+
+func (f *fakeBackend) ChangeRole(_ context.Context, req RoleRequest, progress func(RoleProgress)) (*RoleReply, error) {
+	progress(RoleProgress{Node: "a", Type: EventPlanStep, Text: string(req.Verb)})
+	return &RoleReply{Verb: req.Verb, Node: "a"}, f.err
+}

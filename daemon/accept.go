@@ -105,6 +105,9 @@ func (n *node) serverOf(conn *wire.Conn) (func(context.Context, *wire.Conn), err
 			if err := g.fits(hello); err != nil {
 				return nil, err
 			}
+			if err := g.opposite(hello); err != nil {
+				return nil, err
+			}
 			return g.serve, nil
 		}
 	}

@@ -4,11 +4,12 @@ import (
 	"context"
 
 	"repld/control"
+	"repld/role"
 )
 
 // Databases lists the databases of a standby; see [control.Backend].
 func (n *node) Databases(ctx context.Context, req control.DatabaseRequest) (*control.DatabaseList, error) {
-	if n.primary() {
+	if n.roles.now().Role() == role.Production {
 		return nil, control.Errorf(control.ExitRefused, "this node is production; gates are on the standby").
 			WithState(string(control.RoleProduction)).WithHint("run the command on the standby")
 	}

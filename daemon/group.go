@@ -12,6 +12,7 @@ import (
 	"repld/config"
 	"repld/control"
 	"repld/health"
+	"repld/role"
 	"repld/tree"
 	"repld/wire"
 )
@@ -20,8 +21,8 @@ import (
 type side interface {
 	// run works until ctx ends or something breaks that opening anew may mend.
 	run(ctx context.Context) error
-	// serve runs a session over a connection that the peer has opened.
-	serve(ctx context.Context, conn *wire.Conn)
+	// session runs a session over a connection, whichever node has opened it.
+	session(ctx context.Context, conn *wire.Conn) error
 	close()
 
 	// link is the present session's connection, nil if there is none, and forget
@@ -50,18 +51,18 @@ type group struct {
 
 	mu    sync.Mutex
 	live  config.GroupLive
+	does  task            // what the side is open for
 	side  side            // nil while it doesn't work
 	why   error           // why not; nil while it is being opened
 	ends  context.Context // ends with the side
 	users sync.WaitGroup  // of the side; it is closed after them
 
-	tried chan struct{} // closed when the side works, or couldn't be opened, for the first time
-	once  sync.Once     // closes tried
+	turned chan struct{} // closed when the side works, or couldn't be opened
 }
 
 func newGroup(n *node, c config.Group) (*group, error) {
 	dir, err := n.state.group(c.Name)
-	return &group{node: n, name: c.Name, conf: c, live: c.GroupLive, dir: dir, tried: make(chan struct{})}, err
+	return &group{node: n, name: c.Name, conf: c, live: c.GroupLive, dir: dir, turned: make(chan struct{})}, err
 }
 
 func (g *group) file(name string) string { return filepath.Join(g.dir, name) }
@@ -73,19 +74,47 @@ const (
 	reopenMost  = 10 * time.Second
 )
 
-// run keeps the group working until ctx ends. In quick mode a group that can't be
-// opened at the start ends the daemon.
+// run does what the node's role wants of the group until ctx ends: it opens the side
+// for it, and another one when that changes.
 func (g *group) run(ctx context.Context) error {
-	wait := reopenFirst
 	for first := true; ; first = false {
+		t, err := g.roles.awaitTask(ctx, func(t task) bool { return t.does != role.Nowhere })
+		if err != nil {
+			return err
+		}
+		during, cancel := context.WithCancel(ctx)
+		changed := make(chan struct{})
+		go func() {
+			defer close(changed)
+			_, _ = g.roles.awaitTask(during, func(now task) bool { return now != t })
+			cancel()
+		}()
+		err = g.keep(during, t, first)
+		ended := during.Err() != nil
+		cancel()
+		<-changed
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !ended {
+			return err
+		}
+	}
+}
+
+// keep keeps the group at a task until ctx ends. In quick mode a group that can't be
+// opened at the start ends the daemon.
+func (g *group) keep(ctx context.Context, t task, atStart bool) error {
+	wait := reopenFirst
+	for first := atStart; ; first = false {
 		began := g.clock.Mono()
-		err := g.open()
+		err := g.open(t)
 		for range damageable {
 			if !isDamage(err) {
 				break
 			}
 			g.setAside(err)
-			err = g.open()
+			err = g.open(t)
 		}
 		if err != nil && first && g.node.opts.quick != nil {
 			return err
@@ -111,11 +140,14 @@ func (g *group) run(ctx context.Context) error {
 	}
 }
 
-// open opens the group's side.
-func (g *group) open() error {
+// open opens the group's side for a task.
+func (g *group) open(t task) error {
 	var s side
 	var err error
-	if g.primary() {
+	g.mu.Lock()
+	g.does = t
+	g.mu.Unlock()
+	if t.does == role.Sends {
 		s, err = openSending(g)
 	} else {
 		s, err = openReceiving(g)
@@ -129,14 +161,21 @@ func (g *group) open() error {
 	return nil
 }
 
+// task is what the group's side is, or was last, open for.
+func (g *group) task() task {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.does
+}
+
 // work runs an open side until it ends, and closes it when nobody uses it any more.
 func (g *group) work(ctx context.Context, first bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	g.mu.Lock()
 	s := g.side
 	g.ends, g.why = ctx, nil
+	g.turn()
 	g.mu.Unlock()
-	g.once.Do(func() { close(g.tried) })
 	defer func() {
 		cancel()
 		g.mu.Lock()
@@ -145,7 +184,7 @@ func (g *group) work(ctx context.Context, first bool) error {
 		g.users.Wait()
 		s.close()
 	}()
-	if first && g.node.opts.quick != nil && !g.primary() {
+	if first && g.node.opts.quick != nil && g.task().does == role.Takes {
 		if err := g.printToken(); err != nil {
 			return err
 		}
@@ -169,15 +208,30 @@ func (g *group) use(ctx context.Context) (s side, during context.Context, leave 
 	return g.side, during, func() { stop(); cancel(nil); g.users.Done() }, nil
 }
 
-// opened waits until the group was opened for the first time, or couldn't be: a
-// barrier that was being published at the last stop is finished first.
+// opened waits until the group works, or it is known why not: a barrier that was being
+// published at the last stop is finished first, and a change of roles opens another side.
 func (g *group) opened(ctx context.Context) error {
-	select {
-	case <-g.tried:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		state, changed := g.roles.look()
+		g.mu.Lock()
+		settled, turned := g.side != nil && g.ends != nil && g.ends.Err() == nil || g.why != nil, g.turned
+		g.mu.Unlock()
+		if idle := g.roles.taskOf(state).does == role.Nowhere && state.Phase != role.Asking; settled || idle {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-turned:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+}
+
+// turn wakes those who wait for the group to work; the lock is held.
+func (g *group) turn() {
+	close(g.turned)
+	g.turned = make(chan struct{})
 }
 
 // errSideEnded is why a call ends when the group's side does.
@@ -200,8 +254,8 @@ var failures = []health.Code{health.GroupFailed, health.DiskLow, health.GuardHal
 func (g *group) failed(err error) {
 	g.mu.Lock()
 	g.why = err
+	g.turn()
 	g.mu.Unlock()
-	g.once.Do(func() { close(g.tried) })
 	c := conditionOf(err)
 	c.Group, c.Subject = g.name, openSubject
 	for _, code := range failures {
@@ -244,6 +298,10 @@ func fullDisk(err error) bool {
 
 // refusal says why the group doesn't work; the lock is held.
 func (g *group) refusal() error {
+	if s := g.roles.now(); g.roles.taskOf(s).does == role.Nowhere {
+		return control.Errorf(control.ExitRefused, "group %s doesn't work: this node is %s: %s", g.name, s.Role(), s.Why()).WithState(string(s.Status())).
+			WithHint("see replctl status")
+	}
 	if g.why == nil {
 		return control.Errorf(control.ExitRefused, "group %s is being opened", g.name).WithState("opening").
 			WithHint("ask again in a moment")
@@ -263,7 +321,7 @@ func (g *group) serve(ctx context.Context, conn *wire.Conn) {
 		return
 	}
 	defer leave()
-	s.serve(ctx, conn)
+	_ = s.session(ctx, conn) // the other node opens the next
 }
 
 // status is what can be said of the group.

@@ -74,7 +74,7 @@ func (n *node) joined(_ context.Context, j wire.Joiner) error {
 	if err := n.expected(j.Hello.Node); err != nil {
 		return err
 	}
-	return n.setPeer(peerFile{Name: j.Hello.Node, Key: j.Key.String(), Address: reachable(j)}, j.Key)
+	return n.setPeer(peerFile{Name: j.Hello.Node, Key: j.Key.String(), Address: reachable(j)}, j.Key, j.Hello)
 }
 
 // expected refuses a peer of another name than the configured one.
@@ -123,7 +123,7 @@ func (n *node) redeem(ctx context.Context, token wire.Token) (peerFile, error) {
 		return peerFile{}, err
 	}
 	p := peerFile{Name: hello.Node, Key: conn.PeerFingerprint().String(), Address: token.Address}
-	return p, n.setPeer(p, conn.PeerFingerprint())
+	return p, n.setPeer(p, conn.PeerFingerprint(), hello)
 }
 
 // judgeJoin returns what no further attempt to join mends.

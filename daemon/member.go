@@ -3,14 +3,17 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"repld/change"
 	"repld/control"
+	"repld/health"
 	"repld/journal"
 	"repld/journal/catalog"
+	"repld/role"
 	"repld/wire"
 )
 
@@ -101,6 +104,79 @@ func (m *member) waitFor(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
+// dialSessions opens one session after the other, on the node that dials; the other
+// one's come by serve.
+func (m *member) dialSessions(ctx context.Context, s side) error {
+	if !m.primary() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return m.redial(ctx, func(ctx context.Context) error {
+		if err := m.matched(ctx); err != nil {
+			return err
+		}
+		conn, err := m.dial(ctx, m.name)
+		if err != nil {
+			return err
+		}
+		if err := m.opposite(conn.PeerHello()); err != nil {
+			conn.Close(err)
+			return err
+		}
+		return s.session(ctx, conn)
+	}, m.judgeSession)
+}
+
+// matched waits until the pair is connected and the peer does the opposite of this node,
+// in the same epoch.
+func (m *member) matched(ctx context.Context) error {
+	if err := m.linked(ctx); err != nil {
+		return err
+	}
+	_, err := m.roles.await(ctx, func(s role.State) bool {
+		opposite := role.Standby
+		if m.roles.taskOf(s).does == role.Takes {
+			opposite = role.Production
+		}
+		return s.Cause != role.New && s.Link && s.Heard.Epoch == s.Epoch && s.Heard.Stored == opposite
+	})
+	return err
+}
+
+// opposite refuses a peer that doesn't do the opposite of this group, in the same epoch.
+func (g *group) opposite(peer wire.Hello) error {
+	own := g.node.hello(g.name)
+	opposite := wire.RoleStandby
+	if own.Role == wire.RoleStandby {
+		opposite = wire.RoleProduction
+	}
+	switch {
+	case own.Epoch != peer.Epoch:
+		return &wire.RefusedError{Code: wire.CodeBusy, Text: fmt.Sprintf("group %s is in epoch %d on %s, and in epoch %d on %s",
+			g.name, own.Epoch, g.node.name, peer.Epoch, peer.Node)}
+	case own.Role == wire.RoleDown || peer.Role != opposite:
+		return &wire.RefusedError{Code: wire.CodeBusy, Text: fmt.Sprintf("group %s: %s is %v and %s is %v: want one of them to send and the other one to receive",
+			g.name, g.node.name, own.Role, peer.Node, peer.Role)}
+	}
+	return nil
+}
+
+// judgeSession reports why a session with the peer can't be had while there is a
+// connection of the pair.
+func (m *member) judgeSession(err error) error {
+	var refused *wire.RefusedError
+	if !errors.As(err, &refused) || m.node.link() == nil {
+		return nil
+	}
+	switch refused.Code {
+	case codeContents:
+		_ = m.judgeContents(refused, true) // refused itself: worth another try once the peer is another
+	case wire.CodeNotAccepted:
+		m.board.Raise(health.Condition{Code: health.LinkDown, Group: m.name, Text: refused.Text, Hint: refused.Hint})
+	}
+	return nil
+}
+
 // connected makes conn the group's session.
 func (m *member) connected(conn *wire.Conn) {
 	m.mu.Lock()
@@ -147,7 +223,7 @@ func (m *member) linkBytes() uint64 {
 
 // ownDirection is what a primary has sent, or a standby has received.
 func (m *member) ownDirection(c wire.Counters) uint64 {
-	if m.primary() {
+	if m.task().does == role.Sends {
 		return c.Sent
 	}
 	return c.Received

@@ -16,11 +16,9 @@ import (
 	"repld/control"
 	"repld/health"
 	"repld/notify"
+	"repld/role"
 	"repld/wire"
 )
-
-// epoch is the epoch of a pair whose roles never change.
-const epoch change.Epoch = 1
 
 // node is one daemon.
 type node struct {
@@ -36,6 +34,7 @@ type node struct {
 	groups []*group
 
 	short   atomic.Bool // of space for the state directory
+	roles   *roles
 	alerter *alert.Alerter
 	notify  *notify.Service
 
@@ -48,6 +47,7 @@ type node struct {
 	peerKey  wire.Fingerprint
 	paired   bool
 	conn     *wire.Conn      // of the pair; nil without a link
+	talk     *talk           // over conn
 	peerSays *wire.NodeState // nil until it has said something
 	lastSeen time.Time
 	// lastSeenMono is the same by the monotonic clock.
@@ -109,6 +109,9 @@ func (n *node) open() (err error) {
 	if n.alerter, err = n.openAlerts(); err != nil {
 		return err
 	}
+	if n.roles, err = n.openRoles(); err != nil {
+		return err
+	}
 	for _, o := range n.conf.Groups {
 		g, err := newGroup(n, o)
 		if err != nil {
@@ -128,7 +131,7 @@ func (n *node) close() {
 	}
 }
 
-// primary reports whether this node produces.
+// primary reports whether this node is meant to produce. Whether it does, its role says.
 func (n *node) primary() bool { return n.conf.Designated == config.Primary }
 
 // describe says what has started.
@@ -204,8 +207,13 @@ func (n *node) signal() {
 	n.changed = make(chan struct{})
 }
 
-// setPeer stores the peer durably. A former one is served no longer.
-func (n *node) setPeer(p peerFile, key wire.Fingerprint) error {
+// setPeer stores the peer durably, with what it says of itself. A former one is served
+// no longer.
+func (n *node) setPeer(p peerFile, key wire.Fingerprint, says wire.Hello) error {
+	// First the role: what a crash leaves of the pairing then is what an operator repeats.
+	if err := n.roles.paired(role.ID(key.String()), says); err != nil {
+		return err
+	}
 	if err := n.state.store("peer.yaml", p); err != nil {
 		return err
 	}
@@ -254,11 +262,25 @@ func (n *node) peerNow() (peerFile, wire.Fingerprint, bool) {
 }
 
 // hello is what this node says of itself on a connection for a group, or for the
-// pair.
+// pair. On that of a group the role is what the group's side does, and the epoch that of
+// its data.
 func (n *node) hello(group string) wire.Hello {
-	h := wire.Hello{Software: Version, Node: n.name, Role: wire.RoleStandby, Epoch: epoch, Designated: wire.DesignatedSecondary, Group: group}
+	s := n.roles.now()
+	h := wire.Hello{Software: Version, Node: n.name, Epoch: s.Epoch.Number, Designated: wire.DesignatedSecondary, Group: group}
 	if n.primary() {
-		h.Role, h.Designated = wire.RoleProduction, wire.DesignatedPrimary
+		h.Designated = wire.DesignatedPrimary
+	}
+	t := n.roles.taskOf(s)
+	if group != "" {
+		h.Epoch = t.epoch
+	}
+	switch t.does {
+	case role.Sends:
+		h.Role = wire.RoleProduction
+	case role.Takes:
+		h.Role = wire.RoleStandby
+	default:
+		h.Role = wire.RoleDown
 	}
 	if g, err := n.byName(group); err == nil {
 		h.Contents = g.contents()

@@ -24,4 +24,7 @@ type Options struct {
 	LogLevel *slog.LevelVar
 
 	quick *quickMode // nil = a service
+	// fault is called at each fault point of a change of roles; an error ends the daemon
+	// there, as a crash would. nil = there are none.
+	fault func(point string) error
 }

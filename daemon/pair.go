@@ -12,6 +12,7 @@ import (
 
 	"repld/control"
 	"repld/health"
+	"repld/role"
 	"repld/wire"
 )
 
@@ -20,10 +21,12 @@ const sayEvery = 2 * time.Second
 
 // pairSession runs the connection of the pair until it ends, and says why it did.
 func (n *node) pairSession(ctx context.Context, conn *wire.Conn) error {
-	n.linkUp(conn)
+	t := &talk{conn: conn, waiting: map[uint64]chan *wire.PairMessage{}}
+	n.linkUp(conn, t)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.say(gctx, conn) })
-	g.Go(func() error { return n.listenTo(gctx, conn) })
+	g.Go(func() error { return n.post(gctx, conn) })
+	g.Go(func() error { return n.listenTo(gctx, t) })
 	err := g.Wait()
 	err = hangUp(ctx, conn, err)
 	n.linkDown(conn, err)
@@ -35,12 +38,12 @@ func (n *node) say(ctx context.Context, conn *wire.Conn) error {
 	ticker := time.NewTicker(sayEvery)
 	defer ticker.Stop()
 	for {
-		hello := n.hello("")
 		_, status := n.roleNow()
-		m := wire.NodeState{Role: hello.Role, Status: string(status), Epoch: epoch, Clock: n.clock.Now()}
+		m := wire.NodeState{Role: n.hello("").Role, Status: string(status), Epoch: n.roles.now().Epoch.Number, Clock: n.clock.Now()}
 		if err := conn.Send(ctx, &m); err != nil {
 			return err
 		}
+		n.roles.Send(n.roles.driver.Hello())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -49,29 +52,50 @@ func (n *node) say(ctx context.Context, conn *wire.Conn) error {
 	}
 }
 
-// listenTo takes what the peer says of itself.
-func (n *node) listenTo(ctx context.Context, conn *wire.Conn) error {
+// post sends what is to be told about roles.
+func (n *node) post(ctx context.Context, conn *wire.Conn) error {
 	for {
-		m, err := conn.Receive(ctx)
+		for _, m := range n.roles.takeMail() {
+			if err := conn.Send(ctx, m); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.roles.mail:
+		}
+	}
+}
+
+// listenTo takes what the peer says of itself, asks and answers.
+func (n *node) listenTo(ctx context.Context, t *talk) error {
+	for {
+		m, err := t.conn.Receive(ctx)
 		if err != nil {
 			return err
 		}
-		says, ok := m.(*wire.NodeState)
-		if !ok {
+		switch m := m.(type) {
+		case *wire.NodeState:
+			n.judgeClock(m.Clock.Add(t.conn.RTT() / 2).Sub(n.clock.Now()))
+			n.mu.Lock()
+			n.peerSays, n.lastSeen, n.lastSeenMono = m, n.clock.Now(), n.clock.Mono()
+			n.mu.Unlock()
+		case *wire.PairMessage:
+			if err := n.hear(ctx, t, m); err != nil {
+				return err
+			}
+		default:
 			return fmt.Errorf("the peer sent %v on the connection of the pair", m.Type())
 		}
-		n.judgeClock(says.Clock.Add(conn.RTT() / 2).Sub(n.clock.Now()))
-		n.mu.Lock()
-		n.peerSays, n.lastSeen, n.lastSeenMono = says, n.clock.Now(), n.clock.Mono()
-		n.mu.Unlock()
 	}
 }
 
 // linkUp makes conn the link.
-func (n *node) linkUp(conn *wire.Conn) {
+func (n *node) linkUp(conn *wire.Conn, t *talk) {
 	hello := conn.PeerHello()
 	n.mu.Lock()
-	n.conn, n.lastSeen, n.lastSeenMono = conn, n.clock.Now(), n.clock.Mono()
+	n.conn, n.talk, n.lastSeen, n.lastSeenMono = conn, t, n.clock.Now(), n.clock.Mono()
 	n.mu.Unlock()
 	n.refuseFormer(conn)
 	n.board.Resolve(health.LinkDown, "", "")
@@ -87,12 +111,13 @@ func (n *node) linkDown(conn *wire.Conn, reason error) {
 	n.mu.Lock()
 	current := n.conn == conn
 	if current {
-		n.conn = nil
+		n.conn, n.talk = nil, nil
 	}
 	n.mu.Unlock()
 	if !current {
 		return
 	}
+	n.roles.tell(role.LinkDown{})
 	n.event(control.EventLinkDown, nil, "the link is down: %v", reason)
 	n.board.Raise(health.Condition{Code: health.LinkDown, Text: fmt.Sprintf("no link to the peer: %v", reason)})
 	n.signal()
@@ -253,8 +278,7 @@ func (n *node) dial(ctx context.Context, group string) (*wire.Conn, error) {
 
 // acceptable refuses a peer that is meant to be what this node is.
 func (n *node) acceptable(peer wire.Hello) error {
-	own := n.hello("")
-	if peer.Role != own.Role && peer.Designated != own.Designated {
+	if peer.Designated != n.hello("").Designated {
 		return nil
 	}
 	word, other := "primary", "standby"

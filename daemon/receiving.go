@@ -151,6 +151,7 @@ func (s *receiving) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.applier.Run(ctx) })
 	g.Go(func() error { return s.guardRoots(ctx) })
+	g.Go(func() error { return s.dialSessions(ctx, s) })
 	for _, r := range s.replicas {
 		g.Go(func() error { return r.run(ctx, s) })
 	}
@@ -158,10 +159,12 @@ func (s *receiving) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// serve runs one session until it ends.
-func (s *receiving) serve(ctx context.Context, conn *wire.Conn) {
+// session runs one session with the primary.
+func (s *receiving) session(ctx context.Context, conn *wire.Conn) error {
 	s.connected(conn)
-	s.judge(s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn)))
+	err := s.disconnected(ctx, conn, s.receiver.Serve(ctx, conn))
+	s.judge(err)
+	return err
 }
 
 func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {

@@ -60,10 +60,15 @@ func TestReplacedStandby(t *testing.T) {
 	next.until("the link", func() bool { return next.status().Peer.Link == control.LinkUp })
 }
 
-// TestReplacedPrimary is the same from a standby's point of view.
+// TestReplacedPrimary puts a new machine in the primary's place. What the standby has is
+// the newest data there is, so neither serves until an operator lets the standby take
+// over; the new one stands by then.
 func TestReplacedPrimary(t *testing.T) {
 	former, standby, dir := services(t)
-	next := start(t, t.TempDir(), "next", config.Primary)
+	other := t.TempDir()
+	write(t, filepath.Join(dir, "primary", "a", "file"), "before")
+	former.applied("one")
+	next := start(t, other, "next", config.Primary)
 	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{Replace: true})
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +77,18 @@ func TestReplacedPrimary(t *testing.T) {
 		t.Fatal(err)
 	}
 	former.raised(health.LinkDown, "")
+	standby.until("the link", func() bool { return standby.status().Peer.Link == control.LinkUp })
 	write(t, filepath.Join(dir, "primary", "a", "file"), "later")
-	next.applied("one")
-	next.applied("two")
-	missing(t, filepath.Join(dir, "secondary", "a", "file"))
+	if got := next.status().Role; got != control.RoleDown {
+		t.Errorf("a new machine, whose peer has data, is %s", got)
+	}
+	standby.change(control.RoleRequest{Verb: control.VerbFailover})
+	standby.applied("one")
+	standby.applied("two")
+	holds(t, filepath.Join(other, "primary", "a", "file"), "before")
+	if got := next.status().Status; got != control.StatusProductionAsStandby {
+		t.Errorf("the new machine is %s", got)
+	}
 	if got := standby.status().Peer.Name; got != "next" {
 		t.Errorf("the standby's peer is %s", got)
 	}

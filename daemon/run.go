@@ -71,8 +71,15 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.event(control.EventStarted, nil, "%s", n.describe())
+	if err := n.roles.start(); err != nil {
+		ln.Close()
+		return err
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.roles.run(ctx) })
+	g.Go(func() error { return n.roles.noteChanges(ctx) })
+	g.Go(func() error { return n.roles.followHealth(ctx) })
 	n.surround(ctx, g, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })

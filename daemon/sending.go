@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -124,7 +123,7 @@ func (p *sending) backend() watch.Backend {
 
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
 	return capture.Options{
-		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: epoch,
+		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: p.task().epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
 		Settings: captureSettings(p.settings()),
 		Space: func() (free, reserve uint64, err error) {
@@ -162,7 +161,7 @@ func (p *sending) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.watcher.Run(ctx) })
 	g.Go(func() error { return p.capturer.Run(ctx) })
-	g.Go(func() error { return p.redial(ctx, p.dialSession, p.judgeSession) })
+	g.Go(func() error { return p.dialSessions(ctx, p) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
 	for _, s := range p.sources {
 		g.Go(func() error { return s.run(ctx, p) })
@@ -171,43 +170,15 @@ func (p *sending) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// dialSession runs one session with the standby, once the pair is connected.
-func (p *sending) dialSession(ctx context.Context) error {
-	if err := p.linked(ctx); err != nil {
-		return err
-	}
-	conn, err := p.dial(ctx, p.name)
-	if err != nil {
-		return err
-	}
+// session runs one session with the standby.
+func (p *sending) session(ctx context.Context, conn *wire.Conn) error {
 	p.progressMu.Lock()
 	p.progressAt = 0
 	p.progressMu.Unlock()
 	p.connected(conn)
-	err = p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
+	err := p.disconnected(ctx, conn, p.sender.Serve(ctx, conn))
 	p.judge(err)
 	return err
-}
-
-// judgeSession reports why a session with the standby can't be had while there is a
-// connection of the pair.
-func (p *sending) judgeSession(err error) error {
-	var refused *wire.RefusedError
-	if !errors.As(err, &refused) || p.node.link() == nil {
-		return nil
-	}
-	switch refused.Code {
-	case codeContents:
-		_ = p.judgeContents(refused, true) // refused itself: worth another try once the standby is another
-	case wire.CodeNotAccepted:
-		p.board.Raise(health.Condition{Code: health.LinkDown, Group: p.name, Text: refused.Text, Hint: refused.Hint})
-	}
-	return nil
-}
-
-// serve is for a standby: nobody opens a session to a primary.
-func (p *sending) serve(_ context.Context, conn *wire.Conn) {
-	conn.Close(&wire.RefusedError{Code: wire.CodeNotAccepted, Text: fmt.Sprintf("%s is the primary; it opens the sessions", p.node.name)})
 }
 
 // loadCuts remembers the barriers of former runs: the standby may lack some.

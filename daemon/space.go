@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/health"
+	"repld/role"
 )
 
 // space is the room on the file systems that this node writes to.
@@ -57,10 +58,10 @@ func (n *node) watchSpace(ctx context.Context) error {
 // a standby's trees.
 func (n *node) written() []string {
 	paths := []string{n.conf.State}
-	if n.primary() {
-		return paths
-	}
 	for _, g := range n.groups {
+		if g.task().does == role.Sends {
+			continue
+		}
 		for _, t := range g.conf.Trees {
 			paths = append(paths, t.Path)
 		}

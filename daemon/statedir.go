@@ -19,14 +19,18 @@ import (
 //
 //	lock          held with flock(2) while a daemon runs
 //	node.yaml     what this directory was made for, see nodeFile
+//	role.yaml     this node's role, see package role
+//	boot.yaml     in which boot of the machine the daemon ran last
+//	promoted.yaml at which barriers this node was promoted, see promotedFile
+//	failovers/    what each failover gave up, see package role
 //	key.pem       this node's key
 //	peer.yaml     the paired peer, see peerFile
 //	invites.yaml  invitations that are open
 //	alerts.json   what each sink of alerts was told
 //	events*.jsonl what happened
 //	control.sock  the control socket
-//	groups/NAME/  of a group: log/, catalog.db; on a primary cookies/; on a standby
-//	              apply.db, roots.yaml (see rootsFile)
+//	groups/NAME/  of a group: log/, catalog.db; while it sends cookies/; while it
+//	              receives apply.db, roots.yaml (see rootsFile)
 type stateDir struct {
 	path string
 	lock *os.File
@@ -39,7 +43,12 @@ type nodeFile struct {
 	Role Role   `yaml:"role"`
 	Dir  string `yaml:"dir,omitempty"`
 	Name string `yaml:"name"`
+	// Roles says that role.yaml was here: without it, it is lost.
+	Roles bool `yaml:"roles,omitempty"`
 }
+
+// nodeName is the name of the nodeFile.
+const nodeName = "node.yaml"
 
 func (f nodeFile) String() string {
 	if f.Dir == "" {
@@ -94,12 +103,12 @@ func (s *stateDir) group(name string) (string, error) {
 // claim notes what the directory is for, or checks that it is for that.
 func (s *stateDir) claim(want nodeFile) error {
 	var found nodeFile
-	ok, err := s.load("node.yaml", &found)
+	ok, err := s.load(nodeName, &found)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return s.store("node.yaml", want)
+		return s.store(nodeName, want)
 	}
 	if found.Role == want.Role && found.Dir == want.Dir {
 		return nil
@@ -116,14 +125,24 @@ func (s *stateDir) claim(want nodeFile) error {
 		"to start anew with other roles, give another --state")
 }
 
+// mark changes the note of what the directory is for.
+func (s *stateDir) mark(change func(*nodeFile)) error {
+	var f nodeFile
+	if _, err := s.load(nodeName, &f); err != nil {
+		return err
+	}
+	change(&f)
+	return s.store(nodeName, f)
+}
+
 // reclaim makes the directory one for another role or tree.
 func (s *stateDir) reclaim(want nodeFile) error {
-	for _, name := range []string{"groups", "invites.yaml"} {
+	for _, name := range []string{"groups", "invites.yaml", roleName} {
 		if err := os.RemoveAll(s.file(name)); err != nil {
 			return control.Errorf(control.ExitFailed, "state directory: %w", err)
 		}
 	}
-	return s.store("node.yaml", want)
+	return s.store(nodeName, want)
 }
 
 // load reads a YAML file; ok is false if there is none.

@@ -7,21 +7,26 @@ import (
 	"repld/capture"
 	"repld/change"
 	"repld/control"
+	"repld/role"
 	"repld/wire"
 )
 
 // roleNow is what this node does, and what it is within its pair.
 func (n *node) roleNow() (control.Role, control.NodeStatus) {
-	if n.primary() {
-		return control.RoleProduction, control.StatusProduction
+	s := n.roles.now()
+	if s.Cause == role.New && n.opts.quick != nil { // the command that started it says so
+		if n.primary() {
+			return control.RoleProduction, control.StatusProduction
+		}
+		return control.RoleStandby, control.StatusStandby
 	}
-	return control.RoleStandby, control.StatusStandby
+	return control.Role(s.Role()), control.NodeStatus(s.Status())
 }
 
 // Status is what this node says about itself; see [control.Backend].
 func (n *node) Status(ctx context.Context) (*control.Status, error) {
 	s := &control.Status{
-		Node: n.name, Version: Version, Epoch: epoch, Designated: control.Designation(n.conf.Designated),
+		Node: n.name, Version: Version, Epoch: n.roles.now().Epoch.Number, Designated: control.Designation(n.conf.Designated),
 		Health: n.board.List(), Peer: n.peerStatus(), Groups: []control.Group{},
 	}
 	s.Role, s.Status = n.roleNow()

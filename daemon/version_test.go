@@ -19,7 +19,7 @@ func TestPeerVersion(t *testing.T) {
 	standby := start(t, dir, "standby", config.Secondary)
 	primary := start(t, dir, "primary", config.Primary)
 	pairUp(t, standby, primary)
-	later := wire.Hello{MinVersion: wire.MaxVersion + 1, MaxVersion: wire.MaxVersion + 1, Software: "99", Epoch: epoch}
+	later := wire.Hello{MinVersion: wire.MaxVersion + 1, MaxVersion: wire.MaxVersion + 1, Software: "99", Epoch: 1}
 
 	// A later primary calls the standby.
 	if err := primary.end(); err != nil {

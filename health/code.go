@@ -32,6 +32,7 @@ const (
 	Fenced            Code = "fenced"
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
+	RoleStuck         Code = "role-stuck"
 	GroupFailed       Code = "group-failed"  // a group of this node does not work at all
 	GroupDiffers      Code = "group-differs" // a group's trees or databases are not the same on both nodes
 	AlertFailed       Code = "alert-failed"  // a sink of alerts can't be told
@@ -79,7 +80,7 @@ func Codes() []Code {
 		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
+		Held, Fenced, SplitBrain, HookFailed, RoleStuck, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
 	}
 }
 
@@ -115,6 +116,7 @@ var described = map[Code]description{
 	Held:              {Critical, "this node waits because it could not ask its peer: bring the peer up, or replctl failover to serve alone"},
 	Fenced:            {Critical, "the peer has taken over with a higher epoch: replctl rejoin makes this node its standby"},
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
+	RoleStuck:         {Critical, "a change of roles can neither go on nor back by itself: mend what its text names, then give the command again"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
 	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
 	GroupDiffers:      {Critical, "give the group the same trees and databases in the configurations of both nodes, and restart the one that was changed"},

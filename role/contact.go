@@ -59,8 +59,10 @@ func higher(s State, h Hello) (State, []Effect) {
 			s.Plan = Progress{}
 		}
 		return follow(s, h.Epoch), append(effects, Say{})
-	case s.Cause == New:
+	case s.Cause == New && h.Stored == Production:
 		return follow(s, h.Epoch), []Effect{Say{}}
+	case s.Cause == New: // neither serves: an operator decides which one goes on
+		return s, nil
 	case s.Stored.Role == Standby:
 		// What it has came from the peer. A plan that wanted to promote it is late.
 		var effects []Effect

@@ -22,6 +22,9 @@ type Paired struct {
 	Peer      ID
 	PeerEpoch Epoch
 	Nonce     Nonce // for epoch 1, if it is to be made
+	// Claim: the operator has started this node to produce, although its peer, which
+	// doesn't, was of another pair before.
+	Claim bool
 }
 
 // Hello is what a node says about itself, at each beginning of a link, after each

@@ -205,13 +205,13 @@ func paired(s State, e Paired) (State, []Effect, error) {
 	switch {
 	case s.Cause != New:
 		return s, []Effect{Ask{}}, nil
-	case !e.PeerEpoch.IsZero(): // the peer was paired before: it tells
+	case !e.PeerEpoch.IsZero() && !(e.Claim && s.Designated == Primary): // the peer was paired before: it tells
 		s.Learned = e.PeerEpoch
 		return s, []Effect{Ask{}}, nil
 	case s.Designated != Primary: // the peer makes epoch 1 and tells
 		return s, []Effect{Ask{}}, nil
 	}
-	s.Epoch = Epoch{Number: 1, Promoter: s.Self, Nonce: e.Nonce}
+	s.Epoch = Epoch{Number: e.PeerEpoch.Number + 1, Promoter: s.Self, Nonce: e.Nonce}
 	s.Stored.Role, s.Cause, s.Phase = Production, NoCause, Settled
 	if s.Policy.Coordinated && !s.Lease {
 		return hold(s)

@@ -68,14 +68,10 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.rewindCommand(), a.restoreCommand(), a.salvageCommand(), a.eventsCommand(), a.isCommand(),
 		a.inviteCommand(), a.joinCommand(), a.runIfCommand(), a.databaseCommand(),
+		a.cutoverCommand(), a.failoverCommand(), a.rejoinCommand(), a.failbackCommand(), a.switchToCommand(),
 		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
 		{"ready", "say whether a cutover would work now, and how long it would take"},
-		{"cutover", "change roles as planned, nothing lost"},
-		{"failover", "make this standby production in an emergency"},
-		{"rejoin", "make the former production node a standby again"},
-		{"failback", "change back to the designated primary"},
-		{"switch-to", "change to a role by its name"},
 		{"maintenance", "announce a planned outage"},
 		{"rehearse", "boot a throw-away copy of the newest barrier"},
 	} {

@@ -1,0 +1,204 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"repld/change"
+	"repld/control"
+	"repld/durable"
+	"repld/journal/catalog"
+	"repld/role"
+)
+
+// choiceFile is what an operator has chosen for a failover beside the plan. It is kept
+// because a plan goes on after a crash.
+type choiceFile struct {
+	Plan      role.Nonce                  `yaml:"plan"`
+	Databases control.DatabaseEnd         `yaml:"databases"`
+	Barriers  map[string]change.BarrierID `yaml:"barriers,omitempty"`
+}
+
+// choiceName is the name of the choiceFile.
+const choiceName = "failover.yaml"
+
+// choice is what was chosen for the present plan; the zero value if nothing was.
+func (r *roles) choice() choiceFile {
+	var c choiceFile
+	if _, err := r.node.state.load(choiceName, &c); err != nil {
+		r.logger.Error("read what was chosen for the failover", "error", err)
+	}
+	if c.Plan != r.now().Plan.ID {
+		return choiceFile{}
+	}
+	return c
+}
+
+// doLedger writes down what the failover gives up.
+func (r *roles) doLedger(s role.State) error {
+	ledger := r.ledger(s, s.Plan, r.choice())
+	text, err := ledger.JSON()
+	if err != nil {
+		return err
+	}
+	name := filepath.Join("failovers", fmt.Sprintf("%d.json", ledger.Epoch))
+	if err := r.node.state.write(name, text); err != nil {
+		return err
+	}
+	e := control.Event{Type: control.EventLedger, Text: strings.ReplaceAll(strings.TrimSpace(ledger.Text()), "\n", "; "),
+		Attrs: map[string]string{"epoch": fmt.Sprint(ledger.Epoch), "file": r.node.state.file(name), "proof": string(ledger.Proof)}}
+	r.note(e)
+	r.logger.Info(e.Text, "event", string(e.Type))
+	r.tellFollowers(e)
+	return nil
+}
+
+// write replaces a file of the state directory durably, and makes its directory.
+func (s *stateDir) write(name string, data []byte) error {
+	path := s.file(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return control.Errorf(control.ExitFailed, "state directory: %w", err)
+	}
+	if err := durable.WriteFile(path, data, 0o600); err != nil {
+		return control.Errorf(control.ExitFailed, "state directory: %w", err)
+	}
+	return nil
+}
+
+// ledger computes what a failover by plan p gives up.
+func (r *roles) ledger(s role.State, p role.Progress, c choiceFile) role.Ledger {
+	peer, _, _ := r.peerNow()
+	f := role.Facts{Now: r.clock.Now(), Node: r.name, Peer: peer.Name, Reached: s.Link}
+	r.node.mu.Lock()
+	if !r.lastSeen.IsZero() {
+		age := r.clock.Mono() - r.lastSeenMono
+		f.HeardAge = &age
+	}
+	r.node.mu.Unlock()
+	for _, g := range r.groups {
+		g.mu.Lock()
+		side, _ := g.side.(*receiving)
+		g.mu.Unlock()
+		if side == nil {
+			continue
+		}
+		f.Groups = append(f.Groups, side.lossFacts(c))
+	}
+	return role.LedgerOf(s, p.Target, p.Proof, f)
+}
+
+// lossFacts are what is known of what a failover gives up of a group.
+func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
+	f := role.GroupFacts{Group: s.name}
+	var at change.LogPosition
+	f.Complete, at = s.applier.Applied()
+	if b, ok := s.receiver.Received(); ok && b.ID.Compare(f.Complete.ID) > 0 && !s.applier.Paused() && s.applier.Halted() == nil {
+		f.Complete = b.Certificate
+		if stored, ok, err := s.storedBarrier(b.ID); err == nil && ok {
+			at = stored.End
+		}
+	}
+	if id, chosen := c.Barriers[s.name]; chosen {
+		f.Chosen = true
+		if stored, ok, err := s.storedBarrier(id); err == nil && ok {
+			f.Complete, at = stored.Certificate, stored.End
+		}
+	}
+	now := s.clock.Mono()
+	beat, beatAge, heard := s.heartbeat()
+	s.beatMu.Lock()
+	if cut, ok := s.cutAt.at(f.Complete.ID); ok {
+		age := max(now-cut, 0)
+		f.Age = &age
+	}
+	s.beatMu.Unlock()
+	if heard {
+		f.Captured = beat.Captured
+		f.Unnamed = beat.PendingFiles
+		if beat.Confirmed && beat.Captured == f.Complete.ID {
+			age := beat.ConfirmedAge + beatAge
+			f.Proven = &age
+		}
+		if beat.EndOffset > at.Offset {
+			f.Bytes = beat.EndOffset - at.Offset
+		}
+	}
+	if end := s.log.End().Offset; end > at.Offset {
+		f.Tail = end - at.Offset
+	}
+	f.Files = s.namesAfter(at.Offset)
+	f.Database = s.databaseLosses(f.Complete)
+	return f
+}
+
+// namesAfter are the paths of what the records of the log name from an offset on, as
+// far as they are here; at most as many as a ledger holds.
+func (s *receiving) namesAfter(offset uint64) (names []string) {
+	reader, err := s.log.Reader(max(offset, s.log.Start()))
+	if err != nil {
+		return nil
+	}
+	links := map[change.NodeID]change.Link{} // of the records: what isn't in the catalog yet
+	touched := map[change.NodeID]bool{}
+	for len(touched) < role.LedgerFiles {
+		rec, _, err := reader.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.logger.Warn("read the names of what is given up", "group", s.name, "error", err)
+			}
+			break
+		}
+		switch rec := rec.(type) {
+		case *change.Put:
+			if rec.Kind != change.KindDir {
+				touched[rec.Node] = true
+			}
+		case *change.Splice:
+			touched[rec.Node] = true
+		case *change.Link:
+			links[rec.Node] = *rec
+		}
+	}
+	err = s.catalog.View(func(tx *catalog.Tx) error {
+		var path func(id change.NodeID, depth int) (string, bool)
+		path = func(id change.NodeID, depth int) (string, bool) {
+			if l, ok := links[id]; ok && depth < maxDepth {
+				dir, ok := path(l.Parent, depth+1)
+				return change.Join(dir, l.Name), ok
+			}
+			tree, rest, ok := tx.Path(id)
+			return change.Join(tree, rest), ok
+		}
+		for id := range touched {
+			if name, ok := path(id, 0); ok {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.logger.Warn("find the names of what is given up", "group", s.name, "error", err)
+	}
+	return names
+}
+
+// maxDepth ends the walk up a tree that a damaged log would make endless.
+const maxDepth = 4096
+
+// databaseLosses are what is known of what a failover gives up of the databases.
+func (s *receiving) databaseLosses(c change.Certificate) (losses []role.DatabaseLedger) {
+	for _, d := range s.databases() {
+		l := role.DatabaseLedger{Name: d.Name, Engine: d.Engine, Received: d.Received, Paired: true}
+		for _, at := range c.Databases {
+			if at.Name == d.Name {
+				l.Position = at.String()
+			}
+		}
+		losses = append(losses, l)
+	}
+	return losses
+}

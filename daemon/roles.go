@@ -1,0 +1,346 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/config"
+	"repld/control"
+	"repld/health"
+	"repld/hook"
+	"repld/role"
+	"repld/wire"
+)
+
+// roles are the node's part in the pair: the driver of package role, and what that
+// needs of a daemon. Its lock is taken under the driver's, so nothing calls the driver
+// while it holds it.
+type roles struct {
+	*node
+	driver *role.Driver
+	runner *hook.Runner
+	policy role.Policy
+	marked bool // that there is a role is noted; the driver's alone
+
+	mu      sync.Mutex
+	state   role.State          // the newest that is stored
+	changed chan struct{}       // closed when the state changes
+	outbox  []*wire.PairMessage // for the peer, oldest first
+	mail    chan struct{}       // capacity 1: something is in the outbox
+	answers map[role.Nonce]chan role.AnswerStepDown
+	ends    map[role.Nonce]chan error // of orders that the peer carries out
+
+	followers map[chan control.RoleProgress]bool
+	queue     []control.Event // to be noted
+	noting    chan struct{}   // capacity 1: something is in the queue
+}
+
+// outboxMost bounds the messages for a peer that takes none; the oldest is lost, which
+// every message may be.
+const outboxMost = 64
+
+// How long a node waits for its peer's answer before it decides by itself.
+const (
+	patience      = 10 * time.Second
+	quickPatience = time.Second
+)
+
+// openRoles loads the node's role, which nothing has happened to yet.
+func (n *node) openRoles() (*roles, error) {
+	stored, err := n.loadRole()
+	if err != nil {
+		return nil, err
+	}
+	r := &roles{
+		node: n, changed: make(chan struct{}), mail: make(chan struct{}, 1), noting: make(chan struct{}, 1),
+		answers: map[role.Nonce]chan role.AnswerStepDown{}, ends: map[role.Nonce]chan error{}, followers: map[chan control.RoleProgress]bool{},
+		policy: role.Policy{
+			StartAlone: n.opts.quick != nil || n.conf.StartAlone == config.StartServe,
+			HasFence:   len(n.conf.Hooks.Fence) > 0,
+		},
+	}
+	r.runner = hook.New(hook.Options{Report: r.reportHook})
+	r.driver = role.NewDriver(role.Options{State: stored, Store: r, Steps: r, Fault: n.opts.fault})
+	r.state = r.driver.State()
+	return r, nil
+}
+
+// start tells the driver of this run, and of a pairing that it has not heard of.
+func (r *roles) start() error {
+	rebooted, err := r.node.state.noteBoot()
+	if err != nil {
+		return err
+	}
+	if err := r.driver.Tell(role.Start{Session: role.NewNonce(), Policy: r.policy, Rebooted: rebooted}); err != nil {
+		return err
+	}
+	_, key, paired := r.peerNow()
+	if id := role.ID(key.String()); paired && r.now().Peer != id {
+		return r.paired(id, wire.Hello{})
+	}
+	return nil
+}
+
+// paired tells the driver of a peer, and of what that has said of itself.
+func (r *roles) paired(peer role.ID, says wire.Hello) error {
+	e := role.Paired{Peer: peer, Nonce: role.NewNonce()}
+	if says.Epoch > 0 {
+		e.PeerEpoch = role.Epoch{Number: says.Epoch}
+		e.Claim = r.opts.quick != nil && says.Role != wire.RoleProduction
+	}
+	return r.driver.Tell(e)
+}
+
+// run carries out what the driver decides until ctx ends.
+func (r *roles) run(ctx context.Context) error {
+	return r.driver.Run(ctx)
+}
+
+// now returns the newest state.
+func (r *roles) now() role.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+// look returns the newest state, and a channel that is closed when there is a newer one.
+func (r *roles) look() (role.State, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state, r.changed
+}
+
+// await returns when done says so of the state.
+func (r *roles) await(ctx context.Context, done func(role.State) bool) (role.State, error) {
+	for {
+		s, changed := r.look()
+		if done(s) {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return s, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// Observe keeps the new state for the node, and notes what has changed; see
+// [role.Steps].
+func (r *roles) Observe(before, after role.State, _ role.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = after
+	close(r.changed)
+	r.changed = make(chan struct{})
+	for _, e := range r.changes(before, after) {
+		r.queue = append(r.queue, e)
+	}
+	select {
+	case r.noting <- struct{}{}:
+	default:
+	}
+	r.judge(after)
+}
+
+// judge shows on the board what keeps the node from serving or standing by.
+func (r *roles) judge(s role.State) {
+	var found []health.Condition
+	add := func(code health.Code, text, hint string) {
+		found = append(found, health.Condition{Code: code, Text: text, Hint: hint})
+	}
+	switch {
+	case s.Phase == role.Held:
+		add(health.Held, "this node served before it stopped, and can't ask its peer whether it still may: it holds its services back",
+			"bring the peer or the link back; if the peer is down for certain: replctl failover --peer-is-down")
+	case s.Cause == role.Fenced:
+		add(health.Fenced, fmt.Sprintf("the peer was promoted (epoch %d): this node serves no more", max(s.Learned.Number, s.Seen.Epoch.Number)),
+			"replctl rejoin makes this node its standby; what only it has is kept aside")
+	case s.Cause == role.SplitBrain:
+		add(health.SplitBrain, fmt.Sprintf("both nodes were promoted to epoch %d without knowing of each other: both have stopped, and keep what they have", s.Epoch.Number),
+			"decide which node's data go on, and there: replctl failover; then replctl rejoin on the other")
+	}
+	if p := s.Plan; p.Failure != "" && !p.Back {
+		add(health.RoleStuck, fmt.Sprintf("the %s has stopped at step %s: %s", p.Kind, p.Step, p.Failure),
+			"mend the cause; replctl "+resumeWord(p.Kind)+" goes on with it")
+	}
+	r.board.Reconcile("", []health.Code{health.Held, health.Fenced, health.SplitBrain, health.RoleStuck}, found)
+}
+
+// resumeWord is the verb that goes on with a plan that can't go back.
+func resumeWord(k role.Kind) string {
+	if k == role.Rejoin {
+		return "rejoin"
+	}
+	return "failover"
+}
+
+// changes are the events of a change of state.
+func (r *roles) changes(before, after role.State) (events []control.Event) {
+	add := func(typ control.EventType, attrs map[string]string, format string, args ...any) {
+		events = append(events, control.Event{Type: typ, Text: fmt.Sprintf(format, args...), Attrs: attrs})
+	}
+	if was, is := before.Status(), after.Status(); was != is || before.Epoch != after.Epoch {
+		text := fmt.Sprintf("the status is %s, in epoch %d; it was %s", is, after.Epoch.Number, was)
+		if why := after.Why(); why != "" {
+			text += ": " + why
+		}
+		add(control.EventRoleChanged, map[string]string{"status": string(is), "was": string(was), "role": string(after.Role()),
+			"epoch": fmt.Sprint(after.Epoch.Number)}, "%s", text)
+	}
+	if was, is := before.Plan, after.Plan; was != is {
+		switch {
+		case was.ID != is.ID:
+			if !was.IsZero() {
+				add(control.EventPlanEnded, map[string]string{"plan": string(was.Kind), "failure": was.Failure}, "%s", endText(was))
+			}
+			if !is.IsZero() {
+				add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step)}, "%s begins, at step %s", is.Kind, is.Step)
+			}
+		case is.Failure != was.Failure && is.Failure != "":
+			add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step), "failure": is.Failure},
+				"%s: step %s failed: %s", is.Kind, was.Step, is.Failure)
+		case is.Step != was.Step:
+			word := "goes on to"
+			if is.Back {
+				word = "takes back"
+			}
+			add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step)}, "%s %s step %s", is.Kind, word, is.Step)
+		}
+	}
+	return events
+}
+
+func endText(p role.Progress) string {
+	if p.Failure != "" {
+		return fmt.Sprintf("%s has ended: %s", p.Kind, p.Failure)
+	}
+	return fmt.Sprintf("%s has ended", p.Kind)
+}
+
+// noteChanges writes down what Observe has queued, until ctx ends.
+func (r *roles) noteChanges(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.noting:
+		}
+		r.mu.Lock()
+		queue := r.queue
+		r.queue = nil
+		r.mu.Unlock()
+		for _, e := range queue {
+			r.note(e)
+			r.logger.Info(e.Text, "event", string(e.Type))
+			r.tellFollowers(e)
+		}
+	}
+}
+
+// Local does what concerns neither hooks nor the peer; see [role.Steps].
+func (r *roles) Local(e role.Effect) {
+	if _, ok := e.(role.Ask); !ok {
+		return
+	}
+	wait := patience
+	if r.opts.quick != nil {
+		wait = quickPatience
+	}
+	time.AfterFunc(wait, func() {
+		if err := r.driver.Tell(role.PatienceOver{}); err != nil {
+			r.logger.Error("the peer has not answered, and what follows could not be stored", "error", err)
+		}
+	})
+}
+
+// Send queues a message for the peer; see [role.Steps].
+func (r *roles) Send(message any) {
+	verb, body, err := role.MarshalMessage(message)
+	if err != nil {
+		r.logger.Error("a message for the peer", "error", err)
+		return
+	}
+	r.post(&wire.PairMessage{Kind: wire.PairNote, Verb: verb, Body: body})
+}
+
+func (r *roles) post(m *wire.PairMessage) {
+	r.mu.Lock()
+	if len(r.outbox) == outboxMost {
+		r.outbox = slices.Delete(r.outbox, 0, 1)
+	}
+	r.outbox = append(r.outbox, m)
+	r.mu.Unlock()
+	select {
+	case r.mail <- struct{}{}:
+	default:
+	}
+}
+
+// takeMail empties the outbox.
+func (r *roles) takeMail() []*wire.PairMessage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.outbox
+	r.outbox = nil
+	return out
+}
+
+// task is what the groups of a node do.
+type task struct {
+	does  role.Direction
+	epoch change.Epoch
+}
+
+// taskOf is what a state wants of the groups. Before a node is paired it does what it
+// is meant to, in the epoch that pairing makes; while it is promoted it keeps what
+// holds its replicas until those are open.
+func (r *roles) taskOf(s role.State) task {
+	t := task{s.Direction(), s.Epoch.Number}
+	switch {
+	case s.Cause == role.New:
+		t = task{role.Takes, 1}
+		if r.primary() {
+			t.does = role.Sends
+		}
+	case t.does == role.Sends && s.Plan.Step == role.StepOpen && (s.Plan.Kind == role.TakeOver || s.Plan.Kind == role.Failover):
+		t.does = role.Takes
+	}
+	return t
+}
+
+// awaitTask returns the task of the groups as soon as it is one that is wanted.
+func (r *roles) awaitTask(ctx context.Context, wanted func(task) bool) (task, error) {
+	s, err := r.await(ctx, func(s role.State) bool { return wanted(r.taskOf(s)) })
+	return r.taskOf(s), err
+}
+
+// followHealth tells the driver whether something critical stands, until ctx ends.
+func (r *roles) followHealth(ctx context.Context) error {
+	healthy, first := true, true
+	var seen uint64
+	for {
+		changes, more := r.board.Changes(seen)
+		for _, c := range changes {
+			seen = c.Seq
+		}
+		now := !slices.ContainsFunc(r.board.List(), func(c health.Condition) bool {
+			return c.Severity == health.Critical && c.Code != health.LinkDown
+		})
+		if now != healthy || first {
+			healthy, first = now, false
+			if err := r.driver.Tell(role.HealthChanged{Healthy: healthy}); err != nil {
+				r.logger.Error("tell of the node's health", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-more:
+		}
+	}
+}

@@ -1,0 +1,323 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/control"
+	"repld/role"
+)
+
+// lastLook is how long a cutover waits for the standby to apply what it has, before
+// any service is stopped: whoever is behind by more isn't ready.
+const lastLook = 20 * time.Second
+
+// Do carries out a step of a plan; see [role.Steps].
+func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
+	switch step.Name {
+	case role.StepReady:
+		return r.doReady(ctx, s)
+	case role.StepDemote:
+		return r.Hooks(ctx, role.DemoteHooks, s)
+	case role.StepBarrier:
+		return r.doBarrier(ctx)
+	case role.StepDatabases:
+		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.stopDatabases(ctx) })
+	case role.StepLedger:
+		return r.doLedger(s)
+	case role.StepProof:
+		return r.doProof(ctx, s)
+	case role.StepApply:
+		return r.doApply(ctx)
+	case role.StepOpen:
+		return r.doOpen(ctx, s)
+	case role.StepServices:
+		return r.Hooks(ctx, role.PromoteHooks, s)
+	case role.StepCheck:
+		return r.Hooks(ctx, role.CheckHooks, s)
+	case role.StepSalvage:
+		return r.doSalvage(ctx, s)
+	case role.StepJoin:
+		return r.doJoin(ctx, s)
+	case role.StepGrant, role.StepPromote, role.StepLeave, role.StepAdopt:
+		return nil // what they change is the state
+	}
+	return fmt.Errorf("step %s isn't carried out by a node", step.Name)
+}
+
+// Undo takes a step back; see [role.Steps].
+func (r *roles) Undo(ctx context.Context, step role.Step, s role.State) error {
+	switch step.Name {
+	case role.StepDemote:
+		return r.Hooks(ctx, role.PromoteHooks, s)
+	case role.StepDatabases:
+		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
+	}
+	return nil
+}
+
+// eachSending calls f with all groups' sides, at once; they must be sending.
+func (n *node) eachSending(ctx context.Context, f func(context.Context, *sending) error) error {
+	return n.eachSide(ctx, func(ctx context.Context, s side) error {
+		p, ok := s.(*sending)
+		if !ok {
+			return errors.New("the group does not send")
+		}
+		return f(ctx, p)
+	})
+}
+
+// eachReceiving is the same for a standby.
+func (n *node) eachReceiving(ctx context.Context, f func(context.Context, *receiving) error) error {
+	return n.eachSide(ctx, func(ctx context.Context, s side) error {
+		r, ok := s.(*receiving)
+		if !ok {
+			return errors.New("the group does not receive")
+		}
+		return f(ctx, r)
+	})
+}
+
+func (n *node) eachSide(ctx context.Context, f func(context.Context, side) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, group := range n.groups {
+		g.Go(func() error {
+			if err := n.with(ctx, group.name, f); err != nil {
+				return fmt.Errorf("group %s: %w", group.name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// doReady makes sure, before anything is stopped, that the plan can be carried out.
+func (r *roles) doReady(ctx context.Context, s role.State) error {
+	switch s.Plan.Kind {
+	case role.Cutover:
+		if err := r.hooksReady(ctx); err != nil {
+			return err
+		}
+		if err := r.askPeer(ctx, askHooksReady, nil, nil); err != nil {
+			return fmt.Errorf("the peer: %w", err)
+		}
+		ctx, cancel := context.WithTimeout(ctx, lastLook)
+		defer cancel()
+		return r.doBarrier(ctx)
+	case role.Rejoin:
+		common := r.commonBarriers(ctx, s)
+		return r.eachGroup(func(g *group) error {
+			_, err := g.checkSalvage(ctx, common[g.name])
+			return err
+		})
+	}
+	return nil
+}
+
+// doBarrier cuts a barrier of each group and waits until the peer has applied it.
+func (r *roles) doBarrier(ctx context.Context) error {
+	return r.eachSending(ctx, func(ctx context.Context, p *sending) error {
+		_, err := p.barrier(ctx, control.BarrierRequest{Group: p.name, Wait: control.BarrierApplied})
+		if errors.Is(err, context.DeadlineExceeded) {
+			return errors.New("the standby has not applied the newest barrier in time")
+		}
+		return err
+	})
+}
+
+// eachGroup calls f with every group.
+func (n *node) eachGroup(f func(*group) error) error {
+	var errs []error
+	for _, g := range n.groups {
+		if err := f(g); err != nil {
+			errs = append(errs, fmt.Errorf("group %s: %w", g.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// proofMost is how long the peer's link may be down while its answer is waited for.
+const proofMost = 15 * time.Second
+
+// doProof makes sure that the peer doesn't serve.
+func (r *roles) doProof(ctx context.Context, s role.State) error {
+	switch s.Plan.Proof {
+	case role.ByClaim:
+		return nil
+	case role.ByFence:
+		return r.Hooks(ctx, role.FenceHooks, s)
+	case role.ByStepDown:
+		return r.askToStepDown(ctx, s)
+	}
+	return fmt.Errorf("there is no way to make sure by %q that the peer doesn't serve", s.Plan.Proof)
+}
+
+// askToStepDown asks the peer to step down, in each of its sessions anew, and waits for
+// its answer.
+func (r *roles) askToStepDown(ctx context.Context, s role.State) error {
+	answer := make(chan role.AnswerStepDown, 1)
+	r.mu.Lock()
+	r.answers[s.Plan.ID] = answer
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.answers, s.Plan.ID)
+		r.mu.Unlock()
+	}()
+	asked := role.Nonce("")
+	var lost <-chan time.Time
+	for {
+		now, changed := r.look()
+		switch {
+		case !now.Link && lost == nil:
+			lost = time.After(proofMost)
+		case now.Link:
+			lost = nil
+			if asked != now.Heard.Session {
+				asked = now.Heard.Session
+				r.Send(role.StepDownAsked{Plan: s.Plan.ID, Epoch: s.Plan.Target, For: asked})
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case a := <-answer:
+			if a.Refusal != "" {
+				return fmt.Errorf("the peer refuses to step down: %s", a.Refusal)
+			}
+			return nil
+		case <-lost:
+			return errors.New("the peer can't be reached any more: whether it has stepped down isn't known")
+		case <-changed:
+		}
+	}
+}
+
+// doApply brings the trees to the newest complete barrier, or to the one that was
+// chosen, and holds them there.
+func (r *roles) doApply(ctx context.Context) error {
+	choice := r.choice()
+	return r.eachReceiving(ctx, func(ctx context.Context, s *receiving) error {
+		if id, chosen := choice.Barriers[s.name]; chosen {
+			if cert, _ := s.applier.Applied(); cert.ID != id {
+				if err := s.explainPast(s.applier.Rewind(ctx, id)); err != nil {
+					return err
+				}
+			}
+		} else if err := s.applyNewest(ctx); err != nil {
+			return err
+		}
+		_, err := s.applier.Freeze(ctx)
+		return err
+	})
+}
+
+// applyNewest waits until the newest complete barrier is applied; one that an operator
+// or the guard holds back stays where it is.
+func (s *receiving) applyNewest(ctx context.Context) error {
+	newest, ok := s.receiver.Received()
+	if !ok {
+		return nil
+	}
+	s.applier.Notify()
+	return s.waitFor(ctx, func() (bool, error) {
+		cert, _ := s.applier.Applied()
+		held := s.applier.Paused() || s.applier.Halted() != nil
+		return held || cert.ID.Compare(newest.ID) >= 0, nil
+	})
+}
+
+// doOpen makes primaries of the replicas, and notes at which barriers this node was
+// promoted.
+func (r *roles) doOpen(ctx context.Context, s role.State) error {
+	if s.Plan.Kind == role.ServeAlone {
+		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
+	}
+	promoted := promotedFile{Epoch: s.Epoch.Number}
+	for _, g := range r.groups {
+		promoted.Groups = append(promoted.Groups, promotedBarrier{Group: g.name})
+	}
+	// By a grant all of the logs is here; else they end where the barrier does, if nothing
+	// else was said.
+	atEnd := s.Plan.Kind == role.TakeOver || r.choice().Databases == control.DatabasesEnd
+	err := r.eachReceiving(ctx, func(ctx context.Context, side *receiving) error {
+		cert, err := side.applier.Freeze(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range promoted.Groups {
+			if promoted.Groups[i].Group == side.name {
+				promoted.Groups[i].Barrier = cert.ID
+			}
+		}
+		return side.promoteDatabases(ctx, atEnd)
+	})
+	if err != nil {
+		return err
+	}
+	return r.node.state.store(promotedName, promoted)
+}
+
+// doSalvage keeps what only this node has.
+func (r *roles) doSalvage(ctx context.Context, s role.State) error {
+	common := r.commonBarriers(ctx, s)
+	return r.eachGroup(func(g *group) error {
+		kept, err := g.salvageDiverged(ctx, s.Epoch.Number, common[g.name])
+		if err == nil && kept.ID != "" {
+			g.event(control.EventSalvaged, map[string]string{"salvage": kept.ID}, "before rejoining was kept what only this node has: %d changed, %d created, %d deleted; %d bytes",
+				kept.Changed, kept.Created, kept.Deleted, kept.Bytes)
+		}
+		return err
+	})
+}
+
+// commonBarriers asks the peer at which barriers it was promoted: up to those both
+// nodes' data are the same. Where it can't tell, all that differs is kept while joining.
+func (r *roles) commonBarriers(ctx context.Context, s role.State) map[string]change.BarrierID {
+	var at promotedFile
+	if err := r.askPeer(ctx, askPromoted, nil, &at); err != nil {
+		r.logger.Warn("the peer doesn't say at which barriers it was promoted", "error", err)
+	}
+	common := map[string]change.BarrierID{}
+	for _, b := range at.Groups {
+		if b.Barrier.Epoch == s.Epoch.Number { // of the epoch in which this node served
+			common[b.Group] = b.Barrier
+		}
+	}
+	return common
+}
+
+// doJoin waits until every group has applied a barrier of the epoch that this node has
+// joined.
+func (r *roles) doJoin(ctx context.Context, s role.State) error {
+	for {
+		done := 0
+		for _, g := range r.groups {
+			err := r.with(ctx, g.name, func(_ context.Context, side side) error {
+				if side, ok := side.(*receiving); ok {
+					if cert, _ := side.applier.Applied(); cert.ID.Epoch == s.Epoch.Number {
+						done++
+					}
+				}
+				return nil
+			})
+			var refused *control.Error
+			if err != nil && !errors.As(err, &refused) {
+				return err
+			}
+		}
+		if done == len(r.groups) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,350 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"repld/change"
+	"repld/control"
+	"repld/role"
+	"repld/wire"
+)
+
+// afterPromotion is how long a cutover's caller waits for what the peer does after it was
+// promoted: its services and checks.
+const afterPromotion = 60 * time.Second
+
+// ChangeRole carries out a change of roles; see [control.RoleBackend].
+func (n *node) ChangeRole(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
+	return n.roles.change(ctx, req, progress)
+}
+
+func (r *roles) change(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
+	begun := r.clock.Mono()
+	s := r.driver.State()
+	o, nothing, err := r.orderOf(s, req)
+	if err != nil {
+		return nil, explainRefusal(err)
+	}
+	reply := &control.RoleReply{Verb: req.Verb}
+	if nothing {
+		reply.Nothing = true
+		return r.reply(reply, begun), nil
+	}
+	choice := choiceFile{Plan: o.ID, Databases: req.Databases, Barriers: req.Barriers}
+	if o.Command == role.DoFailover {
+		if err := r.checkChoice(req); err != nil {
+			return nil, err
+		}
+	}
+	planned, err := role.Preview(s, o)
+	if err != nil {
+		return nil, explainRefusal(err)
+	}
+	if req.DryRun || o.Command == role.DoFailover {
+		peer, _, _ := r.peerNow()
+		reply.Plan = r.planText(o, planned, peer.Name)
+		if planned.Plan.Kind == role.Failover {
+			ledger := r.ledger(s, planned.Plan, choice)
+			reply.Ledger = &ledger
+		}
+	}
+	if req.DryRun {
+		return r.reply(reply, begun), nil
+	}
+	if o.Command == role.DoFailover {
+		if err := r.node.state.store(choiceName, choice); err != nil {
+			return nil, err
+		}
+	}
+	following, stop := r.follow()
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- r.carry(ctx, o, s) }()
+	for {
+		select {
+		case p := <-following:
+			progress(p)
+			continue
+		case err = <-done:
+		}
+		break
+	}
+	if err == nil {
+		took := control.Seconds(r.clock.Mono() - begun)
+		if o.Command == role.DoCutover || o.Command == role.DoFailback {
+			reply.Production = &took
+			r.awaitPeer(ctx, following, progress, reply)
+		}
+	}
+	for len(following) > 0 {
+		progress(<-following)
+	}
+	if err != nil {
+		return nil, r.explainEnd(o, err)
+	}
+	if p := r.now().Plan; p.Failure != "" {
+		reply.Failed = p.Failure
+	}
+	return r.reply(reply, begun), nil
+}
+
+// carry gives an order and waits until it is carried out, here or by the peer.
+func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
+	forward := s.Role() == role.Standby && (o.Command == role.DoCutover || o.Command == role.DoFailback)
+	if !forward {
+		return r.driver.Carry(ctx, o)
+	}
+	ended := make(chan error, 1)
+	r.mu.Lock()
+	r.ends[o.ID] = ended
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.ends, o.ID)
+		r.mu.Unlock()
+	}()
+	if err := r.driver.Carry(ctx, o); err != nil {
+		return err
+	}
+	taken, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() {
+		_, err := r.await(taken, func(s role.State) bool { return s.Epoch.Nonce == o.ID && s.Plan.IsZero() })
+		served <- err
+	}()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				return err
+			}
+			ended = nil // it has handed over, and this node takes it
+		case err := <-served:
+			return err
+		}
+	}
+}
+
+// awaitPeer waits until the peer has done what follows its promotion, as long as the
+// link is there.
+func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProgress, progress func(control.RoleProgress), reply *control.RoleReply) {
+	if r.now().Role() == role.Production {
+		return // it was this node
+	}
+	ctx, cancel := context.WithTimeout(ctx, afterPromotion)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = r.await(ctx, func(s role.State) bool { return !s.Link || !s.Heard.Busy && s.Heard.Role == role.Production })
+	}()
+	for {
+		select {
+		case p := <-following:
+			if p.Type == control.EventHookFailed {
+				reply.Failed = p.Text
+			}
+			progress(p)
+		case <-done:
+			return
+		}
+	}
+}
+
+// orderOf turns a request into an order.
+func (r *roles) orderOf(s role.State, req control.RoleRequest) (o role.Order, nothing bool, err error) {
+	switch req.Verb {
+	case control.VerbCutover:
+		o.Command = role.DoCutover
+	case control.VerbFailback:
+		o.Command = role.DoFailback
+	case control.VerbFailover:
+		o.Command = role.DoFailover
+	case control.VerbRejoin:
+		o.Command = role.DoRejoin
+	case control.VerbSwitchTo:
+		o, nothing, err = role.Switch(s, req.Target, req.Mode)
+	default:
+		err = control.Errorf(control.ExitUsage, "unknown verb %q", req.Verb)
+	}
+	o.ID, o.PeerIsDown, o.Barrier = role.NewNonce(), req.PeerIsDown, r.complete()
+	return o, nothing, err
+}
+
+// complete reports whether every group has a barrier that can be promoted.
+func (r *roles) complete() bool {
+	return !slices.ContainsFunc(r.groups, func(g *group) bool {
+		g.mu.Lock()
+		side, ok := g.side.(*receiving)
+		g.mu.Unlock()
+		if !ok {
+			return true
+		}
+		cert, _ := side.applier.Applied()
+		return cert.ID.IsZero()
+	})
+}
+
+// checkChoice refuses barriers and groups that there aren't.
+func (r *roles) checkChoice(req control.RoleRequest) error {
+	switch req.Databases {
+	case "", control.DatabasesBarrier, control.DatabasesEnd:
+	default:
+		return control.Errorf(control.ExitUsage, "--databases is %q, want %s or %s", req.Databases, control.DatabasesBarrier, control.DatabasesEnd)
+	}
+	for name, id := range req.Barriers {
+		g, err := r.byName(name)
+		if err != nil {
+			return err
+		}
+		g.mu.Lock()
+		side, ok := g.side.(*receiving)
+		g.mu.Unlock()
+		if !ok {
+			continue
+		}
+		cert, _ := side.applier.Applied()
+		if id != cert.ID && !slices.ContainsFunc(side.applier.Retained(), func(c change.Certificate) bool { return c.ID == id }) {
+			return control.Errorf(control.ExitUsage, "group %s doesn't hold barrier %s", name, id).
+				WithHint("`replctl barriers --group %s` lists those that can be gone back to", name)
+		}
+	}
+	return nil
+}
+
+// planText is a plan for people. One that the peer carries out is told as it is there.
+func (r *roles) planText(o role.Order, planned role.State, peer string) string {
+	if planned.Plan.IsZero() {
+		return role.PlanOf(role.Cutover).Render(peer, r.name)
+	}
+	return role.PlanOf(planned.Plan.Kind).Render(r.name, peer)
+}
+
+func (r *roles) reply(reply *control.RoleReply, begun time.Duration) *control.RoleReply {
+	s := r.now()
+	reply.Node, reply.Epoch, reply.Took = r.name, s.Epoch.Number, control.Seconds(r.clock.Mono()-begun)
+	reply.Role, reply.Status = r.roleNow()
+	return reply
+}
+
+// explainRefusal gives a refusal its exit code and hint.
+func explainRefusal(err error) error {
+	var refused *role.Refusal
+	if !errors.As(err, &refused) {
+		return err
+	}
+	code := control.ExitRefused
+	if refused.Reason == role.Unreachable {
+		code = control.ExitPeer
+	}
+	e := control.Errorf(code, "%w", err).WithState(refused.State)
+	if refused.Command != "" {
+		return e.WithHint("replctl %s", refused.Command)
+	}
+	return e
+}
+
+// explainEnd says what has become of a plan that failed.
+func (r *roles) explainEnd(o role.Order, err error) error {
+	var refused *role.Refusal
+	var known *control.Error
+	switch {
+	case errors.As(err, &refused):
+		return explainRefusal(err)
+	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	s := r.now()
+	e := control.Errorf(control.ExitFailed, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
+	if !s.Plan.IsZero() {
+		return e.WithHint("there is no way back from step %s: mend the cause, then `replctl %s` goes on", s.Plan.Step, resumeWord(s.Plan.Kind))
+	}
+	return e.WithHint("what was begun is taken back: this node is %s, in epoch %d", s.Status(), s.Epoch.Number)
+}
+
+// noteOrderEnded tells the node that passed an order on what came of it.
+const noteOrderEnded = "order-ended"
+
+type orderEnded struct {
+	ID    role.Nonce     `json:"id"`
+	Error *control.Error `json:"error,omitempty"`
+}
+
+// carryForPeer carries out an order that was given on the other node.
+func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
+	err := r.driver.Carry(ctx, o)
+	if err != nil {
+		err = r.explainEnd(o, err)
+	}
+	body, err := json.Marshal(orderEnded{o.ID, control.AsError(err)})
+	if err != nil {
+		r.logger.Error("tell the peer what came of its order", "error", err)
+		return
+	}
+	r.post(&wire.PairMessage{Kind: wire.PairNote, Verb: noteOrderEnded, Body: body})
+}
+
+func (r *roles) hearEnd(body []byte) error {
+	var e orderEnded
+	if err := json.Unmarshal(body, &e); err != nil {
+		return fmt.Errorf("the peer's %s: %w", noteOrderEnded, err)
+	}
+	r.mu.Lock()
+	ended := r.ends[e.ID]
+	r.mu.Unlock()
+	if ended == nil {
+		return nil
+	}
+	var err error
+	if e.Error != nil {
+		err = e.Error
+	}
+	select {
+	case ended <- err:
+	default:
+	}
+	return nil
+}
+
+// noteProgress tells the other node how far a plan is here.
+const noteProgress = "progress"
+
+// follow returns what is told about changes of role from now on, until stop.
+func (r *roles) follow() (following chan control.RoleProgress, stop func()) {
+	c := make(chan control.RoleProgress, 256)
+	r.mu.Lock()
+	r.followers[c] = true
+	r.mu.Unlock()
+	return c, func() {
+		r.mu.Lock()
+		delete(r.followers, c)
+		r.mu.Unlock()
+	}
+}
+
+// tellFollowers tells those who follow, here and on the peer, of an event.
+func (r *roles) tellFollowers(e control.Event) {
+	p := control.RoleProgress{Node: r.name, At: control.TimeOf(r.clock.Now()), Type: e.Type, Text: e.Text}
+	r.passOn(p)
+	if body, err := json.Marshal(p); err == nil {
+		r.post(&wire.PairMessage{Kind: wire.PairNote, Verb: noteProgress, Body: body})
+	}
+}
+
+// passOn tells those who follow here; one that is too slow misses something.
+func (r *roles) passOn(p control.RoleProgress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.followers {
+		select {
+		case c <- p:
+		default:
+		}
+	}
+}
