@@ -35,7 +35,6 @@ const spoolWindow = 256 << 20
 func (m *member) streamEnded(database string, err error) {
 	subject := database + "/stream"
 	c := health.Condition{Code: health.DatabaseNeedsSeed, Group: m.name, Subject: subject,
-		Text: fmt.Sprintf("the stream of database %s has ended: %v", database, err),
 		Hint: fmt.Sprintf("on the standby: replctl database seed %s; barriers are not applied until then", database)}
 	if errors.Is(err, ship.ErrNotHeld) {
 		c.Code, c.Hint = health.DatabaseSetup, "give the group the same databases in the configurations of both nodes"
@@ -46,6 +45,7 @@ func (m *member) streamEnded(database string, err error) {
 		}
 	}
 	if err != nil {
+		c.Text = err.Error() // a ship.SpoolError: it names the database
 		m.board.Raise(c)
 	}
 }

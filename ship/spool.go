@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"repld/change"
 	"repld/dblog"
@@ -98,12 +99,28 @@ func refused(name string, err error) *SpoolError {
 	e := &SpoolError{Database: name, Peer: true, Err: r}
 	switch r.Code {
 	case codeNeedsSeed:
-		e.Err = fmt.Errorf("%w: %w", dblog.ErrNeedsSeed, r)
+		e.Err = told{dblog.ErrNeedsSeed, r}
 	case codeNotHeld:
-		e.Err = fmt.Errorf("%w: %w", ErrNotHeld, r)
+		e.Err = told{ErrNotHeld, r}
 	}
 	return e
 }
+
+// told is a refusal that stands for a sentinel, which its text may begin with already:
+// the peer has told its own error.
+type told struct {
+	sentinel error
+	refused  *wire.RefusedError
+}
+
+func (t told) Error() string {
+	if strings.HasPrefix(t.refused.Text, t.sentinel.Error()) {
+		return t.refused.Text
+	}
+	return t.sentinel.Error() + ": " + t.refused.Text
+}
+
+func (t told) Unwrap() []error { return []error{t.sentinel, t.refused} }
 
 // refusalFor is what the peer is told of e.
 func refusalFor(e *SpoolError) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -222,7 +223,7 @@ func TestDatabaseThatNeedsASeedSaysSo(t *testing.T) {
 	p.session()
 	for _, node := range []string{"primary", "standby"} {
 		eventually(t, "the "+node+" is told", func() bool { n, _ := e.lastTold(node); return n > 0 })
-		if _, err := e.lastTold(node); !errors.Is(err, dblog.ErrNeedsSeed) {
+		if _, err := e.lastTold(node); !errors.Is(err, dblog.ErrNeedsSeed) || strings.Count(err.Error(), "needs a seed") != 1 {
 			t.Errorf("the %s was told %v", node, err)
 		}
 	}
