@@ -150,7 +150,11 @@ func (ad *adopter) entry(path, name string, parent, counterpart change.NodeID) e
 		node = 0
 	}
 	was, proven := ad.former.find(&st)
-	ad.proven = proven
+	ad.proven = proven || ad.state.known && tree.SkipShm(name, func(beside string) bool {
+		dir, _ := change.Split(path)
+		_, err := ad.rd.Lstat(change.Join(dir, beside))
+		return err == nil
+	})
 	if st.Nlink > 1 && st.Kind != change.KindDir {
 		if former, ok := ad.objects[st.ID]; ok && (node == 0 || node == former) {
 			ad.link(parent, name, former, &st)
@@ -250,25 +254,7 @@ const spliceRefs = 2048
 
 // same reports whether a file has the content of a node of the manifest.
 func (ad *adopter) same(f *tree.File, node change.NodeID) bool {
-	for ref := range ad.want.Refs(node, 0) {
-		for done := uint64(0); done < ref.Length; {
-			n := min(ref.Length-done, uint64(len(ad.buf)))
-			if _, err := f.ReadAt(ad.buf[:n], int64(ref.Offset+done)); err != nil {
-				return false
-			}
-			if ref.Hole() {
-				for _, b := range ad.buf[:n] {
-					if b != 0 {
-						return false
-					}
-				}
-			} else if blake3.Sum256(ad.buf[:n]) != [32]byte(ref.Digest) {
-				return false
-			}
-			done += n
-		}
-	}
-	return ad.ctx.Err() == nil
+	return holds(f, ad.want, node, ad.buf) && ad.ctx.Err() == nil
 }
 
 // cut records a file's content in chunks of its own.

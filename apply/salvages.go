@@ -19,7 +19,7 @@ import (
 
 // Salvaged is one set of objects that were set aside together.
 type Salvaged struct {
-	ID      string    // of the barrier that was applied, or that with "-repair"
+	ID      string    // of the barrier that was applied, or that with "-repair", or [DivergedID]
 	At      time.Time // when the first was set aside
 	By      string    // what set them aside
 	Reasons []string  // why, each once
@@ -31,7 +31,7 @@ type Salvaged struct {
 type SalvagedEntry struct {
 	At     time.Time
 	Path   string // where it was, "tree/path"
-	Kept   string // where it is, an absolute path
+	Kept   string // where it is, an absolute path; "" of a name that is gone
 	Kind   string
 	Size   uint64
 	Mtime  time.Time
@@ -61,6 +61,9 @@ func (a *Applier) Salvages() ([]Salvaged, error) {
 				s = &Salvaged{ID: e.Name, By: "a barrier"}
 				if strings.HasSuffix(e.Name, "-repair") {
 					s.By = "verify --repair"
+				}
+				if epoch, ok := strings.CutPrefix(e.Name, divergedPrefix); ok {
+					s.By = "rejoin, epoch " + epoch
 				}
 				sets[e.Name] = s
 			}
@@ -130,9 +133,12 @@ func (a *Applier) SalvagedEntries(id string, fn func(SalvagedEntry) error) error
 	}
 	for i := range a.trees {
 		err := a.eachSalvaged(uint8(i), id, func(e *salvaged) error {
+			kept := ""
+			if e.Kept != "" {
+				kept = filepath.Join(a.ownPath(uint8(i)), salvageDir, id, e.Kept)
+			}
 			return fn(SalvagedEntry{
-				At: e.At, Path: change.Join(e.Tree, e.where()), Kept: filepath.Join(a.ownPath(uint8(i)), salvageDir, id, e.Kept),
-				Kind: e.Kind, Size: e.Size, Mtime: e.Mtime, Reason: e.Reason,
+				At: e.At, Path: change.Join(e.Tree, e.where()), Kept: kept, Kind: e.Kind, Size: e.Size, Mtime: e.Mtime, Reason: e.Reason,
 			})
 		})
 		if err != nil {
@@ -329,22 +335,7 @@ func (c *copier) copyFile(from string, at tree.Place, st *change.Stat, meta *cha
 		return err
 	}
 	defer f.Close()
-	err = src.SegmentsTo(int64(st.Size), func(off, length int64, hole bool) error {
-		for ; !hole && length > 0; off, length = off+int64(len(c.buf)), length-int64(len(c.buf)) {
-			data := c.buf[:min(length, int64(len(c.buf)))]
-			if _, err := src.ReadAt(data, off); err != nil {
-				return err
-			}
-			if _, err := f.WriteAt(data, off); err != nil {
-				return err
-			}
-		}
-		return c.ctx.Err()
-	})
-	if err == nil {
-		err = f.Truncate(int64(st.Size))
-	}
-	if err != nil {
+	if err := copyContent(c.ctx, src, f, int64(st.Size), c.buf); err != nil {
 		return err
 	}
 	c.out.Files++

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/zeebo/blake3"
-
 	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
@@ -306,23 +304,7 @@ func (v *verifier) content(id change.NodeID, n *catalog.Node, at place, st *chan
 		return false, err
 	}
 	defer f.Close()
-	for ref := range v.base.Refs(id, 0) {
-		for done := uint64(0); done < ref.Length; {
-			n := min(ref.Length-done, uint64(len(v.buf)))
-			if _, err := f.ReadAt(v.buf[:n], int64(ref.Offset+done)); err != nil {
-				return false, nil // unreadable is as bad as wrong
-			}
-			if ref.Hole() {
-				if !zero(v.buf[:n]) {
-					return false, nil
-				}
-			} else if blake3.Sum256(v.buf[:n]) != [32]byte(ref.Digest) {
-				return false, nil
-			}
-			done += n
-		}
-	}
-	return true, nil
+	return holds(f, v.base, id, v.buf), nil // unreadable is as bad as wrong
 }
 
 func zero(b []byte) bool {
