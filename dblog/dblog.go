@@ -63,12 +63,14 @@ var (
 // Reading is a position as it was read inside a cut.
 type Reading struct {
 	Position change.StreamPosition
-	// Moved says that something was committed since Confirm wrote its last message:
-	// a barrier is due. Without it the position may have moved all the same, by the
-	// server's own housekeeping.
+	// Moved says that something was committed since the reading that Confirm was given
+	// last, beside what Confirm itself wrote: a barrier is due. Without it the position may
+	// have moved all the same, by the server's own housekeeping.
 	Moved bool
 	// Server names the start of the server which gave the position.
 	Server string
+	// Mark is what the engine wants to find in the reading when it is confirmed.
+	Mark string
 }
 
 // Point is what a barrier holds of a database.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,7 +46,7 @@ type Source struct {
 	stream *pgconn.Config
 
 	mu       sync.Mutex
-	quiet    string // snapshot when only our own message had been written; "" = unknown
+	quiet    string // snapshot when nothing but our own message had been written since a reading; "" = unknown
 	retain   change.StreamPosition
 	durable  change.StreamPosition // what the standby has
 	replayed change.StreamPosition
@@ -137,16 +138,12 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 		s.mu.Unlock()
 		r = dblog.Reading{
 			Position: change.StreamPosition{Chapter: v.timeline, Offset: uint64(recordEnd(lsn, v.segmentSize))},
-			Moved:    moved, Server: v.start + " " + strconv.FormatUint(generation, 10),
+			Moved:    moved, Mark: row[1], Server: v.start + " " + strconv.FormatUint(generation, 10),
 		}
 		return nil
 	})
 	return r, s.noted(err)
 }
-
-// ownCommit is how many bytes at most our message's commit takes. What moved
-// the position by more wasn't us.
-const ownCommit = 64
 
 // Confirm implements [dblog.Source]. Where something was committed it writes a
 // logical message, prefix "repld", with the barrier's id, whose own commit flushes
@@ -163,7 +160,7 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, id change.Barrier
 		}
 		want := LSN(r.Position.Offset)
 		if r.Moved || state.flushed < want {
-			rows, err := query(ctx, c, "SELECT pg_logical_emit_message(true, 'repld', $1)", id.String())
+			rows, err := query(ctx, c, "SELECT pg_current_xact_id() FROM pg_logical_emit_message(true, 'repld', $1)", id.String())
 			if err != nil {
 				return err
 			}
@@ -171,14 +168,10 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, id change.Barrier
 			if err != nil {
 				return err
 			}
-			message, err := ParseLSN(row[0])
-			if err != nil {
-				return err
-			}
 			if state, err = s.state(ctx, c); err != nil {
 				return err
 			}
-			s.rests(message, state)
+			s.rests(r.Mark, row[0], state.snapshot)
 		}
 		if state.flushed < want {
 			return fmt.Errorf("the log is flushed up to %v after a commit, want %v", state.flushed, want)
@@ -194,23 +187,23 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, id change.Barrier
 
 // logState is what the server says of its log.
 type logState struct {
-	flushed, inserted, checkpoint, redo LSN
-	snapshot                            string
+	flushed, checkpoint, redo LSN
+	snapshot                  string
 }
 
 func (s *Source) state(ctx context.Context, c *pgconn.PgConn) (logState, error) {
-	rows, err := query(ctx, c, `SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn(), checkpoint_lsn, redo_lsn,
+	rows, err := query(ctx, c, `SELECT pg_current_wal_flush_lsn(), checkpoint_lsn, redo_lsn,
 		pg_current_snapshot() FROM pg_control_checkpoint()`)
 	if err != nil {
 		return logState{}, err
 	}
-	row, err := one(rows, 5)
+	row, err := one(rows, 4)
 	if err != nil {
 		return logState{}, err
 	}
 	var st logState
-	st.snapshot = row[4]
-	for i, to := range []*LSN{&st.flushed, &st.inserted, &st.checkpoint, &st.redo} {
+	st.snapshot = row[3]
+	for i, to := range []*LSN{&st.flushed, &st.checkpoint, &st.redo} {
 		if *to, err = ParseLSN(row[i]); err != nil {
 			return st, err
 		}
@@ -218,15 +211,32 @@ func (s *Source) state(ctx context.Context, c *pgconn.PgConn) (logState, error) 
 	return st, nil
 }
 
-// rests remembers how the server looks when the last that was written is our own
-// message: as long as no transaction ends, nothing has moved.
-func (s *Source) rests(message LSN, st logState) {
+// rests remembers how the server looks when, since the snapshot before a reading, no
+// transaction has begun or ended but the one that wrote our message: as long as it looks
+// so, nothing has moved.
+func (s *Source) rests(before, own, now string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.quiet = ""
-	if st.inserted-message <= ownCommit+longHeader {
-		s.quiet = st.snapshot
+	if after, ok := snapshotAfter(before, own); ok && after == now {
+		s.quiet = now
 	}
+}
+
+// snapshotAfter returns a snapshot (func.sgml, "pg_snapshot": xmin:xmax:xip,…) as it is
+// once a transaction has ended that was the first to begin after it; false if that one
+// wasn't.
+func snapshotAfter(snapshot, xid string) (string, bool) {
+	parts := strings.Split(snapshot, ":")
+	n, err := strconv.ParseUint(xid, 10, 64)
+	if len(parts) != 3 || parts[1] != xid || err != nil {
+		return "", false
+	}
+	next := strconv.FormatUint(n+1, 10)
+	if parts[2] == "" { // none is in progress
+		parts[0] = next
+	}
+	return parts[0] + ":" + next + ":" + parts[2], true
 }
 
 // checkpoint returns where the newest checkpoint before a position begins, as far as
