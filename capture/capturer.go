@@ -51,7 +51,6 @@ type Capturer struct {
 	collectStep int // see collectAtOnce
 
 	owed     bool   // databases: the newest barrier may lack something that isn't dirty any more
-	echo     bool   // databases: what was committed between a reading and its confirmation isn't told by Moved
 	unpaired string // why the last round had no positions; "" if it had
 
 	conflicts int                        // in a row

@@ -131,10 +131,8 @@
 // start, and after any attempt that ends without a barrier.
 //
 // A barrier is due if a file is dirty, one is owed, or a database has moved
-// ([dblog.Reading]). Another follows a barrier with a database that had moved: what was
-// committed between its reading and its confirmation is not told as a movement. If
-// none of it is so the newest barrier is confirmed as of the
-// drain before the positions.
+// ([dblog.Reading]). If none of it is so the newest barrier is confirmed as of the drain
+// before the positions.
 //
 // # Scans
 //

@@ -128,7 +128,7 @@ func differing(a, b []dblog.Reading) (at []int) {
 
 // due reports whether the databases want a barrier with these readings.
 func (c *Capturer) due(readings []dblog.Reading) bool {
-	return c.owed || c.echo || anyMoved(readings)
+	return c.owed || anyMoved(readings)
 }
 
 // anyMoved reports whether something was committed in a database since it last
@@ -143,7 +143,7 @@ func (c *Capturer) rest(ctx context.Context, at time.Duration) (bool, error) {
 	if len(c.opts.Databases) == 0 {
 		return true, nil
 	}
-	if c.owed || c.echo {
+	if c.owed {
 		return false, nil
 	}
 	readings, err := c.positions(ctx)

@@ -104,7 +104,7 @@ func (w *deafWatcher) Drain(ctx context.Context, set *watch.Set) (watch.Sync, er
 type fakeDatabase struct {
 	mu        sync.Mutex
 	commits   []fakeCommit
-	rests     uint64 // where it was when it confirmed a position last
+	rests     uint64 // the position that was confirmed last
 	server    int
 	calls     int
 	confirmed []change.BarrierID
@@ -178,7 +178,7 @@ func (d *fakeDatabase) Confirm(_ context.Context, r dblog.Reading, id change.Bar
 	if d.refuse != nil {
 		return dblog.Point{}, d.refuse
 	}
-	d.rests = uint64(len(d.commits))
+	d.rests = r.Position.Offset
 	d.confirmed = append(d.confirmed, id)
 	if d.late > 0 {
 		r.Position.Offset = uint64(len(d.commits))

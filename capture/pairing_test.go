@@ -119,13 +119,11 @@ func TestIdleDatabases(t *testing.T) {
 		if s.Pending != 0 {
 			t.Errorf("%d are pending", s.Pending)
 		}
-		r.step() // for what may have been committed between reading and confirmation
-		last := r.c.State().Newest
 		for range 3 {
 			r.step()
 		}
-		if now := r.c.State().Newest; now.ID != last.ID || now.ID.Seq != s.Newest.ID.Seq+1 {
-			t.Errorf("behind %v came %v, and %v though nothing moved", s.Newest.ID, last.ID, now.ID)
+		if now := r.c.State().Newest; now.ID != s.Newest.ID {
+			t.Errorf("behind %v came %v though nothing moved", s.Newest.ID, now.ID)
 		}
 	})
 }

@@ -40,7 +40,7 @@ func (c *Capturer) seal(ctx context.Context, r *round) (bool, error) {
 	if err := c.sink.commit(); err != nil {
 		return false, err
 	}
-	c.owed, c.echo, c.unpaired = false, anyMoved(r.readings), ""
+	c.owed, c.unpaired = false, ""
 	c.hold.Store(math.MaxUint64)
 	c.coolDown()
 	oldest := c.oldest
