@@ -13,6 +13,7 @@ import (
 
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/spool"
 )
 
 // idleHeartbeat is how often a replica that asked for nothing else hears of us.
@@ -46,6 +47,19 @@ func (g *Gate) start(have gtidState) (place, error) {
 
 // contains checks that the stream from a place up to limit leads through a state.
 func (g *Gate) contains(from place, limit change.StreamPosition, have gtidState) error {
+	_, err := passage(g.opts.Spool, from, limit, have)
+	if errors.Is(err, errNotPassed) {
+		return fmt.Errorf("%w: it is at %q, and there is no such place before the gate at %s", dblog.ErrAhead, have, show(limit))
+	}
+	return err
+}
+
+// errNotPassed: a stream doesn't lead through a state.
+var errNotPassed = errors.New("the stream doesn't lead there")
+
+// passage returns the first place between a place and limit at which each domain has
+// come to where it is in have.
+func passage(s *spool.Spool, from place, limit change.StreamPosition, have gtidState) (place, error) {
 	missing := make(gtidState)
 	for domain, t := range have {
 		if from.state[domain] != t {
@@ -53,24 +67,24 @@ func (g *Gate) contains(from place, limit change.StreamPosition, have gtidState)
 		}
 	}
 	if len(missing) == 0 {
-		return nil
+		return from, nil
 	}
-	c, err := newCursor(g.opts.Spool, from.at)
+	c, err := newCursor(s, from.at)
 	if err != nil {
-		return err
+		return from, err
 	}
 	defer c.close()
 	w := walk{place: from}
 	for len(missing) > 0 {
 		e, err := c.next(limit)
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("%w: it has the transactions up to %q, of which the gate at %s has not %q", dblog.ErrAhead, have, show(limit), missing)
+			return from, errNotPassed
 		}
 		if err != nil {
-			return err
+			return from, err
 		}
 		if err := w.take(c, e); err != nil {
-			return err
+			return from, err
 		}
 		c.skip(e)
 		for domain, t := range missing {
@@ -79,7 +93,7 @@ func (g *Gate) contains(from place, limit change.StreamPosition, have gtidState)
 			}
 		}
 	}
-	return nil
+	return w.place, nil
 }
 
 // dump serves COM_BINLOG_DUMP. The replica must have said by GTID where it is: what it

@@ -20,8 +20,11 @@ const loopback = "127.0.0.1"
 
 // GateOptions are the settings of a Gate.
 type GateOptions struct {
-	Name  string // of the database in the configuration, for messages
-	Dir   string // an existing directory for the gate's state
+	Name string // of the database in the configuration, for messages
+	Dir  string // an existing directory for the gate's state
+	// Home is an existing directory for what is known of the server on either side,
+	// [SourceOptions.Dir] when it is a primary.
+	Home  string
 	Spool *spool.Spool
 	// Port of the loopback address that the replica connects to. 0 means one that is
 	// free, and the same one from then on.
@@ -123,14 +126,31 @@ func (g *Gate) save(st gateState) error {
 // Seeded says that the replica is being made anew from a backup: the gate closes, and
 // opens with the first point at or behind the backup's end.
 func (g *Gate) Seeded(b Backup) error {
+	// Which transactions come before the floor shows when the stream is there.
+	return g.anew(gateState{Floor: place{at: b.End}.stored(), Point: true, Reset: true})
+}
+
+// anew closes the gate for a replica that begins at the floor of a state.
+func (g *Gate) anew(st gateState) error {
+	replayed, err := st.Replayed.place()
+	if err != nil {
+		return err
+	}
+	r, err := loadRecord(g.opts.Home)
+	if err == nil && r.Promoted != "" {
+		r.Promoted = ""
+		err = r.save(g.opts.Home)
+	}
+	if err != nil {
+		return err
+	}
 	g.releasing.Lock()
 	defer g.releasing.Unlock()
-	// Which transactions come before the floor shows when the stream is there.
-	if err := g.save(gateState{Floor: place{at: b.End}.stored(), Point: true, Reset: true}); err != nil {
+	if err := g.save(st); err != nil {
 		return err
 	}
 	g.mu.Lock()
-	g.gate, g.replayed, g.applied = place{}, place{}, change.StreamPosition{}
+	g.gate, g.replayed, g.applied = place{}, replayed, change.StreamPosition{}
 	delete(g.trouble, health.DatabaseNeedsSeed)
 	delete(g.trouble, health.DatabaseAhead)
 	old := g.session

@@ -30,11 +30,12 @@ func TestMain(m *testing.M) {
 	os.Exit(mariadbtest.Main(m))
 }
 
-// node is one machine: a directory for what must survive.
+// pair is a primary and a replica, with everything between them but the link.
 type pair struct {
 	t       testing.TB
 	dir     string // of the standby
-	home    string // of the primary
+	home    string // of the primary's server
+	away    string // of the replica's server
 	primary *mariadbtest.Server
 	source  *Source
 	window  *spool.Spool // on the primary
@@ -80,7 +81,7 @@ func newPair(t testing.TB, options ...string) *pair {
 
 func unseeded(t testing.TB, options ...string) *pair {
 	t.Helper()
-	p := &pair{t: t, dir: mariadbtest.Dir(t), home: t.TempDir()}
+	p := &pair{t: t, dir: mariadbtest.Dir(t), home: t.TempDir(), away: t.TempDir()}
 	p.primary = mariadbtest.New(t, options...)
 	must(t, os.Chmod(p.dir, 0o711))
 	var err error
@@ -111,7 +112,8 @@ func (p *pair) newSource(s *mariadbtest.Server) {
 func (p *pair) openGate() {
 	p.t.Helper()
 	var err error
-	p.gate, err = OpenGate(GateOptions{Name: "db", Dir: p.dir, Spool: p.spool, ReplicaDSN: p.replica.DSN()})
+	must(p.t, os.MkdirAll(p.away, 0o700))
+	p.gate, err = OpenGate(GateOptions{Name: "db", Dir: p.dir, Home: p.away, Spool: p.spool, ReplicaDSN: p.replica.DSN()})
 	must(p.t, err)
 	p.current.Store(p.gate)
 	g := p.gate

@@ -99,7 +99,7 @@ func (g *Gate) origin(ctx context.Context, c driver.Conn) (uint32, error) {
 	g.mu.Lock()
 	at := show(g.gate.at)
 	g.mu.Unlock()
-	r, err := loadRecord(g.opts.Dir)
+	r, err := loadRecord(g.opts.Home)
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +112,7 @@ func (g *Gate) origin(ctx context.Context, c driver.Conn) (uint32, error) {
 			return 0, err
 		}
 		r.Origin, r.Promoted = status["File"], at
-		if err := r.save(g.opts.Dir); err != nil {
+		if err := r.save(g.opts.Home); err != nil {
 			return 0, err
 		}
 	}

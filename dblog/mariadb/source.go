@@ -31,8 +31,7 @@ type SourceOptions struct {
 	ServerID uint32
 	// Spool takes the stream; it should be volatile.
 	Spool *spool.Spool
-	// Dir is an existing directory for what must be known after a restart: the gate's,
-	// if this server ever is a replica.
+	// Dir is an existing directory for what must be known after a restart.
 	Dir    string
 	Logger *slog.Logger
 }

@@ -63,7 +63,7 @@ func (s *Source) Ship(ctx context.Context, from change.StreamPosition) error {
 func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	c, raw, err := dial(ctx, s.config, streamSetup)
 	if err != nil {
-		return err
+		return errors.Join(err, s.shipFiles(ctx, from))
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
@@ -214,7 +214,15 @@ func (in *incoming) run(ctx context.Context) error {
 		}
 		switch first[0] {
 		case answerOK:
-			if err := in.event(ctx); err != nil {
+			head := make([]byte, eventHead)
+			if _, err := io.ReadFull(in, head); err != nil {
+				return err
+			}
+			h, err := parseHeader(head)
+			if err == nil {
+				err = in.event(ctx, h, head, in)
+			}
+			if err != nil {
 				return err
 			}
 		case answerError:
@@ -234,28 +242,23 @@ func (in *incoming) run(ctx context.Context) error {
 // maxSpecial bounds the events that are read for what they say.
 const maxSpecial = 1 << 20
 
-// event takes one event.
-func (in *incoming) event(ctx context.Context) error {
-	var head [eventHead]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return err
-	}
-	h, err := parseHeader(head[:])
-	if err != nil {
-		return err
-	}
+// event takes an event of which the header was read, and the rest is in r.
+func (in *incoming) event(ctx context.Context, h header, head []byte, r io.Reader) error {
 	switch {
 	case h.kind == eventFormat, h.artificial(), h.kind == eventGTIDList && !in.begun:
 		if h.size > maxSpecial {
 			return fmt.Errorf("an event of type %d has %d bytes, want %d at most", h.kind, h.size, maxSpecial)
 		}
-		rest, err := in.rest(int(h.size) - eventHead)
+		rest, err := io.ReadAll(r)
 		if err != nil {
 			return err
 		}
-		return in.special(ctx, h, append(head[:], rest...))
+		if len(rest) != int(h.size)-eventHead {
+			return fmt.Errorf("an event of %d bytes says that it has %d", len(rest)+eventHead, h.size)
+		}
+		return in.special(ctx, h, append(head, rest...))
 	}
-	return in.take(ctx, h, head[:], in)
+	return in.take(ctx, h, head, r)
 }
 
 // special takes events that begin a file, and those that stand in none.
@@ -333,9 +336,14 @@ func (in *incoming) rotated(ctx context.Context, b []byte) error {
 	if err := in.flush(ctx); err != nil {
 		return err
 	}
+	in.next(name, number)
+	return nil
+}
+
+// next goes to the beginning of a file.
+func (in *incoming) next(name string, number uint32) {
 	in.name, in.begun, in.keep, in.first = name, false, 0, nil
 	in.at = change.StreamPosition{Chapter: number, Offset: fileHead}
-	return nil
 }
 
 // take takes an event of the file: whole, or its header and the rest from r.
@@ -348,7 +356,7 @@ func (in *incoming) take(ctx context.Context, h header, b []byte, r io.Reader) e
 	switch {
 	case !in.begun:
 		if r != nil {
-			rest, err := in.rest(maxSpecial)
+			rest, err := io.ReadAll(io.LimitReader(r, maxSpecial))
 			if err != nil {
 				return err
 			}
