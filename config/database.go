@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -16,6 +17,7 @@ type Database struct {
 	Engine string // one of package change; names the block that it has
 	Server
 	Postgres Postgres
+	MariaDB  MariaDB
 }
 
 // Server is what the blocks of all engines can say of this node's server: on the
@@ -42,16 +44,25 @@ type Postgres struct {
 	SocketDir string
 }
 
+// MariaDB is what only a MariaDB server has.
+type MariaDB struct {
+	// GatePort is the port of the loopback address from which the replica gets its binary
+	// log, on the standby; 0 = one that is free, and the same one from then on.
+	GatePort int
+}
+
 // Defaults of databases.
 const (
-	DefaultSlotLimit = 16 << 30
-	DefaultSpoolSize = 16 << 30
-	DefaultUser      = "postgres"
+	DefaultSlotLimit   = 16 << 30
+	DefaultSpoolSize   = 16 << 30
+	DefaultUser        = "postgres"
+	DefaultMariaDBUser = "mysql"
 )
 
 var (
-	databaseLevel = &level{"a database", []string{"name", "postgres"}}
+	databaseLevel = &level{"a database", []string{"name", "postgres", "mariadb"}}
 	postgresLevel = &level{"postgres", []string{"dsn", "dsn_file", "slot_limit", "spool_limit", "socket_dir", "data_dir", "user", "start", "stop"}}
+	mariadbLevel  = &level{"mariadb", []string{"dsn", "dsn_file", "spool_limit", "gate_port", "data_dir", "user", "start", "stop"}}
 )
 
 // engines read the blocks of the engines, by the engine's word, which is the key of
@@ -61,6 +72,7 @@ var engines = []struct {
 	read func(r *reader, n ast.Node, group string, d *Database)
 }{
 	{change.EnginePostgres, (*reader).postgres},
+	{change.EngineMariaDB, (*reader).mariadb},
 }
 
 func (r *reader) databases(f fields, g *Group) {
@@ -159,6 +171,41 @@ func (r *reader) postgres(n ast.Node, group string, d *Database) {
 	if v, ok := f.get("socket_dir"); ok {
 		r.text(v, &d.Postgres.SocketDir, checkPath)
 	}
+}
+
+func (r *reader) mariadb(n ast.Node, group string, d *Database) {
+	d.Server = Server{SpoolSize: DefaultSpoolSize, User: DefaultMariaDBUser}
+	f, ok := r.block(n, mariadbLevel, group, d)
+	if !ok {
+		return
+	}
+	r.server(f, "mariadb", group, d, checkMariaDSN)
+	maybe(r, f, "gate_port", &d.MariaDB.GatePort, parsePort)
+}
+
+func parsePort(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, &valueError{found: s, want: "a port, 1 to 65535"}
+	}
+	return n, nil
+}
+
+// checkMariaDSN accepts USER@unix(PATH)/ and USER@tcp(HOST:PORT)/, without a password.
+func checkMariaDSN(s string) (string, error) {
+	user, rest, ok := strings.Cut(s, "@")
+	if at := strings.LastIndex(s, "@"); at > len(user) {
+		user, rest = s[:at], s[at+1:]
+	}
+	known := strings.HasPrefix(rest, "unix(") || strings.HasPrefix(rest, "tcp(")
+	if !ok || user == "" || !known || !strings.Contains(rest, ")/") || !utf8.ValidString(s) {
+		// It isn't shown: it may hold a password.
+		return "", errors.New(`want a connection string such as "repld@unix(/run/mysqld/mysqld.sock)/" or "repld@tcp(127.0.0.1:3306)/"`)
+	}
+	if strings.Contains(user, ":") {
+		return "", errors.New("it holds a password; put it into a file of its own and name that with dsn_file, or use IDENTIFIED VIA unix_socket")
+	}
+	return s, nil
 }
 
 // checkDSN accepts a connection string without a password: the file is read by more

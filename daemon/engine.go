@@ -30,6 +30,7 @@ type engine struct {
 // engines are those that this version knows, by the words of package change.
 var engines = map[string]engine{
 	change.EnginePostgres: postgresEngine,
+	change.EngineMariaDB:  mariadbEngine,
 }
 
 func engineOf(c config.Database) (engine, error) {
@@ -48,6 +49,9 @@ type databaseOptions struct {
 	// dir is an existing directory for what the engine must know after a crash;
 	// standbys only.
 	dir string
+	// home is a directory for what the engine must know of this node's server on either
+	// side. The engine makes it.
+	home string
 	// runtime is the directory of the control socket. What a replica connects to
 	// lies beside that, unless the configuration says where.
 	runtime string
@@ -74,7 +78,7 @@ func (g *group) databaseOptions(c config.Database, sp *spool.Spool) (databaseOpt
 		return databaseOptions{}, err
 	}
 	return databaseOptions{Database: c, dsn: text, group: g.name, dir: g.file(filepath.Join("gates", c.Name)),
-		runtime: filepath.Dir(g.node.conf.Control), spool: sp, logger: g.logger}, nil
+		home: g.file(filepath.Join("servers", c.Name)), runtime: filepath.Dir(g.node.conf.Control), spool: sp, logger: g.logger}, nil
 }
 
 // owner returns the user that runs a server.

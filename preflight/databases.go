@@ -23,6 +23,7 @@ const socketPath = 107
 // engines check the servers of one kind of database each, in a file of its own.
 var engines = map[string]engineCheck{
 	change.EnginePostgres: {primary: (*check).postgresPrimary, standby: (*check).postgresStandby},
+	change.EngineMariaDB:  {primary: (*check).mariadbPrimary, standby: (*check).mariadbStandby},
 }
 
 // engineCheck checks a server as the one that is replicated, and as a replica, of

@@ -24,6 +24,9 @@ type record struct {
 
 func loadRecord(dir string) (record, error) {
 	var r record
+	if dir == "" {
+		return r, nil
+	}
 	path := filepath.Join(dir, "server")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {

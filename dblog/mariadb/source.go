@@ -31,7 +31,8 @@ type SourceOptions struct {
 	ServerID uint32
 	// Spool takes the stream; it should be volatile.
 	Spool *spool.Spool
-	// Dir is an existing directory for what must be known after a restart.
+	// Dir is an existing directory for what must be known after a restart. Empty:
+	// nothing is kept, for a mere Check.
 	Dir    string
 	Logger *slog.Logger
 }
@@ -249,7 +250,7 @@ func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 func (s *Source) remember(r record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.record == r {
+	if s.record == r || s.opts.Dir == "" {
 		return nil
 	}
 	if err := r.save(s.opts.Dir); err != nil {
