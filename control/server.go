@@ -227,6 +227,12 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	req := EventsRequest{Group: q.Get("group"), Since: since.Duration(), Follow: q.Get("follow") == "true"}
+	if req.Group != "" {
+		if _, err := s.group(r.Context(), req.Group); err != nil {
+			fail(w, err)
+			return
+		}
+	}
 	lines := newLineWriter(w)
 	if req.Follow {
 		lines.flush() // the caller sees that it is connected before the first event

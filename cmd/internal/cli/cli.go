@@ -23,6 +23,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) *control.E
 	started := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(flagError)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	var e *control.Error
@@ -90,8 +91,7 @@ func Args(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return fmt.Errorf("%s needs %s: found %d of %d arguments", cmd.CommandPath(),
-				strings.Join(names[len(args):], " and "), len(args), len(names))
+			return fmt.Errorf("%s needs %s", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
 		case len(args) > len(names) && len(names) == 0:
 			return fmt.Errorf("%s takes no arguments: found %q", cmd.CommandPath(), args[0])
 		case len(args) > len(names):

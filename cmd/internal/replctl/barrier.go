@@ -43,7 +43,7 @@ has it durable, or has it in its tree.`,
 		return a.print(reply, func(w io.Writer) error { _, err := fmt.Fprintln(w, reply.ID); return err })
 	})
 	cmd.Flags().StringVar(&wait, "wait", string(control.BarrierCaptured), "`state` to wait for: captured, received or applied")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long, with exit code 7 (0 = no limit)")
+	cli.Duration(cmd, &timeout, "timeout", 0, "give up after this long, with exit code 7 (0 = no limit)")
 	return cmd
 }
 

@@ -30,7 +30,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		return c.Events(ctx, control.EventsRequest{Group: a.group, Since: since, Follow: follow}, a.printEvent)
 	})
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what happens, until interrupted")
-	cmd.Flags().DurationVar(&since, "since", 0, "how far back to begin")
+	cli.Duration(cmd, &since, "since", 0, "how far back to begin")
 	return cmd
 }
 

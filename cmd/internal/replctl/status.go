@@ -43,7 +43,7 @@ look is one line, or one JSON document with --json. A daemon that goes away and 
 		return a.print(s, func(w io.Writer) error { return view.Status(w, s, time.Now(), newMeters().line(time.Now())) })
 	})
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on until interrupted")
-	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between two looks with --watch")
+	cli.Duration(cmd, &every, "interval", time.Second, "time between two looks with --watch")
 	return cmd
 }
 

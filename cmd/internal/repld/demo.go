@@ -30,7 +30,7 @@ holds belongs together. It exits with 0 only if every check held.`,
 		return demo.Run(cmd.Context(), o)
 	}
 	cmd.Flags().StringVar(&o.Keep, "keep", "", "work in this `directory`, which must be empty or absent, and leave everything there")
-	cmd.Flags().DurationVar(&o.Follow, "follow", 0, "`time` to watch the standby following (default 10s)")
+	cli.Duration(cmd, &o.Follow, "follow", 0, "`time` to watch the standby following (default 10s)")
 	cmd.Flags().IntVar(&o.Files, "files", 0, "`number` of files in the sample (default 3000)")
 	cmd.Flags().IntVar(&o.Rate, "rate", 0, "`operations` a second of the application (default 300)")
 	return cmd
