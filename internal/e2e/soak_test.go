@@ -124,7 +124,8 @@ func (k *soak) round(f soakFault) {
 	k.operations += done
 	k.calm()
 	k.emptySalvage()
-	k.current()
+	k.applied()
+	k.equalTrees()
 	k.cleared()
 	k.happened[f.name]++
 	k.t.Logf("%s %4d  %-26s %5d operations, equal after %.1f s", time.Since(k.begun).Round(time.Second), k.rounds, f.name, done, time.Since(began).Seconds())
@@ -224,6 +225,14 @@ func (k *soak) has(n *node, code, group string) bool {
 	return err == nil && slices.ContainsFunc(s.Health, func(c health.Condition) bool {
 		return string(c.Code) == code && (c.Group == group || c.Group == "")
 	})
+}
+
+// applied waits until the standby has applied everything done so far in every group.
+func (k *soak) applied() {
+	k.t.Helper()
+	for _, name := range groupNames {
+		k.primary.must("--group", name, "barrier", "--wait", "applied", "--timeout", patience.String())
+	}
 }
 
 // cleared removes what was set aside, as an operator does, and waits until nothing
