@@ -191,8 +191,9 @@ func keepFile(from, to string) error {
 	return errors.Join(err, out.Sync(), out.Close())
 }
 
-// scratchFile is the name of the scratch file.
-const scratchFile = "apply.db"
+// ScratchName is the name of an applier's own file in Options.Dir. Of what a standby
+// leaves behind it is the last that [Sweep] removes.
+const ScratchName = "apply.db"
 
 // Sweep removes what a standby has left behind when it was promoted: its working
 // file, what it had staged, and its history, whose barriers can't be gone back to any
@@ -209,7 +210,7 @@ func Sweep(ctx context.Context, dir string, trees []Tree) error {
 			}
 		}
 	}
-	for _, name := range [...]string{historyFile, scratchFile, manifestFile, FormerName} {
+	for _, name := range [...]string{historyFile, manifestFile, FormerName, ScratchName} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -95,6 +95,10 @@ func Holds(tx *catalog.Tx) (bool, error) {
 	return ok, err
 }
 
+// RootID is the identity of a tree's root, as [tree.Root.ID] has it; "" if a catalog
+// doesn't have it.
+func RootID(tx *catalog.Tx, name string) string { return string(tx.Get(stateRootID + name)) }
+
 // Knowledge is what a primary's catalog proves about files by their stat alone.
 type Knowledge struct {
 	settled change.Time // objects count as looked at then, at least

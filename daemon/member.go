@@ -35,7 +35,7 @@ type member struct {
 func openMember(g *group) (*member, error) {
 	m := &member{group: g, changed: make(chan struct{}), broken: make(chan error, 1)}
 	var err error
-	if m.catalog, err = catalog.Open(filepath.Join(g.dir, "catalog.db"), catalog.Options{}); err != nil {
+	if m.catalog, err = catalog.Open(g.file(catalogName), catalog.Options{}); err != nil {
 		return nil, err
 	}
 	if m.log, err = journal.Open(filepath.Join(g.dir, "log"), journal.Options{}); err != nil {

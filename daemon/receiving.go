@@ -31,6 +31,7 @@ type receiving struct {
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
 	rootGone atomic.Bool   // another directory stands where a tree was
+	salvaged bool          // what only this node had was kept
 	accepted chan struct{} // capacity 1: the operator lets it go on
 
 	beatMu sync.Mutex
@@ -42,11 +43,15 @@ type receiving struct {
 // openReceiving opens a group on the standby, which finishes a barrier that was
 // being published. The caller closes it.
 func openReceiving(g *group) (side, error) {
+	salvaged, err := g.becomeReceiver(context.Background())
+	if err != nil {
+		return nil, err
+	}
 	m, err := openMember(g)
 	if err != nil {
 		return nil, err
 	}
-	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1)}
+	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1), salvaged: salvaged}
 	var sinks []ship.SpoolSink
 	for _, c := range g.conf.Databases {
 		r, err := s.openReplica(c)
@@ -61,6 +66,7 @@ func openReceiving(g *group) (side, error) {
 	s.receiver = ship.NewReceiver(ship.ReceiverOptions{
 		Group: g.name, Log: m.log, Applier: applierOf{s}, Fetcher: s.fetcher, Clock: g.clock, Logger: g.logger,
 		JournalLimit: int64(g.settings().Journal.Limit), Spools: sinks, Short: g.short.Load, OnHeartbeat: s.onHeartbeat, Verify: s.verifyLocal,
+		Epoch: g.task().epoch,
 	})
 	if err := s.open(); err != nil {
 		s.close()
@@ -70,7 +76,8 @@ func openReceiving(g *group) (side, error) {
 }
 
 func (s *receiving) open() error {
-	trees, err := s.openTrees()
+	volumes, trees, err := s.openVolumes()
+	s.volumes = volumes
 	if err != nil {
 		return err
 	}
@@ -79,6 +86,7 @@ func (s *receiving) open() error {
 		Group: s.name, Dir: s.dir, Log: s.log, Catalog: s.catalog, Fetch: s.fetcher, Trees: trees,
 		Clock: s.clock, Board: s.board, Logger: s.logger, OnApplied: s.onApplied, Complete: s.receiver.Complete,
 		History: limits.History, Guard: limits.Guard, ForeignScan: foreignScan,
+		Epoch: s.task().epoch, Former: knowledge, Salvaged: s.salvaged,
 		Space: func(i int) (free, reserve uint64, err error) {
 			free, reserve, _, err = s.space(s.conf.Trees[i].Path)
 			return free, reserve, err
@@ -101,35 +109,6 @@ type rootsFile map[string]string
 
 // rootsName is the name of the rootsFile in a group's directory.
 const rootsName = "roots.yaml"
-
-func (s *receiving) openTrees() ([]apply.Tree, error) {
-	known := rootsFile{}
-	rel := groupFile(s.name, rootsName)
-	if _, err := s.state.load(rel, &known); err != nil {
-		return nil, err
-	}
-	var trees []apply.Tree
-	found := false
-	for _, t := range s.conf.Trees {
-		v, err := tree.OpenVolume(t.Path, tree.VolumeOptions{Options: tree.Options{RootID: known[t.Name]}, Staging: t.Staging})
-		if err != nil {
-			return nil, err
-		}
-		s.volumes = append(s.volumes, v)
-		if known[t.Name] == "" {
-			known[t.Name], found = v.Root().ID(), true
-		}
-		excluded, _, err := patternsOf(t)
-		if err != nil {
-			return nil, err
-		}
-		trees = append(trees, apply.Tree{Name: t.Name, FS: v, Root: v.Root(), Skip: excluded.Match})
-	}
-	if found {
-		return trees, s.state.store(rel, known)
-	}
-	return trees, nil
-}
 
 func (s *receiving) close() {
 	if s.applier != nil {

@@ -122,11 +122,14 @@ func (r *roles) doReady(ctx context.Context, s role.State) error {
 // doBarrier cuts a barrier of each group and waits until the peer has applied it.
 func (r *roles) doBarrier(ctx context.Context) error {
 	return r.eachSending(ctx, func(ctx context.Context, p *sending) error {
-		_, err := p.barrier(ctx, control.BarrierRequest{Group: p.name, Wait: control.BarrierApplied})
+		reply, err := p.barrier(ctx, control.BarrierRequest{Group: p.name, Wait: control.BarrierApplied})
 		if errors.Is(err, context.DeadlineExceeded) {
 			return errors.New("the standby has not applied the newest barrier in time")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.handedOver(reply.Barrier.ID)
 	})
 }
 

@@ -58,7 +58,10 @@ func openSending(g *group) (side, error) {
 		return nil, err
 	}
 	p := &sending{member: m}
-	if err := p.open(); err != nil {
+	if err = p.becomeSender(); err == nil {
+		err = p.open()
+	}
+	if err != nil {
 		p.close()
 		return nil, err
 	}
@@ -106,6 +109,7 @@ func (p *sending) open() error {
 	p.sender = ship.NewSender(ship.SenderOptions{
 		Group: p.name, Trees: shipped, Log: p.log, Catalog: p.catalog, Capture: captureOf{p}, Position: capture.Position,
 		Spools: p.shippedSpools(), Logger: p.logger, Pace: p.speed.wait, OnProgress: p.onProgress, Verify: p.verifyLocal,
+		Epoch: p.task().epoch,
 	})
 	return nil
 }
@@ -163,6 +167,7 @@ func (p *sending) run(ctx context.Context) error {
 	g.Go(func() error { return p.capturer.Run(ctx) })
 	g.Go(func() error { return p.dialSessions(ctx, p) })
 	g.Go(func() error { return p.mirrorConditions(ctx) })
+	g.Go(func() error { return p.sweep(ctx) })
 	for _, s := range p.sources {
 		g.Go(func() error { return s.run(ctx, p) })
 	}
@@ -192,13 +197,14 @@ func (p *sending) loadCuts() error {
 	return err
 }
 
-// storedCuts returns the barriers of the catalog, oldest first; of what is in them
-// only the time of the cut is known.
+// storedCuts returns the barriers of the catalog that were cut here, oldest first; of
+// what is in them only the time of the cut is known. Those of former epochs are in the
+// base that the standby begins with.
 func (p *sending) storedCuts() (cuts []cut, err error) {
 	now, mono := p.clock.Now(), p.clock.Mono()
 	err = p.catalog.View(func(tx *catalog.Tx) error {
 		for b := range tx.Barriers() {
-			if len(cuts) == cutsKept {
+			if len(cuts) == cutsKept || b.ID.Epoch != p.task().epoch {
 				break
 			}
 			cuts = append(cuts, cut{b.ID, mono - now.Sub(b.CutAt)})

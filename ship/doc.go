@@ -74,6 +74,17 @@
 // The standby empties the spool when the first of them come, and has the stream begin
 // anew.
 //
+// # Epochs
+//
+// A session is of one epoch: both sides say in Hello which they are in, and Serve
+// refuses a node that is in another one, a lower as well as a higher: that one has a
+// change of role before it which this node must hear of first. Hello is the first thing on
+// a connection, whose keys nobody else has, and frames are read by the goroutines of
+// Serve only, which has returned before a node's side is closed for another epoch. So
+// no block, heartbeat, progress or chunk of a session can be taken in another epoch
+// than the one in Hello, and they need not carry it themselves. What they lead to is
+// checked once more where it is used: by the transactions of package apply.
+//
 // # Bounds
 //
 // Blocks are at most 1 MiB; each log stream has one in memory on either side

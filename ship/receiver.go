@@ -45,6 +45,10 @@ type ReceiverOptions struct {
 	Clock   change.Clock
 	Logger  *slog.Logger
 
+	// Epoch is the one in which this node stands by; sessions with a node that is in
+	// another one are refused. Zero: nothing is asked.
+	Epoch change.Epoch
+
 	// Spools are the databases whose streams are kept, at most wire.MaxSpools.
 	Spools []SpoolSink
 
@@ -130,6 +134,9 @@ func (r *Receiver) Agreed() bool {
 
 // Serve runs a session over conn until it ends, and says why it did.
 func (r *Receiver) Serve(ctx context.Context, conn *wire.Conn) error {
+	if err := sameEpoch(r.opts.Epoch, conn); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	defer r.calls.hangUp()
 	// Streams know no context: those that wait for the peer end with the connection.

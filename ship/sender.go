@@ -50,6 +50,10 @@ type SenderOptions struct {
 	Position func(*catalog.Tx) (change.LogPosition, error)
 	Logger   *slog.Logger
 
+	// Epoch is the one that this node serves in; sessions with a node that is in another
+	// one are refused. Zero: nothing is asked.
+	Epoch change.Epoch
+
 	// Spools are the databases whose streams are shipped, at most wire.MaxSpools.
 	Spools []SpoolSource
 
@@ -112,6 +116,9 @@ func (s *Sender) Fetched() (chunks, sent, before uint64) {
 
 // Serve runs a session over conn until it ends, and says why it did.
 func (s *Sender) Serve(ctx context.Context, conn *wire.Conn) error {
+	if err := sameEpoch(s.opts.Epoch, conn); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	// Streams know no context: those that wait for the peer end with the connection.
 	defer context.AfterFunc(ctx, func() { hangUp(ctx, conn) })()

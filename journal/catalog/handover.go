@@ -66,7 +66,7 @@ func (tx *Tx) Handover() (h Handover, ok bool, err error) {
 // [ErrEpoch] if that is below one in which it was used before.
 func (c *Catalog) Claim(epoch change.Epoch) error {
 	return c.Update(func(tx *Tx) error {
-		if err := tx.Fence(epoch); err != nil || tx.epoch() == epoch {
+		if err := tx.Fence(epoch); err != nil || tx.Epoch() == epoch {
 			return err
 		}
 		return tx.Put(keyEpoch, binary.BigEndian.AppendUint64(nil, uint64(epoch)))
@@ -77,14 +77,14 @@ func (c *Catalog) Claim(epoch change.Epoch) error {
 // in which the transaction's caller was opened; of zero nothing is asked. Whoever calls
 // it in the transaction that would use something can't be overtaken by a promotion.
 func (tx *Tx) Fence(epoch change.Epoch) error {
-	if claimed := tx.epoch(); epoch != 0 && claimed > epoch {
+	if claimed := tx.Epoch(); epoch != 0 && claimed > epoch {
 		return fmt.Errorf("%w: found %d, the catalog is used in epoch %d", ErrEpoch, epoch, claimed)
 	}
 	return tx.err
 }
 
-// epoch is the one that the catalog was claimed for, 0 if none.
-func (tx *Tx) epoch() change.Epoch {
+// Epoch is the highest one that the catalog was claimed for, 0 if none.
+func (tx *Tx) Epoch() change.Epoch {
 	v := tx.Get(keyEpoch)
 	if v == nil {
 		return 0
