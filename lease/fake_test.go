@@ -56,12 +56,13 @@ func (c *cluster) depose(d time.Duration) {
 
 // path is a node's way to the cluster; it implements store.
 type path struct {
-	c   *cluster
-	p   *process
-	mu  sync.Mutex
-	rng *rand.Rand
-	cut bool
-	lag time.Duration // the longest that a message takes
+	c    *cluster
+	p    *process
+	mu   sync.Mutex
+	rng  *rand.Rand
+	cut  bool
+	lag  time.Duration // the longest that a message takes
+	slow bool          // answers take nearly as long as an attempt may
 }
 
 func (s *path) set(cut bool) {
@@ -73,10 +74,15 @@ func (s *path) set(cut bool) {
 var errCut = errors.New("nobody answers")
 
 // travel is a message on its way; lost ones end with ctx.
-func (s *path) travel(ctx context.Context) error {
+func (s *path) travel(ctx context.Context, back bool) error {
 	s.mu.Lock()
 	cut, d := s.cut, time.Duration(0)
-	if s.lag > 0 {
+	switch {
+	case s.slow && back:
+		if end, ok := ctx.Deadline(); ok {
+			d = time.Until(end) * 9 / 10
+		}
+	case s.lag > 0:
 		d = time.Duration(s.rng.Int64N(int64(s.lag)))
 	}
 	s.mu.Unlock()
@@ -95,7 +101,10 @@ func (s *path) travel(ctx context.Context) error {
 // process before either end.
 func (s *path) ask(ctx context.Context, do func(c *cluster) error) error {
 	s.p.gate()
-	if err := s.travel(ctx); err != nil {
+	if s.p.isDead() {
+		return errCut
+	}
+	if err := s.travel(ctx, false); err != nil {
 		return err
 	}
 	s.c.mu.Lock()
@@ -105,7 +114,7 @@ func (s *path) ask(ctx context.Context, do func(c *cluster) error) error {
 		err = do(s.c)
 	}
 	s.c.mu.Unlock()
-	if err := s.travel(ctx); err != nil {
+	if err := s.travel(ctx, true); err != nil {
 		return err
 	}
 	s.p.gate()
@@ -178,6 +187,7 @@ type process struct {
 	skips bool // its clock stands still meanwhile: that of a machine that is suspended
 
 	mu      sync.Mutex
+	dead    bool          // killed: it does nothing any more
 	until   time.Time     // stopped until then
 	skipped time.Duration // what the clock has not seen
 }
@@ -195,13 +205,25 @@ func (p *process) stop(d time.Duration) {
 func (p *process) gate() {
 	for {
 		p.mu.Lock()
-		d := time.Until(p.until)
+		d, dead := time.Until(p.until), p.dead
 		p.mu.Unlock()
-		if d <= 0 {
+		if d <= 0 || dead {
 			return
 		}
-		time.Sleep(d)
+		time.Sleep(min(d, time.Second))
 	}
+}
+
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dead = true
+}
+
+func (p *process) isDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
 }
 
 func (p *process) Mono() time.Duration {
