@@ -105,7 +105,13 @@ func (e *etcd) client() *clientv3.Client {
 	return e.clients[e.current]
 }
 
-func (e *etcd) other() {
+// asked takes another member for the next request if this one could not be asked.
+func (e *etcd) asked(err *error) {
+	var taken *TakenError
+	var epoch *EpochError
+	if *err == nil || errors.Is(*err, errGone) || errors.Is(*err, errUnconfirmed) || errors.As(*err, &taken) || errors.As(*err, &epoch) {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current = (e.current + 1) % len(e.clients)
@@ -170,7 +176,8 @@ func decode(key string, value []byte, into any, found *int) error {
 // mine reports whether the holder's key is that of the grant.
 func (s seen) mine(g grant) bool { return s.made == g.key && s.lease == g.id }
 
-func (e *etcd) acquire(ctx context.Context, ttl time.Duration, self holder) (grant, Epoch, error) {
+func (e *etcd) acquire(ctx context.Context, ttl time.Duration, self holder) (_ grant, _ Epoch, err error) {
+	defer e.asked(&err)
 	c := e.client()
 	s, err := e.look(ctx, c)
 	switch {
@@ -211,7 +218,8 @@ func (e *etcd) acquire(ctx context.Context, ttl time.Duration, self holder) (gra
 	return g, Epoch{}, nil
 }
 
-func (e *etcd) renew(ctx context.Context, g grant) (Epoch, error) {
+func (e *etcd) renew(ctx context.Context, g grant) (_ Epoch, err error) {
+	defer e.asked(&err)
 	c := e.client()
 	before, err := e.look(ctx, c)
 	if err != nil {
@@ -245,7 +253,8 @@ func confirmed(before, after seen, member, term uint64) bool {
 	return before.member == member && after.member == member && before.term == term && after.term == term && term != 0
 }
 
-func (e *etcd) record(ctx context.Context, g grant, epoch Epoch) error {
+func (e *etcd) record(ctx context.Context, g grant, epoch Epoch) (err error) {
+	defer e.asked(&err)
 	c := e.client()
 	for {
 		s, err := e.look(ctx, c)
@@ -274,10 +283,17 @@ func (e *etcd) record(ctx context.Context, g grant, epoch Epoch) error {
 	}
 }
 
-func (e *etcd) revoke(ctx context.Context, g grant) error {
-	_, err := e.client().Revoke(ctx, clientv3.LeaseID(g.id))
+func (e *etcd) revoke(ctx context.Context, g grant) (err error) {
+	defer e.asked(&err)
+	_, err = e.client().Revoke(ctx, clientv3.LeaseID(g.id))
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return nil
 	}
 	return err
+}
+
+func (e *etcd) who(ctx context.Context) (_ Identity, _ Epoch, err error) {
+	defer e.asked(&err)
+	s, err := e.look(ctx, e.client())
+	return Identity{s.holder.Node, s.holder.Name}, s.epoch, err
 }

@@ -104,11 +104,10 @@ func ask(t *testing.T, all []*member) error {
 	defer e.close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	for range all {
-		if _, err := e.look(ctx, e.client()); err != nil {
+	for _, c := range e.clients {
+		if _, err := e.look(ctx, c); err != nil {
 			return err
 		}
-		e.other()
 	}
 	return nil
 }
@@ -253,8 +252,8 @@ func TestEtcdStore(t *testing.T) {
 	if _, err := a.renew(ctx, again); !errors.Is(err, errGone) {
 		t.Errorf("a lease that was given back: %v", err)
 	}
-	if s, err := a.look(ctx, a.client()); err != nil || s.holder != megadeth || s.epoch != first {
-		t.Errorf("found %+v, %v", s, err)
+	if id, epoch, err := a.who(ctx); err != nil || id != (Identity{"b", "megadeth"}) || epoch != first {
+		t.Errorf("found %+v, %+v, %v", id, epoch, err)
 	}
 	// What another version has written is not guessed at.
 	if _, err := a.client().Put(ctx, a.epochKey, `{"format":2}`); err != nil {
@@ -336,6 +335,7 @@ func TestEtcdStandsStill(t *testing.T) {
 	referee(t, a, b)
 	a.Want(true)
 	waitFor(t, "a has the lease", a.Held)
+	waitFor(t, "b knows", func() bool { return b.Status().Holder.ID == "a" })
 	b.Want(true)
 	losses := a.losses.Load()
 	all[0].signal(t, syscall.SIGSTOP)

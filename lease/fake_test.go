@@ -177,7 +177,19 @@ func (s *path) revoke(ctx context.Context, g grant) error {
 	})
 }
 
-func (s *path) other()       {}
+func (s *path) who(ctx context.Context) (Identity, Epoch, error) {
+	var i Identity
+	var epoch Epoch
+	err := s.ask(ctx, func(c *cluster) error {
+		if c.lease != 0 {
+			i = Identity{c.holder.Node, c.holder.Name}
+		}
+		epoch = c.epoch
+		return nil
+	})
+	return i, epoch, err
+}
+
 func (s *path) close() error { return nil }
 
 // process is one run of a daemon, which can be stopped (SIGSTOP) for a while: then its

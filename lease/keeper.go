@@ -50,8 +50,10 @@ type Status struct {
 	Left   time.Duration // while it is held: until it counts as lost, if nothing is heard
 	Holder Identity      // who has it, as far as was seen; zero = unknown
 	Epoch  Epoch         // the highest recorded, as far as was seen
-	// Err is why the coordination could not be asked, or didn't do what was asked; nil: it
-	// answers. Silent is how long it hasn't answered.
+	// Answers: the coordination, with a majority of its members, has answered lately.
+	Answers bool
+	// Err is why it could not be asked, or didn't do what was asked; nil: it did. Silent is
+	// how long ago it answered last, or this Keeper was made.
 	Err    error
 	Silent time.Duration
 	// MayRun: the services may be running.
@@ -69,25 +71,26 @@ type Keeper struct {
 	dog   watchdog
 	wake  chan struct{} // the loop has something to see
 
-	mu     sync.Mutex
-	note   chan struct{} // closed and replaced at each change
-	closed bool
-	want   bool // Want said so
-	mayRun bool
-	armed  bool
-	grant  grant         // zero: none
-	held   bool          // counts as held before until
-	until  time.Duration //
-	lost   bool          // it was held, wanted and lost, and is not held again
-	lostAt time.Duration // when it began to count as lost
-	why    string        // it was lost
-	run    uint64        // counts the times that it was gained
-	told   uint64        // the run whose gain was told and whose loss was not; 0 = none
-	passed uint64        // the last run whose gain was told to the end
-	epoch  Epoch
-	holder Identity
-	err    error
-	heard  time.Duration // when the last answer came
+	mu       sync.Mutex
+	note     chan struct{} // closed and replaced at each change
+	closed   bool
+	want     bool // Want said so
+	mayRun   bool
+	armed    bool
+	grant    grant         // zero: none
+	held     bool          // counts as held before until
+	until    time.Duration //
+	lost     bool          // it was held, wanted and lost, and is not held again
+	lostAt   time.Duration // when it began to count as lost
+	why      string        // it was lost
+	run      uint64        // counts the times that it was gained
+	told     uint64        // the run whose gain was told and whose loss was not; 0 = none
+	passed   uint64        // the last run whose gain was told to the end
+	epoch    Epoch
+	holder   Identity
+	err      error
+	heard    time.Duration // when the last answer came
+	answered bool
 
 	// sentAt is when a request counts as sent.
 	sentAt func(before, after time.Duration) time.Duration
@@ -269,9 +272,8 @@ func (k *Keeper) Status() Status {
 	if k.want && k.isHeld() {
 		s.Held, s.Left, s.Holder = true, k.until-now, k.o.Self
 	}
-	if k.err != nil {
-		s.Silent = now - k.heard
-	}
+	s.Silent = now - k.heard
+	s.Answers = k.answered && s.Silent < 2*k.t.Keepalive+k.t.Attempt
 	return s
 }
 

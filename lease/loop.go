@@ -17,15 +17,17 @@ const (
 	acquire call = "acquire"
 	renew   call = "renew"
 	revoke  call = "revoke"
+	who     call = "who"
 )
 
 // outcome is what came of a call.
 type outcome struct {
-	call  call
-	sent  time.Duration // read before it was sent
-	grant grant
-	epoch Epoch
-	err   error
+	call   call
+	sent   time.Duration // read before it was sent
+	grant  grant
+	epoch  Epoch
+	holder Identity // of who
+	err    error
 }
 
 // Run keeps the lease until ctx ends, and returns nil then. It doesn't give it back: a
@@ -135,7 +137,7 @@ func (k *Keeper) due() call {
 	case k.grant != grant{} && !k.mayRun:
 		return revoke
 	}
-	return noCall
+	return who // so that this node knows whether it could get it
 }
 
 // sleep returns how long the loop has nothing to see.
@@ -171,6 +173,8 @@ func (k *Keeper) start(ctx context.Context, c call, now time.Duration, results c
 			o.epoch, o.err = k.store.renew(ctx, g)
 		case revoke:
 			o.err = k.store.revoke(ctx, g) // else it ends by itself
+		case who:
+			o.holder, o.epoch, o.err = k.store.who(ctx)
 		}
 		o.sent = k.sentAt(now, k.clock.Mono())
 		results <- o
@@ -184,13 +188,13 @@ func (k *Keeper) done(o outcome) (soon bool) {
 	var taken *TakenError
 	switch {
 	case o.err == nil:
-		k.err, k.heard = nil, now
+		k.err, k.heard, k.answered = nil, now, true
 		k.holder = Identity{}
 	case errors.As(o.err, &taken):
-		k.err, k.heard, k.holder = o.err, now, taken.Holder
+		k.err, k.heard, k.answered, k.holder = o.err, now, true, taken.Holder
 		return false
 	case errors.Is(o.err, errGone):
-		k.err, k.heard = o.err, now
+		k.err, k.heard, k.answered = o.err, now, true
 		if k.grant == o.grant {
 			k.grant = grant{}
 			if k.held {
@@ -201,17 +205,20 @@ func (k *Keeper) done(o outcome) (soon bool) {
 		}
 		return true
 	case errors.Is(o.err, errUnconfirmed):
-		k.err, k.heard = o.err, now
+		k.err, k.heard, k.answered = o.err, now, true
 		return true
 	default:
 		k.err = o.err
 		if o.call == revoke && k.grant == (grant{}) {
 			k.grant = o.grant // once more
 		}
-		k.store.other()
 		return true
 	}
-	if o.call == revoke {
+	switch o.call {
+	case who:
+		k.holder, k.epoch = o.holder, o.epoch
+		return false
+	case revoke:
 		k.o.Logger.Info("the lease was given back")
 		return false
 	}

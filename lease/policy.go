@@ -17,9 +17,9 @@ type Silence struct {
 	Heard *time.Duration
 	// Up is how long this node has been able to hear: since its daemon started.
 	Up time.Duration
-	// Quorum: the coordination has answered this node within the last keepalive.
+	// Quorum: [Status.Answers].
 	Quorum bool
-	// Held: somebody holds the lease, as far as the coordination has told.
+	// Held: somebody holds the lease: [Status.Holder] is not zero.
 	Held bool
 
 	// Maintenance is how much is left of an operator's `replctl maintenance --for`, told on

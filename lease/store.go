@@ -64,7 +64,8 @@ type grant struct {
 	key int64 // revision at which the holder's key was made
 }
 
-// store is the coordination, as a Keeper needs it. Calls wait, until their context ends.
+// store is the coordination, as a Keeper needs it. Calls wait, until their context ends. One
+// that could not ask asks somebody else the next time, if there are several.
 type store interface {
 	// acquire makes a lease and the holder's key. A *TakenError: another node has it.
 	acquire(ctx context.Context, ttl time.Duration, self holder) (grant, Epoch, error)
@@ -74,8 +75,8 @@ type store interface {
 	record(ctx context.Context, g grant, e Epoch) error
 	// revoke ends the lease.
 	revoke(ctx context.Context, g grant) error
-	// other asks another member from now on, if there are several.
-	other()
+	// who returns whose the lease is, the zero Identity if nobody's, and the recorded epoch.
+	who(ctx context.Context) (Identity, Epoch, error)
 	close() error
 }
 
