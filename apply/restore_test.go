@@ -165,6 +165,25 @@ func TestSalvages(t *testing.T) {
 	if _, err := s.RestoreSalvaged(t.Context(), list[0].ID, "tree/nobody", to); !errors.Is(err, ErrNotThere) {
 		t.Errorf("restored nobody: %v", err)
 	}
+
+	for _, id := range []string{"../stage", ".", "", "nobody"} {
+		if _, err := s.RemoveSalvaged(t.Context(), id); !errors.Is(err, ErrNoSalvage) {
+			t.Errorf("removed %q: %v", id, err)
+		}
+	}
+	if set, err := s.RemoveSalvaged(t.Context(), list[0].ID); err != nil || set.Entries != 2 || set.Bytes != 19 {
+		t.Errorf("removed %+v, %v", set, err)
+	}
+	if left, err := s.Salvages(); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	s.put("foreign", "again")
+	p.write("foreign", "the primary's")
+	s.sync(p)
+	same(t, p, s)
+	if kept := salvagedFiles(t, s); len(kept) != 1 {
+		t.Errorf("salvaged %v", kept)
+	}
 }
 
 // TestStaging: staged files, the history and what is set aside live where staging

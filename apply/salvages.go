@@ -85,6 +85,30 @@ func (a *Applier) Salvages() ([]Salvaged, error) {
 	return out, nil
 }
 
+// RemoveSalvaged removes a set for good and returns what it held; [ErrNoSalvage] if there
+// is none of that name. What a stop leaves of it is a set still. No barrier is applied
+// meanwhile.
+func (a *Applier) RemoveSalvaged(ctx context.Context, id string) (Salvaged, error) {
+	if err := a.acquire(ctx); err != nil {
+		return Salvaged{}, err
+	}
+	defer a.release()
+	sets, err := a.Salvages()
+	if err != nil {
+		return Salvaged{}, err
+	}
+	i := slices.IndexFunc(sets, func(s Salvaged) bool { return s.ID == id })
+	if i < 0 {
+		return Salvaged{}, fmt.Errorf("%w: %s", ErrNoSalvage, id)
+	}
+	for t := range a.trees {
+		if err := tree.RemoveAll(a.trees[t].FS, tree.InOwn(salvageDir+"/"+id)); err != nil {
+			return sets[i], fmt.Errorf("remove what was set aside as %s: %w", id, err)
+		}
+	}
+	return sets[i], nil
+}
+
 func (s *Salvaged) add(e *salvaged) error {
 	if s.Entries == 0 || e.At.Before(s.At) {
 		s.At = e.At

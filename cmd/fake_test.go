@@ -249,6 +249,10 @@ func (f *fakeDaemon) RestoreSalvage(ctx context.Context, req control.RestoreSalv
 	return &control.RestoreReply{Group: req.Group, Targets: []string{filepath.Join(req.To, "tree")}, Files: 1, Bytes: 1024}, f.enter(ctx, "salvage")
 }
 
+func (f *fakeDaemon) RemoveSalvage(ctx context.Context, req control.RemoveSalvageRequest) (*control.SalvageSet, error) {
+	return &control.SalvageSet{ID: req.ID, By: "a barrier", Count: 1, Bytes: 1024}, f.enter(ctx, "salvage")
+}
+
 func (f *fakeDaemon) Databases(context.Context, control.DatabaseRequest) (*control.DatabaseList, error) {
 	return &control.DatabaseList{Databases: []control.Database{{Group: "tree", Name: "shop", Engine: "postgres",
 		Gate: "0/1A2B3C8", Received: "0/1A2B400", Replayed: "0/1A2B3C8", Connected: true, SpoolBytes: 1 << 20}}}, nil

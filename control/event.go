@@ -23,6 +23,7 @@ const (
 	EventRewound           EventType = "rewound"  // the trees are at an older barrier
 	EventRestored          EventType = "restored" // a path was taken out of the history or of salvage
 	EventSalvaged          EventType = "salvaged" // something was set aside
+	EventSalvageRemoved    EventType = "salvage-removed"
 	EventRescanned         EventType = "rescanned"
 	EventVerifyStarted     EventType = "verify-started"
 	EventVerifyFinished    EventType = "verify-finished"

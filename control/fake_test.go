@@ -154,6 +154,10 @@ func (f *fakeBackend) RestoreSalvage(_ context.Context, req RestoreSalvageReques
 	return &RestoreReply{Group: req.Group, Targets: []string{req.To + "/" + req.ID}}, f.err
 }
 
+func (f *fakeBackend) RemoveSalvage(_ context.Context, req RemoveSalvageRequest) (*SalvageSet, error) {
+	return &SalvageSet{ID: req.ID, By: req.Group, Count: 1}, f.err
+}
+
 func (f *fakeBackend) Databases(context.Context, DatabaseRequest) (*DatabaseList, error) {
 	return &DatabaseList{Databases: []Database{{Group: "tree", Name: "shop", Engine: "postgres"}}}, nil
 }

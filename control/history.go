@@ -26,6 +26,8 @@ type HistoryBackend interface {
 	Salvages(ctx context.Context, req SalvagesRequest) (*SalvageList, error)
 	// RestoreSalvage copies what was set aside.
 	RestoreSalvage(ctx context.Context, req RestoreSalvageRequest) (*RestoreReply, error)
+	// RemoveSalvage removes what was set aside for good, and returns what it was.
+	RemoveSalvage(ctx context.Context, req RemoveSalvageRequest) (*SalvageSet, error)
 }
 
 // RewindRequest asks for the state at a retained barrier.
@@ -102,6 +104,12 @@ type RestoreSalvageRequest struct {
 	To    string `json:"to"`             // an absolute path of a directory
 }
 
+// RemoveSalvageRequest asks to remove what was set aside, for good.
+type RemoveSalvageRequest struct {
+	Group string `json:"group,omitempty"`
+	ID    string `json:"id"` // of one set
+}
+
 // PathVersion is what a path was at a barrier.
 type PathVersion struct {
 	Kind    string        `json:"kind"` // "absent" if there was none
@@ -120,6 +128,7 @@ func (s *Server) handleHistory(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/salvage", answer(s.salvages))
 	mux.HandleFunc("GET /v1/salvage/{id}", answer(s.salvages))
 	mux.HandleFunc("POST /v1/salvage/restore", answer(s.restoreSalvage))
+	mux.HandleFunc("POST /v1/salvage/remove", answer(s.removeSalvage))
 }
 
 func (s *Server) rewind(r *http.Request) (*RewindReply, error) {
@@ -209,6 +218,25 @@ func (s *Server) restoreSalvage(r *http.Request) (*RestoreReply, error) {
 	return complete(s.backend.RestoreSalvage(r.Context(), req))
 }
 
+func (s *Server) removeSalvage(r *http.Request) (*SalvageSet, error) {
+	var req RemoveSalvageRequest
+	err := decode(r, &req)
+	if err == nil && req.ID == "" {
+		err = Errorf(ExitUsage, "the request names no salvage")
+	}
+	if err == nil {
+		req.Group, err = s.group(r.Context(), req.Group)
+	}
+	if err != nil {
+		return nil, err
+	}
+	set, err := s.backend.RemoveSalvage(r.Context(), req)
+	if err == nil && set.Reasons == nil {
+		set.Reasons = []string{}
+	}
+	return set, err
+}
+
 // Rewind is [HistoryBackend.Rewind]. It takes as long as the files that differ do.
 func (c *Client) Rewind(ctx context.Context, req RewindRequest) (*RewindReply, error) {
 	return call[RewindReply](ctx, c, 0, http.MethodPost, "/v1/rewind", req)
@@ -238,4 +266,9 @@ func (c *Client) Salvages(ctx context.Context, req SalvagesRequest) (*SalvageLis
 // RestoreSalvage is [HistoryBackend.RestoreSalvage].
 func (c *Client) RestoreSalvage(ctx context.Context, req RestoreSalvageRequest) (*RestoreReply, error) {
 	return call[RestoreReply](ctx, c, 0, http.MethodPost, "/v1/salvage/restore", req)
+}
+
+// RemoveSalvage is [HistoryBackend.RemoveSalvage].
+func (c *Client) RemoveSalvage(ctx context.Context, req RemoveSalvageRequest) (*SalvageSet, error) {
+	return call[SalvageSet](ctx, c, 0, http.MethodPost, "/v1/salvage/remove", req)
 }

@@ -33,6 +33,9 @@ func TestHistoryCalls(t *testing.T) {
 	if l, err := c.Salvages(ctx, SalvagesRequest{ID: "1-2/repair ?", Limit: 7}); err != nil || l.Sets[0].ID != "1-2/repair ?" || l.Sets[0].Count != 7 {
 		t.Errorf("salvage: %+v, %v", l, err)
 	}
+	if s, err := c.RemoveSalvage(ctx, RemoveSalvageRequest{ID: "1-2"}); err != nil || s.ID != "1-2" || s.By != "tree" || s.Reasons == nil {
+		t.Errorf("remove salvage: %+v, %v", s, err)
+	}
 	if r, err := c.RestoreSalvage(ctx, RestoreSalvageRequest{ID: "1-2", To: "/t"}); err != nil || r.Targets[0] != "/t/1-2" {
 		t.Errorf("restore salvage: %+v, %v", r, err)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"repld/apply"
 	"repld/control"
+	"repld/control/view"
 )
 
 // Salvages lists what was set aside; see [control.HistoryBackend].
@@ -48,6 +49,21 @@ func (s *receiving) salvageEntries(set *control.SalvageSet, limit int) error {
 		}
 		return nil
 	})
+}
+
+// RemoveSalvage removes what was set aside; see [control.HistoryBackend].
+func (n *node) RemoveSalvage(ctx context.Context, req control.RemoveSalvageRequest) (reply *control.SalvageSet, err error) {
+	err = n.onStandby(ctx, req.Group, "remove what was set aside", func(ctx context.Context, s *receiving) error {
+		set, err := s.applier.RemoveSalvaged(ctx, req.ID)
+		if err != nil {
+			return err
+		}
+		reply = &control.SalvageSet{ID: set.ID, At: control.TimeOf(set.At), By: set.By, Reasons: set.Reasons, Count: set.Entries, Bytes: set.Bytes}
+		s.event(control.EventSalvageRemoved, map[string]string{"salvage": req.ID}, "what was set aside as %s was removed: %s, %s",
+			req.ID, view.Count(set.Entries, "object"), view.Bytes(set.Bytes))
+		return nil
+	})
+	return reply, err
 }
 
 // RestoreSalvage copies what was set aside; see [control.HistoryBackend].

@@ -93,7 +93,7 @@ var described = map[Code]description{
 	BarrierLate:       {Warning, "look at the files that the text names: something writes them without pause; declare logs append_only, or exclude them"},
 	LinkDown:          {Warning, "check that the peer runs and that its address and port (UDP) can be reached from here"},
 	JournalFull:       {Critical, "bring the standby or the link back, or raise journal.limit; until then changes are only remembered, not logged"},
-	DiskLow:           {Critical, "free space on the file system that the text names, or lower disk_reserve"},
+	DiskLow:           {Critical, "free space on the file system that the text names, or lower disk_reserve; on a standby replctl salvage list shows what was set aside and takes space"},
 	WatchLimit:        {Warning, "raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and put it into /etc/sysctl.d); directories without a watch are polled meanwhile"},
 	WatchOverflow:     {Info, "the kernel dropped change events and the tree was scanned again; if it repeats, raise fs.inotify.max_queued_events or run with CAP_SYS_ADMIN so that fanotify can be used"},
 	UncoveredFiles:    {Warning, "the files that the text names can change without a kernel event (mapped writable, or libaio): the certificate lists them as uncovered"},

@@ -135,11 +135,11 @@ func (a *app) restored(reply *control.RestoreReply, err error) error {
 
 func (a *app) salvageCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "salvage", Short: "list and restore what was set aside", RunE: cli.NeedCommand,
+		Use: "salvage", Short: "list, restore and remove what was set aside", RunE: cli.NeedCommand,
 		Long: `salvage is about what only this standby had, and what therefore was moved aside before something took its
-place: what somebody else wrote into the trees, and what lay there before a seed.`,
+place: what somebody else wrote into the trees, and what lay there before a seed. It is kept until "salvage remove".`,
 	}
-	cmd.AddCommand(a.salvageListCommand(), a.salvageShowCommand(), a.salvageRestoreCommand())
+	cmd.AddCommand(a.salvageListCommand(), a.salvageShowCommand(), a.salvageRestoreCommand(), a.salvageRemoveCommand())
 	return cmd
 }
 
@@ -227,6 +227,32 @@ or all of it, each tree in a directory of its name. Nothing is overwritten, and 
 		return a.restored(reply, err)
 	})
 	cmd.Flags().StringVar(&to, "to", "", "`directory` to restore into")
+	return cmd
+}
+
+func (a *app) salvageRemoveCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "remove ID", Short: "remove what was set aside, for good", Args: cli.Args("ID"),
+		Long: `remove gives up what was set aside together, and frees its disk space. Nobody else has it: "replctl salvage
+show ID" lists what it is, "replctl salvage restore" copies it elsewhere.`,
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.run(func(ctx context.Context, c *control.Client) error {
+			if err := a.confirm(cmd, yes, "remove what was set aside as %s, which nobody else has?", args[0]); err != nil {
+				return err
+			}
+			set, err := c.RemoveSalvage(ctx, control.RemoveSalvageRequest{Group: a.group, ID: args[0]})
+			if err != nil {
+				return err
+			}
+			return a.print(set, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "removed %s: %s, %s\n", set.ID, view.Count(set.Count, "object"), view.Bytes(set.Bytes))
+				return err
+			})
+		})(cmd, args)
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	return cmd
 }
 
