@@ -358,8 +358,11 @@ func (r *round) namesOf(t int, node change.NodeID) (keys []watch.Key) {
 }
 
 // above captures the directories on the way to key that changed their names, from
-// the top: what is below them belongs to whatever they are now.
+// the top: what is below them belongs to whatever they are now. One that isn't known is
+// captured whether its name is dirty or not: that may have become a scan of the directory
+// above, or be put off as hot, and key would lead nowhere.
 func (r *round) above(dirty *watch.Set, key watch.Key) error {
+	_, known := r.resolve(key.Tree, key.Dir)
 	for at := 0; at < len(key.Dir); at++ {
 		end := strings.IndexByte(key.Dir[at:], '/')
 		if end < 0 {
@@ -367,7 +370,13 @@ func (r *round) above(dirty *watch.Set, key watch.Key) error {
 		}
 		dir, name := change.Split(key.Dir[:at+end])
 		way := watch.Key{Tree: key.Tree, Dir: dir, Name: name}
-		if it, ok := dirty.Get(way); ok && it.What&watch.Entry != 0 {
+		it, ok := dirty.Get(way)
+		named := ok && it.What&watch.Entry != 0
+		if !named && !known {
+			_, there := r.resolve(key.Tree, way.Path())
+			named = !there
+		}
+		if named {
 			if err := r.entry(way); err != nil {
 				return err
 			}

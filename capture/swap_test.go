@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -226,4 +227,33 @@ func TestSwapBeforeRead(t *testing.T) {
 			r.equals(cut)
 		}
 	})
+}
+
+// TestScanBeforeItsName: a directory that has come in is scanned before its own name is
+// captured. Nothing else would tell what is in it.
+func TestScanBeforeItsName(t *testing.T) {
+	for why, prepare := range map[string]func(c *Capturer, now time.Duration){
+		"a scan that has failed before comes first, and the name is known by one of the directory above": func(c *Capturer, now time.Duration) {
+			c.hot[watch.Key{Dir: "x/in"}] = &hot{total: favorAfter, last: now}
+			c.dirty.Add(watch.Key{Dir: "x"}, watch.Names, now)
+		},
+		"the name is put off, as that of a file that kept changing": func(c *Capturer, now time.Duration) {
+			c.hot[watch.Key{Dir: "x", Name: "in"}] = &hot{fails: 2, total: 2, last: now, cost: time.Hour, until: now + time.Hour}
+		},
+	} {
+		t.Run(why, func(t *testing.T) {
+			both(t, func(t *testing.T, b watch.Backend) {
+				r, p := pair(t, b, func(r *rig) { must(r.t, os.MkdirAll(r.path("x"), 0o755)) })
+				outside := r.dir + "-outside"
+				must(t, os.MkdirAll(outside+"/deep/er", 0o755))
+				prepare(r.c, r.c.opts.Clock.Mono())
+				must(t, os.Rename(outside, r.path("x/in")))
+				r.step()
+				clear(r.c.hot)
+				cut := r.barrier()
+				p.follow(r.log)
+				r.equals(cut)
+			})
+		})
+	}
 }
