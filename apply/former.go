@@ -2,12 +2,14 @@ package apply
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 
 	"repld/change"
+	"repld/durable"
 	"repld/journal/catalog"
 )
 
@@ -32,23 +34,33 @@ func (a *Applier) withFormer(fn func(*former) error) error {
 	}
 	cat, err := catalog.Open(path, catalog.Options{NoSync: true})
 	if err != nil {
-		return a.withoutFormer(err, fn)
+		a.condemnFormer(path, err)
+		return fn(nil)
 	}
 	defer cat.Close()
-	return cat.View(func(tx *catalog.Tx) error {
+	err = cat.View(func(tx *catalog.Tx) error {
 		proves, err := a.o.Former(tx)
 		if err != nil {
-			return a.withoutFormer(err, fn)
+			return err
 		}
 		return fn(&former{tx: tx, proves: proves})
 	})
+	var of *catalog.Error
+	if errors.As(err, &of) && of.Path == path {
+		// Not the catalog's: the next seed does without.
+		a.condemnFormer(path, err)
+		return fmt.Errorf("compare the trees with what this node knew as a primary: %v", err)
+	}
+	return err
 }
 
-// withoutFormer is for a former catalog that can't be used: what lies in the trees is
-// read then, and kept where it differs from the base.
-func (a *Applier) withoutFormer(err error, fn func(*former) error) error {
-	a.logger.Error("what this node knew as a primary can't be used; its trees are read", "error", err)
-	return fn(nil)
+// condemnFormer sets a former catalog aside that can't be used: what lies in the trees
+// is read then, and kept where it differs from the base.
+func (a *Applier) condemnFormer(path string, err error) {
+	a.logger.Error("what this node knew as a primary can't be used, and was set aside; its trees are read", "error", err)
+	if _, err := durable.SetAside(path); err != nil {
+		a.logger.Error("set it aside", "error", err)
+	}
 }
 
 // forgetFormer removes the former catalog, once the trees are at a barrier.
