@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"health"},
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},
-	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "role", "hook", "lease"},
+	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "role", "hook", "lease", "parity"},
 	{"ship", "control", "preflight"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
