@@ -3,6 +3,8 @@ package apply
 import (
 	"errors"
 	"fmt"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Sentinels for decisions.
@@ -42,7 +44,7 @@ type missingError struct {
 }
 
 func (e *missingError) Error() string {
-	return fmt.Sprintf("%v: %d files, for example %q", ErrIncomplete, e.count, e.examples)
+	return fmt.Sprintf("%v: %s, for example %q", ErrIncomplete, english.Plural(int(e.count), "file", ""), e.examples)
 }
 
 func (e *missingError) Unwrap() error { return ErrIncomplete }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/apply/history"
 	"repld/change"
 	"repld/journal/catalog"
@@ -73,7 +75,7 @@ func (a *Applier) Find(ctx context.Context, path string) ([]Version, error) {
 		})
 	})
 	if err == nil && !there {
-		err = fmt.Errorf("%w: %q, in none of %d barriers", ErrNotThere, path, len(a.Retained())+1)
+		err = fmt.Errorf("%w: %q, in none of %s", ErrNotThere, path, english.Plural(len(a.Retained())+1, "barrier", ""))
 	}
 	return out, err
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
@@ -97,8 +99,8 @@ func (a *Applier) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
 	}
 	v.report.Barrier, _ = a.Applied()
 	if v.report.Count > v.report.Repaired {
-		a.raise(health.VerifyDiffers, "%d differences between the tree and barrier %s, first %s of %q",
-			v.report.Count, v.report.Barrier.ID, v.report.Differences[0].What, v.report.Differences[0].Path)
+		a.raise(health.VerifyDiffers, "%s between the tree and barrier %s, first %s of %q",
+			english.Plural(int(v.report.Count), "difference", ""), v.report.Barrier.ID, v.report.Differences[0].What, v.report.Differences[0].Path)
 	} else {
 		a.resolve(health.VerifyDiffers)
 		a.forgetForeign()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/change"
 	"repld/health"
 	"repld/watch"
@@ -108,7 +110,7 @@ func (c *Capturer) publishUncovered() {
 		return
 	}
 	shown := names[:min(len(names), 3)]
-	c.raise(health.UncoveredFiles, fmt.Sprintf("%d files can change unseen or can't be read: %s", len(names), strings.Join(shown, ", ")))
+	c.raise(health.UncoveredFiles, fmt.Sprintf("%s can change unseen or can't be read: %s", english.Plural(len(names), "file", ""), strings.Join(shown, ", ")))
 }
 
 func isIO(err error) bool { return errors.Is(err, syscall.EIO) }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
@@ -114,5 +116,5 @@ func (c *Capturer) reportMissed(r *round, work *watch.Set) {
 		return
 	}
 	c.missed += found
-	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %d changes that no event had told", c.missed))
+	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %s that no event had told", english.Plural(int(c.missed), "change", "")))
 }

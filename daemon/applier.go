@@ -7,6 +7,7 @@ import (
 	"repld/apply"
 	"repld/change"
 	"repld/control"
+	"repld/control/view"
 	"repld/health"
 	"repld/ship"
 	"repld/wire"
@@ -34,7 +35,7 @@ func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
 	case <-a.accepted: // without a session; the applier knows
 	default:
 	}
-	a.event(control.EventSeedStarted, nil, "seeding begins: %d files, %d bytes", m.Files, m.Bytes)
+	a.event(control.EventSeedStarted, nil, "seeding begins: %s, %s", view.Count(m.Files, "file"), view.Bytes(m.Bytes))
 	err := a.applier.Seed(ctx, apply.Manifest{Position: m.Position, Files: m.Files, Bytes: m.Bytes, Records: m.Records()})
 	var halted *apply.ErrSeedHalted
 	if !errors.As(err, &halted) {

@@ -13,6 +13,7 @@ import (
 	"repld/apply"
 	"repld/change"
 	"repld/control"
+	"repld/control/view"
 	"repld/health"
 	"repld/ship"
 	"repld/tree"
@@ -153,7 +154,7 @@ func (s *receiving) onApplied(c change.Certificate, at change.LogPosition) {
 	}
 	if s.seeding.Swap(false) {
 		s.event(control.EventSeedFinished, map[string]string{"barrier": c.ID.String()},
-			"the seed is published at barrier %s: %d files, %d bytes", c.ID, c.Files, c.Bytes)
+			"the seed is published at barrier %s: %s, %s", c.ID, view.Count(c.Files, "file"), view.Bytes(c.Bytes))
 	}
 	s.receiver.Notify()
 	s.signal()

@@ -14,6 +14,7 @@ import (
 	"repld/alert"
 	"repld/config"
 	"repld/control"
+	"repld/control/view"
 	"repld/control/web"
 	"repld/health"
 )
@@ -157,7 +158,7 @@ func (n *node) summary(ctx context.Context) string {
 		parts = append(parts, g.Name+" "+string(g.Phase))
 	}
 	if len(s.Health) > 0 {
-		parts = append(parts, fmt.Sprintf("%d conditions, first %s", len(s.Health), s.Health[0].Code))
+		parts = append(parts, fmt.Sprintf("%s, first %s", view.Count(uint64(len(s.Health)), "condition"), s.Health[0].Code))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -13,6 +13,7 @@ import (
 	"repld/apply"
 	"repld/change"
 	"repld/control"
+	"repld/control/view"
 	"repld/ship"
 	"repld/wire"
 )
@@ -81,7 +82,7 @@ func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, rep
 		Total: found.Count, Repaired: found.Repaired,
 	}
 	if found.Repaired > 0 {
-		s.event(control.EventRepaired, nil, "%d differences were repaired", found.Repaired)
+		s.event(control.EventRepaired, nil, "%s repaired", view.Count(found.Repaired, "difference"))
 	}
 	var list []wire.Difference
 	for _, d := range found.Differences {
@@ -172,7 +173,7 @@ func (v *verification) run(ctx context.Context, local ship.VerifyFunc, peer veri
 		word = "not equal"
 	}
 	v.event(control.EventVerifyFinished, map[string]string{"equal": strconv.FormatBool(report.Equal), "differences": strconv.FormatUint(report.DifferencesTotal, 10)},
-		"verification ends: the trees are %s, %d differences, %d repaired", word, report.DifferencesTotal, report.Repaired)
+		"verification ends: the trees are %s, %s, %d repaired", word, view.Count(report.DifferencesTotal, "difference"), report.Repaired)
 	return report, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Hook is one thing to do. Exactly one of the kinds is set.
@@ -57,9 +59,9 @@ func (r Result) Text() string {
 	case r.Err == nil:
 		return fmt.Sprintf("hook %s: done in %v", r.Hook, r.Took.Round(time.Millisecond))
 	case r.Ignored:
-		return fmt.Sprintf("hook %s failed after %d attempts, and on_error is go-on: %v", r.Hook, r.Attempts, r.Err)
+		return fmt.Sprintf("hook %s failed after %s, and on_error is go-on: %v", r.Hook, english.Plural(r.Attempts, "attempt", ""), r.Err)
 	}
-	return fmt.Sprintf("hook %s failed after %d attempts: %v", r.Hook, r.Attempts, r.Err)
+	return fmt.Sprintf("hook %s failed after %s: %v", r.Hook, english.Plural(r.Attempts, "attempt", ""), r.Err)
 }
 
 // String names a hook in one line, without what may be secret.

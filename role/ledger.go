@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/change"
 )
 
@@ -187,10 +189,10 @@ func (g *GroupLedger) text(b *strings.Builder) {
 		b.WriteString("    that barrier was chosen: what was received after it is given up\n")
 	}
 	if g.Barriers > 0 {
-		fmt.Fprintf(b, "    given up: %d barriers up to %s\n", g.Barriers, g.Captured)
+		fmt.Fprintf(b, "    given up: %s up to %s\n", english.Plural(int(g.Barriers), "barrier", ""), g.Captured)
 	}
 	if g.FileCount > 0 || g.Bytes > 0 {
-		fmt.Fprintf(b, "    given up: changes of %d files, %d bytes\n", g.FileCount, g.Bytes)
+		fmt.Fprintf(b, "    given up: changes of %s, %s\n", english.Plural(int(g.FileCount), "file", ""), english.Plural(int(g.Bytes), "byte", ""))
 	}
 	const shown = 20
 	for _, name := range g.Files[:min(len(g.Files), shown)] {
@@ -200,7 +202,7 @@ func (g *GroupLedger) text(b *strings.Builder) {
 		fmt.Fprintf(b, "      and %d more\n", more)
 	}
 	if g.SetAside > 0 {
-		fmt.Fprintf(b, "    kept aside: %d bytes that were received beyond the barrier\n", g.SetAside)
+		fmt.Fprintf(b, "    kept aside: %s that were received beyond the barrier\n", english.Plural(int(g.SetAside), "byte", ""))
 	}
 	for _, d := range g.Databases {
 		if !d.Paired {
@@ -209,7 +211,7 @@ func (g *GroupLedger) text(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "    database %s (%s): promoted at %s", d.Name, d.Engine, d.Position)
 		if d.Bytes > 0 {
-			fmt.Fprintf(b, ", %d bytes of its log are given up", d.Bytes)
+			fmt.Fprintf(b, ", %s of its log given up", english.Plural(int(d.Bytes), "byte", ""))
 		}
 		b.WriteString("\n")
 	}

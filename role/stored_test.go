@@ -109,12 +109,12 @@ func TestLedger(t *testing.T) {
   group sounz
     promoted at barrier 1-810, cut 2026-11-21T07:59:00Z (1m30s ago)
     given up: 2 barriers up to 1-812
-    given up: changes of 5 files, 4096 bytes
+    given up: changes of 5 files, 4,096 bytes
       "data/a"
       "data/b"
       and 3 more
     kept aside: 100 bytes that were received beyond the barrier
-    database shop (postgres): promoted at 0/1A, 77 bytes of its log are given up
+    database shop (postgres): promoted at 0/1A, 77 bytes of its log given up
   group empty
     no complete barrier: this group can't be promoted
 `

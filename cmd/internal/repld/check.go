@@ -10,6 +10,7 @@ import (
 	"repld/cmd/internal/cli"
 	"repld/config"
 	"repld/control"
+	"repld/control/view"
 	"repld/preflight"
 )
 
@@ -62,7 +63,7 @@ func readConfig(path string) (*config.Config, error) {
 func configError(err error) *control.Error {
 	var all config.Errors
 	if errors.As(err, &all) && len(all) > 1 {
-		return control.Errorf(control.ExitUsage, "found %d errors in the configuration:\n%w", len(all), err)
+		return control.Errorf(control.ExitUsage, "found %s in the configuration:\n%w", view.Count(uint64(len(all)), "error"), err)
 	}
 	return control.Errorf(control.ExitUsage, "%w", err)
 }
