@@ -99,7 +99,7 @@ func (a *Applier) RemoveSalvaged(ctx context.Context, id string) (Salvaged, erro
 	}
 	i := slices.IndexFunc(sets, func(s Salvaged) bool { return s.ID == id })
 	if i < 0 {
-		return Salvaged{}, fmt.Errorf("%w: %s", ErrNoSalvage, id)
+		return Salvaged{}, fmt.Errorf("%w: %q", ErrNoSalvage, id)
 	}
 	for t := range a.trees {
 		if err := tree.RemoveAll(a.trees[t].FS, tree.InOwn(salvageDir+"/"+id)); err != nil {
