@@ -25,3 +25,18 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 	}
 	must(t, p.gate.Check(t.Context()))
 }
+
+// TestAUserWithTheDocumentedPrivileges does all that there is to do.
+func TestAUserWithTheDocumentedPrivileges(t *testing.T) {
+	t.Parallel()
+	p := unseededAs(t, `repld:it's "a" \secret`)
+	p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
+	p.seed()
+	p.primary.Exec("INSERT INTO d.a VALUES (1)")
+	p.barrier()
+	must(t, p.source.Check(t.Context()))
+	must(t, p.gate.Check(t.Context()))
+	_, err := p.gate.Promote(t.Context())
+	must(t, err)
+	p.replica.Exec("INSERT INTO d.a VALUES (2)")
+}

@@ -44,7 +44,7 @@ type pair struct {
 	current atomic.Pointer[Gate] // the same, for the link
 	replica *mariadbtest.Server
 
-	options []string // of the replica
+	login   string // of our own connections; "" is root's
 	holding *task
 	tending *task
 	linking *task
@@ -81,9 +81,17 @@ func newPair(t testing.TB, options ...string) *pair {
 
 func unseeded(t testing.TB, options ...string) *pair {
 	t.Helper()
-	p := &pair{t: t, dir: mariadbtest.Dir(t), home: t.TempDir(), away: t.TempDir()}
+	return unseededAs(t, "", options...)
+}
+
+func unseededAs(t testing.TB, login string, options ...string) *pair {
+	t.Helper()
+	p := &pair{t: t, login: login, dir: mariadbtest.Dir(t), home: t.TempDir(), away: t.TempDir()}
 	p.primary = mariadbtest.New(t, options...)
 	must(t, os.Chmod(p.dir, 0o711))
+	if login != "" {
+		p.primary.Exec(grants)
+	}
 	var err error
 	p.window, err = spool.Open(filepath.Join(p.home, "window"), spool.Options{Volatile: true, Limit: 8 << 20, SegmentSize: 1 << 20})
 	must(t, err)
@@ -102,10 +110,22 @@ func unseeded(t testing.TB, options ...string) *pair {
 	return p
 }
 
+// grants are what the documentation says.
+const grants = `CREATE USER repld@localhost IDENTIFIED BY 'it''s "a" \\secret';
+	GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE, REPLICATION SLAVE ADMIN,
+		REPLICATION MASTER ADMIN, SLAVE MONITOR, READ_ONLY ADMIN ON *.* TO repld@localhost`
+
+func (p *pair) dsn(s *mariadbtest.Server) string {
+	if p.login == "" {
+		return s.DSN()
+	}
+	return p.login + "@unix(" + s.Socket + ")/"
+}
+
 func (p *pair) newSource(s *mariadbtest.Server) {
 	p.t.Helper()
 	var err error
-	p.source, err = NewSource(SourceOptions{Name: "db", DSN: s.DSN(), Spool: p.window, Dir: p.home})
+	p.source, err = NewSource(SourceOptions{Name: "db", DSN: p.dsn(s), Spool: p.window, Dir: p.home})
 	must(p.t, err)
 }
 
@@ -113,7 +133,7 @@ func (p *pair) openGate() {
 	p.t.Helper()
 	var err error
 	must(p.t, os.MkdirAll(p.away, 0o700))
-	p.gate, err = OpenGate(GateOptions{Name: "db", Dir: p.dir, Home: p.away, Spool: p.spool, ReplicaDSN: p.replica.DSN()})
+	p.gate, err = OpenGate(GateOptions{Name: "db", Dir: p.dir, Home: p.away, Spool: p.spool, ReplicaDSN: p.dsn(p.replica)})
 	must(p.t, err)
 	p.current.Store(p.gate)
 	g := p.gate
@@ -318,3 +338,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		<-time.After(5 * time.Millisecond)
 	}
 }
+
+var barrierID = change.BarrierID{Epoch: 1, Seq: 1}
