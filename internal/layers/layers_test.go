@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},
 	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "role", "hook", "lease", "parity"},
+	{"ready"},
 	{"ship", "control", "preflight"},
 	{"daemon", "demo"},
 	{"cmd", "bench"},
