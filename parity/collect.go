@@ -32,6 +32,8 @@ type Options struct {
 	Databases map[string]map[string]string
 	// Root is the directory that is taken for "/" when files are read, "" = "/".
 	Root string
+
+	maxFiles int // 0 = MaxFiles
 }
 
 const defaultTimeout = 10 * time.Second
@@ -42,6 +44,9 @@ func Collect(ctx context.Context, o Options) *Facts {
 	f := &Facts{Format: Format, Node: o.Node}
 	if o.Root == "" {
 		o.Root = "/"
+	}
+	if o.maxFiles == 0 {
+		o.maxFiles = MaxFiles
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout

@@ -16,8 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errMany = fmt.Errorf("there are more than %d files", MaxFiles)
-
 func (f *Facts) files(ctx context.Context, o Options) {
 	for _, pattern := range o.Files {
 		base, rest := doublestar.SplitPattern(strings.TrimPrefix(pattern, "/"))
@@ -27,8 +25,8 @@ func (f *Facts) files(ctx context.Context, o Options) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if len(f.Files) >= MaxFiles {
-				return errMany
+			if len(f.Files) >= o.maxFiles {
+				return fmt.Errorf("there are more than %d files", o.maxFiles)
 			}
 			f.file(o.Root, "/"+filepath.Join(base, path), d)
 			return nil
