@@ -82,6 +82,7 @@ func (r *round) endBatch(ctx context.Context) error {
 	}
 	r.batch, r.batchRead = r.batch[:0], 0
 	clear(r.parents)
+	clear(r.placed)
 	r.forget()
 	return r.commitFull()
 }

@@ -56,6 +56,14 @@ func (r *round) entry(key watch.Key) error {
 	if in, done := r.seen[key]; done && in == parent {
 		return nil
 	}
+	if is, err := r.isAt(key.Tree, key.Dir, parent); err != nil {
+		return err
+	} else if !is {
+		dir, name := change.Split(key.Dir)
+		r.retry(watch.Key{Tree: key.Tree, Dir: dir, Name: name}, watch.Entry)
+		r.retry(key, watch.Entry|watch.Content|watch.Meta)
+		return nil
+	}
 	path := change.Join(key.Dir, key.Name)
 	before := change.TimeOf(r.opts.Clock.Now())
 	st, err := r.readers[key.Tree].Lstat(path)
@@ -70,6 +78,28 @@ func (r *round) entry(key watch.Key) error {
 	g := glimpse{key: key, path: path, stat: st, before: before}
 	r.prefix(&g)
 	return r.present(g, parent)
+}
+
+// isAt reports whether the directory at path is that of a node. If another one is, what
+// of them is captured isn't known yet, and the names in the one must not be taken for
+// those of the other.
+func (r *round) isAt(t int, path string, node change.NodeID) (bool, error) {
+	at := dirKey{t, path}
+	if path == "" || r.placed[at] == node {
+		return true, nil
+	}
+	local, ok, err := r.tx.Local(node)
+	if err != nil {
+		return false, err
+	}
+	st, err := r.readers[t].Lstat(path)
+	if tree.Vanished(err) || err == nil && ok && local.ObjectID != st.ID {
+		return false, nil
+	}
+	if err == nil {
+		r.placed[at] = node
+	}
+	return true, nil // what can't be looked at is the business of who looks for more
 }
 
 // vanished takes the name away if the catalog has it.

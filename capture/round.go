@@ -46,10 +46,11 @@ type round struct {
 
 	batch     []glimpse
 	batchRead uint64
-	parents   map[dirKey]struct{} // directories of the batch's names
-	reads     []*reading          // of the batch, in order
-	first     map[watch.Key]*hot  // see favored
-	copying   *reading            // the file that is in Capturer.copied
+	parents   map[dirKey]struct{}      // directories of the batch's names
+	placed    map[dirKey]change.NodeID // see isAt; of the batch
+	reads     []*reading               // of the batch, in order
+	first     map[watch.Key]*hot       // see favored
+	copying   *reading                 // the file that is in Capturer.copied
 
 	seen      map[watch.Key]change.NodeID   // the directory that each was captured in
 	nodes     map[change.NodeID]change.Stat // what was captured, for objects with several names
@@ -91,6 +92,7 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 		unsure:    map[string]struct{}{},
 		forced:    map[change.NodeID]bool{},
 		parents:   map[dirKey]struct{}{},
+		placed:    map[dirKey]change.NodeID{},
 		seen:      map[watch.Key]change.NodeID{},
 		nodes:     map[change.NodeID]change.Stat{},
 		dirs:      map[dirKey]change.NodeID{},
@@ -358,9 +360,9 @@ func (r *round) namesOf(t int, node change.NodeID) (keys []watch.Key) {
 }
 
 // above captures the directories on the way to key that changed their names, from
-// the top: what is below them belongs to whatever they are now. One that isn't known is
-// captured whether its name is dirty or not: that may have become a scan of the directory
-// above, or be put off as hot, and key would lead nowhere.
+// the top: what is below them belongs to whatever they are now. A name may be dirty as
+// one of a directory that is to be listed; and one that isn't known is captured even if
+// its event was put off as that of something hot, or key would lead nowhere.
 func (r *round) above(dirty *watch.Set, key watch.Key) error {
 	_, known := r.resolve(key.Tree, key.Dir)
 	for at := 0; at < len(key.Dir); at++ {
@@ -370,13 +372,14 @@ func (r *round) above(dirty *watch.Set, key watch.Key) error {
 		}
 		dir, name := change.Split(key.Dir[:at+end])
 		way := watch.Key{Tree: key.Tree, Dir: dir, Name: name}
-		it, ok := dirty.Get(way)
-		named := ok && it.What&watch.Entry != 0
-		if !named && !known {
+		it, _ := dirty.Get(way)
+		in, _ := dirty.Get(watch.Key{Tree: key.Tree, Dir: dir})
+		told := it.What&watch.Entry != 0 || in.What&(watch.Names|watch.Subtree) != 0
+		if !told && !known {
 			_, there := r.resolve(key.Tree, way.Path())
-			named = !there
+			told = !there
 		}
-		if named {
+		if told {
 			if err := r.entry(way); err != nil {
 				return err
 			}

@@ -229,6 +229,35 @@ func TestSwapBeforeRead(t *testing.T) {
 	})
 }
 
+// TestSwapKnownLate: a round meets what is in two directories that have changed places
+// before it captures that they have. It must not take what is in the one for what is in
+// the other, on the way to something that it then holds for captured.
+func TestSwapKnownLate(t *testing.T) {
+	r, p := pair(t, watch.Auto, func(r *rig) {
+		for _, dir := range []string{"x/b/e", "y/b"} {
+			must(r.t, os.MkdirAll(r.path(dir), 0o755))
+		}
+	})
+	must(t, os.Mkdir(r.path("x/b/e/new"), 0o755))
+	must(t, unix.Renameat2(unix.AT_FDCWD, r.path("x"), unix.AT_FDCWD, r.path("y"), unix.RENAME_EXCHANGE))
+	var told watch.Set
+	_, err := r.c.opts.Watcher.Drain(t.Context(), &told)
+	must(t, err)
+	tx, err := r.c.sink.begin()
+	must(t, err)
+	was := r.c.newRound(tx, watch.Sync{})
+	for _, path := range []string{"y/b/e", "y/b/e/new", "x", "x/b/e/new", "y"} {
+		dir, name := change.Split(path)
+		must(t, was.entry(watch.Key{Dir: dir, Name: name}))
+	}
+	must(t, was.scan(t.Context(), 0, "x"))
+	must(t, was.scan(t.Context(), 0, "y"))
+	r.c.dirty.Merge(&was.again)
+	cut := r.barrier()
+	p.follow(r.log)
+	r.equals(cut)
+}
+
 // TestScanBeforeItsName: a directory that has come in is scanned before its own name is
 // captured. Nothing else would tell what is in it.
 func TestScanBeforeItsName(t *testing.T) {
