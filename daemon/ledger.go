@@ -15,10 +15,12 @@ import (
 	"repld/role"
 )
 
-// choiceFile is what an operator has chosen for a failover beside the plan. It is kept
-// because a plan goes on after a crash.
+// choiceFile is what an operator has chosen for a failover beside the plan, and what
+// the node was before it. It is kept because a plan goes on after a crash.
 type choiceFile struct {
-	Plan      role.Nonce                  `yaml:"plan"`
+	Plan role.Nonce `yaml:"plan"`
+	// Stood: the node stood by, so that its groups receive until its databases are open.
+	Stood     bool                        `yaml:"stood"`
 	Databases control.DatabaseEnd         `yaml:"databases"`
 	Barriers  map[string]change.BarrierID `yaml:"barriers,omitempty"`
 }
@@ -26,21 +28,31 @@ type choiceFile struct {
 // choiceName is the name of the choiceFile.
 const choiceName = "failover.yaml"
 
-// choice is what was chosen for the present plan; the zero value if nothing was.
-func (r *roles) choice() choiceFile {
-	var c choiceFile
-	if _, err := r.node.state.load(choiceName, &c); err != nil {
-		r.logger.Error("read what was chosen for the failover", "error", err)
+// choose stores what was chosen for a plan that is to begin.
+func (r *roles) choose(s role.State, c choiceFile) error {
+	c.Stood = s.Stored.Role == role.Standby || s.Cause == role.Lost && s.Designated == role.Secondary
+	if err := r.node.state.store(choiceName, c); err != nil {
+		return err
 	}
-	if c.Plan != r.now().Plan.ID {
+	r.mu.Lock()
+	r.chosen = c
+	r.mu.Unlock()
+	return nil
+}
+
+// choiceOf is what was chosen for a plan; the zero value if nothing was.
+func (r *roles) choiceOf(p role.Progress) choiceFile {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.chosen.Plan != p.ID {
 		return choiceFile{}
 	}
-	return c
+	return r.chosen
 }
 
 // doLedger writes down what the failover gives up.
 func (r *roles) doLedger(s role.State) error {
-	ledger := r.ledger(s, s.Plan, r.choice())
+	ledger := r.ledger(s, s.Plan, r.choiceOf(s.Plan))
 	text, err := ledger.JSON()
 	if err != nil {
 		return err

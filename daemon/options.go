@@ -3,6 +3,7 @@ package daemon
 import (
 	"io"
 	"log/slog"
+	"time"
 
 	"repld/change"
 	"repld/config"
@@ -24,6 +25,9 @@ type Options struct {
 	LogLevel *slog.LevelVar
 
 	quick *quickMode // nil = a service
+	// patience is how long the peer's answer is waited for at the start; 0 = patience, or
+	// quickPatience.
+	patience time.Duration
 	// fault is called at each fault point of a change of roles; an error ends the daemon
 	// there, as a crash would. nil = there are none.
 	fault func(point string) error

@@ -33,6 +33,7 @@ type roles struct {
 	mail    chan struct{}       // capacity 1: something is in the outbox
 	answers map[role.Nonce]chan role.AnswerStepDown
 	ends    map[role.Nonce]chan error // of orders that the peer carries out
+	chosen  choiceFile
 
 	followers map[chan control.RoleProgress]bool
 	queue     []control.Event // to be noted
@@ -66,7 +67,8 @@ func (n *node) openRoles() (*roles, error) {
 	r.runner = hook.New(hook.Options{Report: r.reportHook})
 	r.driver = role.NewDriver(role.Options{State: stored, Store: r, Steps: r, Fault: n.opts.fault})
 	r.state = r.driver.State()
-	return r, nil
+	_, err = n.state.load(choiceName, &r.chosen)
+	return r, err
 }
 
 // start tells the driver of this run, and of a pairing that it has not heard of.
@@ -247,9 +249,13 @@ func (r *roles) Local(e role.Effect) {
 	if _, ok := e.(role.Ask); !ok {
 		return
 	}
-	wait := patience
-	if r.opts.quick != nil {
+	wait := r.opts.patience
+	switch {
+	case wait != 0:
+	case r.opts.quick != nil:
 		wait = quickPatience
+	default:
+		wait = patience
 	}
 	time.AfterFunc(wait, func() {
 		if err := r.driver.Tell(role.PatienceOver{}); err != nil {
@@ -307,10 +313,15 @@ func (r *roles) taskOf(s role.State) task {
 		if r.primary() {
 			t.does = role.Sends
 		}
-	case t.does == role.Sends && s.Plan.Step == role.StepOpen && (s.Plan.Kind == role.TakeOver || s.Plan.Kind == role.Failover):
+	case t.does == role.Sends && s.Plan.Step == role.StepOpen && r.stood(s.Plan):
 		t.does = role.Takes
 	}
 	return t
+}
+
+// stood reports whether the node stood by when a plan began that promotes it.
+func (r *roles) stood(p role.Progress) bool {
+	return p.Kind == role.TakeOver || p.Kind == role.Failover && r.choiceOf(p).Stood
 }
 
 // awaitTask returns the task of the groups as soon as it is one that is wanted.

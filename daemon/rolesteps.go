@@ -33,7 +33,7 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 	case role.StepProof:
 		return r.doProof(ctx, s)
 	case role.StepApply:
-		return r.doApply(ctx)
+		return r.doApply(ctx, s)
 	case role.StepOpen:
 		return r.doOpen(ctx, s)
 	case role.StepServices:
@@ -203,8 +203,11 @@ func (r *roles) askToStepDown(ctx context.Context, s role.State) error {
 
 // doApply brings the trees to the newest complete barrier, or to the one that was
 // chosen, and holds them there.
-func (r *roles) doApply(ctx context.Context) error {
-	choice := r.choice()
+func (r *roles) doApply(ctx context.Context, s role.State) error {
+	if !r.stood(s.Plan) {
+		return nil // its trees are what it had when it served
+	}
+	choice := r.choiceOf(s.Plan)
 	return r.eachReceiving(ctx, func(ctx context.Context, s *receiving) error {
 		if id, chosen := choice.Barriers[s.name]; chosen {
 			if cert, _ := s.applier.Applied(); cert.ID != id {
@@ -238,7 +241,7 @@ func (s *receiving) applyNewest(ctx context.Context) error {
 // doOpen makes primaries of the replicas, and notes at which barriers this node was
 // promoted.
 func (r *roles) doOpen(ctx context.Context, s role.State) error {
-	if s.Plan.Kind == role.ServeAlone {
+	if !r.stood(s.Plan) {
 		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
 	}
 	promoted := promotedFile{Epoch: s.Epoch.Number}
@@ -247,7 +250,7 @@ func (r *roles) doOpen(ctx context.Context, s role.State) error {
 	}
 	// By a grant all of the logs is here; else they end where the barrier does, if nothing
 	// else was said.
-	atEnd := s.Plan.Kind == role.TakeOver || r.choice().Databases == control.DatabasesEnd
+	atEnd := s.Plan.Kind == role.TakeOver || r.choiceOf(s.Plan).Databases == control.DatabasesEnd
 	err := r.eachReceiving(ctx, func(ctx context.Context, side *receiving) error {
 		cert, err := side.applier.Freeze(ctx)
 		if err != nil {

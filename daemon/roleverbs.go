@@ -56,8 +56,8 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, progress fu
 	if req.DryRun {
 		return r.reply(reply, begun), nil
 	}
-	if o.Command == role.DoFailover {
-		if err := r.node.state.store(choiceName, choice); err != nil {
+	if o.Command == role.DoFailover && planned.Plan.ID == o.ID { // else one that was begun goes on
+		if err := r.choose(s, choice); err != nil {
 			return nil, err
 		}
 	}

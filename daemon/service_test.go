@@ -44,6 +44,9 @@ type service struct {
 	clock  *jumpClock
 	reload chan struct{}
 	end    func() error
+	// over is closed when the node has ended; crashed: it was to end with an error.
+	over    chan struct{}
+	crashed bool
 
 	mu   sync.Mutex
 	conf *config.Config
@@ -62,6 +65,12 @@ func services(t *testing.T) (primary, standby *service, dir string) {
 // start starts a node of its own directory below dir.
 func start(t *testing.T, dir, name string, designated config.Designation) *service {
 	t.Helper()
+	return launch(t, configure(t, dir, name, designated), name)
+}
+
+// configure makes a node's configuration and its trees.
+func configure(t *testing.T, dir, name string, designated config.Designation) *config.Config {
+	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +85,7 @@ func start(t *testing.T, dir, name string, designated config.Designation) *servi
 		return config.Tree{Name: name, Path: path, Watch: config.WatchAuto}
 	}
 	state := filepath.Join(dir, name+".state")
-	c := &config.Config{
+	return &config.Config{
 		Node: name, Designated: designated, Listen: listen, State: state, Control: filepath.Join(dir, name+".sock"),
 		Groups: []config.Group{
 			{Name: "one", Trees: []config.Tree{tree("a"), tree("b")}, GroupLive: config.DefaultGroup()},
@@ -84,22 +93,35 @@ func start(t *testing.T, dir, name string, designated config.Designation) *servi
 		},
 		Live: config.Live{DiskReserve: config.Reserve{Bytes: 1}},
 	}
-	return launch(t, c, name)
 }
 
 // launch starts a node by its configuration.
 func launch(t *testing.T, c *config.Config, name string) *service {
 	t.Helper()
-	s := &service{t: t, conf: c, clock: &jumpClock{Clock: change.SystemClock()}, reload: make(chan struct{})}
+	return launchWith(t, Options{Config: c}, name)
+}
+
+// launchWith starts a node with further options.
+func launchWith(t *testing.T, o Options, name string) *service {
+	t.Helper()
+	c := o.Config
+	s := &service{t: t, conf: c, clock: &jumpClock{Clock: change.SystemClock()}, reload: make(chan struct{}), over: make(chan struct{})}
 	s.client = control.NewClient(c.Control, control.ClientOptions{})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{Config: c, Clock: s.clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", name), Reload: s.reload, Reread: func() (*config.Config, error) {
+		o.Clock, o.Reload = s.clock, s.reload
+		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", name)
+		o.Reread = func() (*config.Config, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.conf, nil
-		}})
+		}
+		if o.patience == 0 {
+			o.patience = 500 * time.Millisecond
+		}
+		done <- Run(ctx, o)
+		close(s.over)
 	}()
 	s.end = sync.OnceValue(func() error {
 		cancel()
@@ -107,7 +129,7 @@ func launch(t *testing.T, c *config.Config, name string) *service {
 	})
 	t.Cleanup(func() {
 		s.client.Close()
-		if err := s.end(); err != nil {
+		if err := s.end(); err != nil && !s.crashed {
 			t.Errorf("%s ended with %v", name, err)
 		}
 	})
@@ -116,6 +138,16 @@ func launch(t *testing.T, c *config.Config, name string) *service {
 		return err == nil
 	})
 	return s
+}
+
+// ended reports whether the node has ended by itself.
+func (s *service) ended() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // until polls a condition.
