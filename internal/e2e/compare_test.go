@@ -153,7 +153,10 @@ func contentOf(path string, size int64) (string, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type == unix.XFS_SUPER_MAGIC {
 		return out, err
 	}
+	// What a seed finds on the standby it compares by its bytes: a block of zeros among
+	// holes may be a hole there.
 	const worthIt = 64 << 10
+	var holes [][2]int64
 	for at := int64(0); at < size; {
 		hole, err := f.Seek(at, unix.SEEK_HOLE)
 		if err != nil {
@@ -166,10 +169,17 @@ func contentOf(path string, size int64) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if data-hole >= worthIt {
-			out += fmt.Sprintf(" hole %d-%d", hole, data)
+		if n := len(holes); n > 0 && hole-holes[n-1][1] < worthIt {
+			holes[n-1][1] = data
+		} else {
+			holes = append(holes, [2]int64{hole, data})
 		}
 		at = data
+	}
+	for _, h := range holes {
+		if h[1]-h[0] >= worthIt {
+			out += fmt.Sprintf(" hole %d-%d", h[0], h[1])
+		}
 	}
 	return out, nil
 }

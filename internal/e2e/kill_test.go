@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,40 +108,6 @@ func TestKillLoop(t *testing.T) {
 		t.Logf("%d rounds: %d kills of the primary, %d of the standby, %d operations; equal", round-1, kills[0], kills[1], operations)
 	}
 	p.proved()
-}
-
-// mended lets replctl verify repair what it finds: damage in a catalog that only the
-// digests of the tree can tell. What it finds damaged itself is made again meanwhile.
-func (p *pair) mended() {
-	p.t.Helper()
-	byHand := false
-	poll(p.t, "verify finds both trees equal", func() error {
-		r := p.primary.ctl("verify", "--repair")
-		if r.code == 0 {
-			return nil
-		}
-		p.t.Logf("verify: exit %d\n%s%s", r.code, r.stdout, r.stderr)
-		p.heal()
-		if r.code == 6 && strings.Contains(r.stdout, "primary  ") && !byHand {
-			// The primary's own files and catalog differ: its operator knows which is right.
-			byHand = true
-			p.catalogAway()
-			p.heal()
-		}
-		return errors.New(r.stdout + r.stderr)
-	})
-	p.proved()
-}
-
-// catalogAway has the primary make its catalog again, as an operator does by hand.
-func (p *pair) catalogAway() {
-	p.t.Helper()
-	p.primary.stop()
-	if err := os.Rename(filepath.Join(stateOf(p.primary), "catalog.db"), filepath.Join(p.dir, "catalog.away")); err != nil {
-		p.t.Fatal(err)
-	}
-	p.primary.start()
-	p.primary.up()
 }
 
 // heal waits until all is applied, with an operator's word where a base would set

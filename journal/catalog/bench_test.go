@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/binary"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -184,4 +185,18 @@ func longFile(t testing.TB, c *Catalog, n int) (list []change.ChunkRef) {
 	}
 	apply(t, c, &change.Barrier{})
 	return list
+}
+
+// BenchmarkOpen opens a catalog of 46,000 files, which is read as a whole.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "catalog")
+	c, err := Open(path, Options{NoSync: true})
+	must(b, err)
+	addFiles(b, c, 46_000)
+	must(b, c.Close())
+	for b.Loop() {
+		c, err := Open(path, Options{NoSync: true})
+		must(b, err)
+		must(b, c.Close())
+	}
 }
