@@ -314,7 +314,7 @@ func (ad *adopter) put(id change.NodeID, st *change.Stat, meta change.Meta) {
 func (ad *adopter) link(parent change.NodeID, name string, id change.NodeID, st *change.Stat) {
 	local := localOf(st, ad.a.clock)
 	local.Tree = ad.root
-	local.Racy = ad.state.known && !ad.proven // it is not known what it was
+	local.Racy = ad.state.known && !ad.proven && !ad.salvaged(st) // it is not known what it was
 	ad.pending = append(ad.pending, adoption{record: &change.Link{Parent: parent, Name: name, Node: id}, node: id, local: local})
 }
 

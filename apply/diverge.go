@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"repld/change"
 	"repld/durable"
@@ -67,6 +68,9 @@ type Diverged struct {
 	Unknown bool `json:"unknown,omitempty"`
 
 	Fingerprint string `json:"fingerprint,omitempty"` // of all of it
+	// At is when it was looked for: what has not changed since is among it, or is what the
+	// other node had, too.
+	At time.Time `json:"at"`
 }
 
 // ErrSalvageRoom says that what has diverged doesn't fit beside the trees. Nothing was kept.
@@ -133,6 +137,7 @@ func (d *diverger) salvage() error {
 		return err
 	}
 	if known.Fingerprint == d.found.Fingerprint && !d.found.Unknown {
+		known.At = d.found.At
 		d.found = known
 		return nil
 	}

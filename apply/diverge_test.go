@@ -158,7 +158,7 @@ func TestDiverged(t *testing.T) {
 	if kept.ID != "epoch-1" || kept.Unknown || kept.Deleted != 5 || kept.Created != 8 || kept.Changed != 6 || kept.Files != 9 {
 		t.Errorf("found %+v", kept)
 	}
-	if kept.ID = ""; kept != found {
+	if kept.ID, kept.At = "", found.At; kept != found {
 		t.Errorf("kept were %+v, found before %+v", kept, found)
 	}
 	wantKept(t, d.kept("epoch-1"), wantDiverged)

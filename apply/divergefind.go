@@ -62,7 +62,7 @@ func (d *diverger) survey() error {
 
 // look finds everything.
 func (d *diverger) look() error {
-	d.found = Diverged{Common: d.o.Common}
+	d.found = Diverged{Common: d.o.Common, At: d.o.Clock.Now().UTC()}
 	d.bytes = make([]uint64, len(d.o.Trees))
 	d.digest = blake3.New()
 	known, err := d.readLog()

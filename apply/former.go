@@ -123,6 +123,12 @@ func (ad *adopter) asBefore(path string, was, id, node change.NodeID, st *change
 	return ad.splice(id, at, refs)
 }
 
+// salvaged reports whether an object was as it is when what only this node had was
+// looked for: then it was kept, or is what both nodes had.
+func (ad *adopter) salvaged(st *change.Stat) bool {
+	return st.Ctime.Compare(change.TimeOf(ad.a.o.Salvaged.Add(-change.Tick))) < 0
+}
+
 // sameRefs reports whether two nodes have the same list of references.
 func sameRefs(a *catalog.Tx, in change.NodeID, b *catalog.Tx, other change.NodeID) bool {
 	next, stop := iter.Pull(b.Refs(other, 0))

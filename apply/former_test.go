@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"repld/change"
 	"repld/durable"
@@ -51,7 +52,8 @@ func changeSides(t *testing.T, before, since func(*primary)) *returned {
 	r := &returned{p: p, c: &counting{primary: p}}
 	r.s = newStandby(t, r.c)
 	r.s.dir = old.dir
-	r.s.options = func(o *Options) { o.Former, o.Salvaged, o.Epoch = proves, true, 2 }
+	looked := time.Now()
+	r.s.options = func(o *Options) { o.Former, o.Salvaged, o.Epoch = proves, looked, 2 }
 	path := old.cat // closed, so that it can be moved
 	must(t, path.Close())
 	data, err := os.ReadFile(filepath.Join(filepath.Dir(old.dir), "catalog.db"))
@@ -68,7 +70,7 @@ func (r *returned) join() {
 }
 
 func filesOfBoth(p *primary) {
-	p.files("same", 15)
+	p.files("same", 30)
 	p.write("big", string(noise(3, 3<<20)))
 	for _, name := range []string{"here", "there", "gone", "dir/a", "dir/b"} {
 		p.write(name, "content of "+name)
@@ -90,8 +92,9 @@ func TestJoinByKnowledge(t *testing.T) {
 	})
 	// Who reads this finds that it isn't what the catalog says.
 	must(t, os.WriteFile(filepath.Join(r.s.dir, "lie"), []byte("what really lies"), 0o644))
+	looked := time.Now()
 	r.s.options = func(o *Options) {
-		o.Salvaged, o.Epoch, o.RedoMin = true, 2, 1<<20
+		o.Salvaged, o.Epoch, o.RedoMin = looked, 2, 1<<20
 		o.Former = func(tx *catalog.Tx) (func(*catalog.Local, *change.Stat) bool, error) {
 			proven, err := proves(tx)
 			return func(l *catalog.Local, st *change.Stat) bool {
@@ -158,7 +161,9 @@ func TestJoinUnknown(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := changeSides(t, filesOfBoth, func(p *primary) { p.barrier() })
-			r.s.options = func(o *Options) { o.Former, o.Salvaged, o.Epoch = proves, test.salvaged, 2 }
+			if !test.salvaged {
+				r.s.options = func(o *Options) { o.Former, o.Epoch = proves, 2 }
+			}
 			for name, text := range after {
 				must(t, os.WriteFile(filepath.Join(r.s.dir, name), []byte(text), 0o644))
 			}
@@ -249,7 +254,7 @@ func TestJoinDamagedInside(t *testing.T) {
 	r := changeSides(t, filesOfBoth, func(p *primary) { p.barrier() })
 	path := filepath.Join(r.s.base, FormerName)
 	r.s.options = func(o *Options) {
-		o.Salvaged, o.Epoch = true, 2
+		o.Salvaged, o.Epoch = time.Now(), 2
 		o.Former = func(tx *catalog.Tx) (func(*catalog.Local, *change.Stat) bool, error) {
 			return nil, fmt.Errorf("%w: as a test has it", catalog.ErrDamaged)
 		}

@@ -102,10 +102,10 @@ type Options struct {
 	// Former returns what a catalog that this node had as a primary ([FormerName]) proves
 	// about an object by its stat; nil: nothing.
 	Former func(*catalog.Tx) (proves func(*catalog.Local, *change.Stat) bool, err error)
-	// Salvaged says that what only this node had was kept before ([SalvageDiverged]): where
-	// a seed finds what the former catalog proves, it is replaced and removed as by any
-	// barrier.
-	Salvaged bool
+	// Salvaged is when what only this node had was looked for, all of which was kept
+	// ([Diverged]): what a seed finds in the trees that has not changed since is replaced and
+	// removed as by any barrier. Zero: all that differs is set aside.
+	Salvaged time.Time
 
 	// Hook is called at named points between the steps, for injecting faults; an
 	// error stops the work there as a crash would. nil: none.

@@ -306,7 +306,7 @@ func (a *Applier) seedOver(ctx context.Context, m *Manifest, state *seedState) e
 	}
 	return a.withFormer(func(f *former) error {
 		return manifest.View(func(want *catalog.Tx) error {
-			state.known = f != nil && a.o.Salvaged
+			state.known = f != nil && !a.o.Salvaged.IsZero()
 			ad := newAdopter(ctx, a, want, state)
 			ad.former = f
 			if err := ad.trees(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"repld/apply"
 	"repld/capture"
@@ -35,8 +36,8 @@ import (
 type commonFile struct {
 	Epoch   change.Epoch     `yaml:"epoch"` // in which this node sent
 	Barrier change.BarrierID `yaml:"barrier,omitempty"`
-	// Salvaged: what this node has beyond was kept, so that a base may replace it.
-	Salvaged bool `yaml:"salvaged,omitempty"`
+	// Salvaged is when what this node has beyond was kept, so that a base may replace it.
+	Salvaged time.Time `yaml:"salvaged,omitempty"`
 }
 
 // commonName is the name of the commonFile in a group's directory.
@@ -164,12 +165,12 @@ func (g *group) sweep(ctx context.Context) error {
 }
 
 // becomeReceiver makes a primary's directory a standby's, before anything of it is
-// open. It reports whether what only this node has was kept, so that a base may
-// replace it.
-func (g *group) becomeReceiver(ctx context.Context) (salvaged bool, err error) {
+// open. It returns when what only this node has was kept, so that a base may replace it;
+// zero: it wasn't.
+func (g *group) becomeReceiver(ctx context.Context) (salvaged time.Time, err error) {
 	left, epoch, err := g.leftBySender()
 	if err != nil {
-		return false, err
+		return salvaged, err
 	}
 	common, err := g.loadCommon()
 	if err != nil || !left {
@@ -181,19 +182,21 @@ func (g *group) becomeReceiver(ctx context.Context) (salvaged bool, err error) {
 	if !common.Barrier.IsZero() {
 		found, err := g.diverged(ctx, epoch, common.Barrier, apply.SalvageDiverged)
 		if err != nil {
-			return false, g.explainSalvage(err)
+			return salvaged, g.explainSalvage(err)
 		}
 		g.tellSalvaged(found)
-		common.Salvaged = !found.Unknown
+		if !found.Unknown {
+			common.Salvaged = found.At
+		}
 	}
 	if err := g.storeCommon(common); err != nil {
-		return false, err
+		return salvaged, err
 	}
 	if err := g.sweep(ctx); err != nil {
-		return false, err
+		return salvaged, err
 	}
 	if err := os.Rename(g.file(catalogName), g.file(apply.FormerName)); err != nil {
-		return false, err
+		return salvaged, err
 	}
 	return common.Salvaged, durable.SyncDir(g.dir)
 }

@@ -44,8 +44,6 @@ func (s *receiving) explainPast(err error) error {
 	case errors.Is(err, apply.ErrNotThere):
 		return control.Errorf(control.ExitFailed, "%w", err).
 			WithHint("a path begins with the tree's name, as in %s/…; `replctl barriers --find PATH` tells which barriers have it", s.conf.Trees[0].Name)
-	case errors.Is(err, apply.ErrNoSalvage):
-		return control.Errorf(control.ExitFailed, "%w", err).WithHint("`replctl salvage list`")
 	case errors.Is(err, apply.ErrIncomplete):
 		return control.Errorf(control.ExitFailed, "%w", err).WithHint("what was kept is damaged; look after the disk, and try another barrier")
 	case errors.As(err, new(*apply.ErrNoRoom)):
@@ -61,9 +59,9 @@ func (s *receiving) explainPast(err error) error {
 
 // paths returns what an operator's path may mean: "tree/path", an absolute path in
 // a tree, or, where there is one tree, a path in that.
-func (s *receiving) paths(path string) []string {
+func (g *group) paths(path string) []string {
 	if strings.HasPrefix(path, "/") {
-		for _, t := range s.conf.Trees {
+		for _, t := range g.conf.Trees {
 			if root := strings.TrimSuffix(t.Path, "/"); change.Within(path, root) {
 				return []string{strings.TrimSuffix(t.Name+strings.TrimPrefix(path, root), "/")}
 			}
@@ -71,15 +69,15 @@ func (s *receiving) paths(path string) []string {
 	}
 	path = strings.Trim(path, "/")
 	paths := []string{path}
-	if len(s.conf.Trees) == 1 {
-		paths = append(paths, change.Join(s.conf.Trees[0].Name, path))
+	if len(g.conf.Trees) == 1 {
+		paths = append(paths, change.Join(g.conf.Trees[0].Name, path))
 	}
 	return paths
 }
 
 // firstPath calls f with what a path may mean, until it is there.
-func (s *receiving) firstPath(path string, f func(path string) error) (err error) {
-	for _, p := range s.paths(path) {
+func (g *group) firstPath(path string, f func(path string) error) (err error) {
+	for _, p := range g.paths(path) {
 		if e := f(p); !errors.Is(e, apply.ErrNotThere) {
 			return e
 		} else if err == nil {

@@ -32,7 +32,7 @@ type receiving struct {
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
 	rootGone atomic.Bool   // another directory stands where a tree was
-	salvaged bool          // what only this node had was kept
+	salvaged time.Time     // when what only this node had was kept; zero: it wasn't
 	accepted chan struct{} // capacity 1: the operator lets it go on
 
 	beatMu sync.Mutex
