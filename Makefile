@@ -73,6 +73,7 @@ proof: needs
 # Every test of a fault by its long form, as shipped: FAULTS rounds of each. As root.
 faults: needs
 	REPLD_FAULTS=$(FAULTS) $(GO) test -count=1 -timeout 0 -run 'KillLoop|Flipped|Damaged|Deleted|Stopped|Slow|Cut|Flood|Disk|Inodes|ReadOnly|Paused|Replaced|Lost' -v ./internal/e2e
+	REPLD_FAULTS=$(FAULTS) $(GO) test -count=1 -timeout 0 -run 'ScratchBitsFlipped|BitFlips' -v ./apply ./durable/boltproof
 
 fuzz:
 	scripts/fuzz.sh '$(FUZZTIME)'
