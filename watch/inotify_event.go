@@ -108,8 +108,13 @@ func (w *inotify) takeName(tree int, path string, ev fsnotify.Event, at time.Dur
 	}
 	if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
 		w.pending.Add(key, Entry, at)
-		w.drop(w.find(tree, path))
 		w.blind.forget(tree, path)
+		if n := w.find(tree, path); n != nil {
+			// What is watched there may be what has come in its place: of two that change
+			// places the second one's going is told behind the first one's coming.
+			w.drop(n)
+			w.appeared(key, ev.Name, at)
+		}
 	}
 	if ev.Has(fsnotify.Rename) {
 		w.pending.Add(Key{Tree: tree, Dir: dir}, Names|Meta, at)
