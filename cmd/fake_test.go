@@ -15,6 +15,8 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/health"
+	"repld/parity"
+	"repld/ready"
 )
 
 // fakeDaemon is the daemon of a script's "daemon" command. Its answers are set
@@ -25,11 +27,13 @@ import (
 //	block=CALL                this call never ends by itself
 //	equal=false               verify finds a difference
 //	health=TEXT               there is a warning
+//	ready=LINK                a cutover would work, if the link is up
 type fakeDaemon struct {
 	state  control.Status
 	code   control.Exit
 	block  string
 	differ bool
+	link   string
 	caller *exec.Cmd // ran in the background during the last await-call
 
 	mu     sync.Mutex
@@ -65,6 +69,8 @@ func startFake(ts *testscript.TestScript, neg bool, args []string) {
 			f.block = value
 		case "equal":
 			f.differ = value == "false"
+		case "ready":
+			f.link = value
 		case "health":
 			f.state.Health = []health.Condition{{Code: health.BarrierLate, Severity: health.Warning, Text: value, Hint: "look"}}
 		default:
@@ -188,6 +194,28 @@ func (f *fakeDaemon) Events(ctx context.Context, req control.EventsRequest, each
 		}
 	}
 	return f.enter(ctx, "events")
+}
+
+func (f *fakeDaemon) Ready(ctx context.Context) (*ready.Ready, error) {
+	facts := ready.Facts{
+		Node: "slayer", Peer: "megadeth", Role: "production", PeerRole: "standby", LinkUp: f.link == "up", Version: "0.1.0", PeerVersion: "0.1.0",
+		Skew: new(time.Millisecond), SkewLimit: time.Second, Disks: []ready.Disk{{Node: "slayer", What: "state", Free: 2, Reserve: 1}},
+		Groups: []ready.Group{{Name: "tree", Phase: "streaming", Lag: new(time.Duration(0)), Barrier: new(time.Second), Late: 10 * time.Second}},
+		Here:   &parity.Facts{Node: "slayer", Packages: map[string]string{"php": "8.2"}}, There: &parity.Facts{Node: "megadeth", Packages: map[string]string{}},
+		Runs: []ready.Run{{Kind: "cutover", Seconds: 1.25, Steps: []ready.Elapsed{{Step: "demote", Seconds: 1}}}},
+	}
+	report := ready.Report(facts)
+	return &report, f.enter(ctx, "ready")
+}
+
+func (f *fakeDaemon) ChangeRole(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
+	r := &control.RoleReply{Verb: req.Verb, Node: f.state.Node, Role: f.state.Role, Status: f.state.Status, Epoch: f.state.Epoch}
+	if req.DryRun {
+		r.Plan = "the plan of a " + string(req.Verb) + "\n"
+		return r, nil
+	}
+	progress(control.RoleProgress{Node: f.state.Node, Text: string(req.Verb) + " has begun"})
+	return r, f.enter(ctx, "change-role")
 }
 
 func fakeBarrier() control.Barrier {

@@ -24,6 +24,7 @@
 //	POST /v1/salvage/restore RestoreSalvageRequest     → RestoreReply
 //	POST /v1/invite    InviteRequest                   → InviteReply
 //	POST /v1/join      JoinRequest                     → JoinReply
+//	GET  /v1/ready                                      → ready.Ready
 //	GET  /v1/events    ?group= &since_seconds= &follow= → lines: {"event": Event} …, {"done": true}
 //
 // A failure is {"error": [Error]} with a 4xx or 5xx status; within lines it is the

@@ -86,6 +86,7 @@ func (s *Server) handler() http.Handler {
 	s.handleHistory(mux)
 	s.handleDatabases(mux)
 	s.handleRoles(mux)
+	s.handleReady(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
 	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"repld/health"
+	"repld/ready"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -168,4 +171,34 @@ func TestStatusJSON(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("an unknown value is absent:\n got %s\nwant %s", got, want)
 	}
+}
+
+// A daemon that can't tell says so; one that can is asked.
+func TestReady(t *testing.T) {
+	c, _ := serve(t, newFake(t))
+	e := wantExit(t, second(c.Ready(t.Context())), ExitUsage)
+	if !strings.Contains(e.Text, "not in this version") {
+		t.Errorf("found %v", e)
+	}
+	c, _ = serve(t, &readyBackend{fakeBackend: newFake(t)})
+	r, err := c.Ready(t.Context())
+	if err != nil || r.Node != "slayer" || r.Checks == nil || r.Parity == nil {
+		t.Fatalf("found %+v, %v", r, err)
+	}
+	if e := wantExit(t, NotReady(r), ExitRefused); e.Text != "a cutover would not work now" {
+		t.Errorf("found %v", e)
+	}
+	r.Checks = append(r.Checks, ready.Check{Name: "link", Severity: health.Critical, Text: "down", Hint: "do"})
+	if e := wantExit(t, NotReady(r), ExitRefused); e.Text != "a cutover would not work now: link: down" || e.Hint != "do" {
+		t.Errorf("found %v", e)
+	}
+	if r.Ready = true; NotReady(r) != nil {
+		t.Error("ready is an error")
+	}
+}
+
+type readyBackend struct{ *fakeBackend }
+
+func (readyBackend) Ready(context.Context) (*ready.Ready, error) {
+	return &ready.Ready{Node: "slayer"}, nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
+
 	"repld/health"
 )
 
@@ -95,7 +97,7 @@ func (c *comparison) add(d Difference) {
 
 func (c *comparison) end() []Difference {
 	if c.more > 0 {
-		c.found = append(c.found, Difference{What: "more", Severity: health.Warning, Text: fmt.Sprintf("there are %d more differences", c.more)})
+		c.found = append(c.found, Difference{What: "more", Severity: health.Warning, Text: english.Plural(c.more, "more difference", "")})
 	}
 	return c.found
 }

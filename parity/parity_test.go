@@ -204,7 +204,7 @@ func TestCompare(t *testing.T) {
 	for i := range 2 * MaxDifferences {
 		many.Packages[fmt.Sprint(i)] = "1"
 	}
-	if d := Compare(base(), many); len(d) != MaxDifferences || d[len(d)-1].Text != fmt.Sprintf("there are %d more differences", MaxDifferences+1) {
+	if d := Compare(base(), many); len(d) != MaxDifferences || d[len(d)-1].Text != "1,001 more differences" {
 		t.Errorf("found %d, the last one %+v", len(d), d[len(d)-1])
 	}
 }

@@ -42,7 +42,7 @@ func TestFine(t *testing.T) {
 	want := []string{
 		"roles: slayer is production, megadeth is standby", "plan: no change of roles is under way", "link: the link is up",
 		"phase sounz: the group is streaming", "lag sounz: the lag is 210ms", "barrier sounz: the newest applied barrier was confirmed 1s ago",
-		"disk: there is space on both nodes", "version: both nodes have repld 0.1.0", "clock: the clocks are 3ms apart", "hooks: 1 hooks could run",
+		"disk: there is space on both nodes", "version: both nodes have repld 0.1.0", "clock: the clocks are 3ms apart", "hooks: 1 hook could run",
 		"check http GET 127.0.0.1: well after 10ms", "database sounz/main: the replica follows, 4.0 KiB behind",
 		"coordination: etcd answers, slayer has the lease", "health: nothing critical stands", "parity: nothing differs of what is compared",
 	}
@@ -95,7 +95,7 @@ func TestTrouble(t *testing.T) {
 			f.Conditions = []health.Condition{{Code: health.JournalFull, Severity: health.Critical, Group: "sounz", Text: "full", Hint: "h"}, {Code: health.LinkDown, Severity: health.Warning}}
 		}, "health journal-full sounz", "full", false},
 		{func(f *Facts) { f.There = nil }, "parity", "not known yet", true},
-		{func(f *Facts) { f.There.Distribution, f.Here.Distribution = "a", "b" }, "parity", "found 1 differences that may matter", true},
+		{func(f *Facts) { f.There.Distribution, f.Here.Distribution = "a", "b" }, "parity", "found 1 difference that may matter", true},
 	} {
 		f := fine()
 		c.change(&f)

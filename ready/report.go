@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"repld/health"
 	"repld/parity"
@@ -109,7 +110,7 @@ func (r *report) group(g Group) {
 		r.add("barrier "+g.Name, health.Warning, true, fmt.Sprintf("the newest applied barrier was confirmed %s ago", seconds(*g.Barrier)), "")
 	}
 	if g.Uncovered > 0 {
-		r.add("uncovered "+g.Name, health.Warning, false, fmt.Sprintf("found %d files that the newest barrier doesn't hold", g.Uncovered),
+		r.add("uncovered "+g.Name, health.Warning, false, fmt.Sprintf("found %s that the newest barrier doesn't hold", english.Plural(g.Uncovered, "file", "")),
 			"once the services have stopped the last barrier holds them; who else writes to them must stop, too")
 	}
 }
@@ -167,7 +168,7 @@ func (r *report) hooks() {
 		r.add("hooks", health.Critical, false, fmt.Sprintf("%s, %s hook %s: %s", h.Node, h.List, h.Hook, h.Failure), "what it names must be there on that node before roles change")
 	}
 	if !bad {
-		text := fmt.Sprintf("%d hooks could run", len(r.f.Hooks))
+		text := english.Plural(len(r.f.Hooks), "hook", "") + " could run"
 		if len(r.f.Hooks) == 0 {
 			text = "there are no hooks: repld starts and stops no services"
 		}
@@ -244,12 +245,12 @@ func (r *report) parity() {
 	}
 	r.Parity = append(r.Parity, parity.Compare(r.f.Here, r.f.There)...)
 	serious := len(slices.DeleteFunc(slices.Clone(r.Parity), func(d parity.Difference) bool { return d.Severity == health.Info }))
-	text := fmt.Sprintf("found %d differences, none that matters", len(r.Parity))
+	text := fmt.Sprintf("found %s, none that matters", english.Plural(len(r.Parity), "difference", ""))
 	switch {
 	case len(r.Parity) == 0:
 		text = "nothing differs of what is compared"
 	case serious > 0:
-		text = fmt.Sprintf("found %d differences that may matter", serious)
+		text = fmt.Sprintf("found %s that may matter", english.Plural(serious, "difference", ""))
 	}
 	r.add("parity", health.Warning, serious == 0, text, "they are listed below; what is named in parity should be the same on both nodes")
 }

@@ -67,11 +67,10 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output and nothing else")
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.rewindCommand(), a.restoreCommand(), a.salvageCommand(), a.eventsCommand(), a.isCommand(),
-		a.inviteCommand(), a.joinCommand(), a.runIfCommand(), a.databaseCommand(),
+		a.inviteCommand(), a.joinCommand(), a.runIfCommand(), a.databaseCommand(), a.readyCommand(),
 		a.cutoverCommand(), a.failoverCommand(), a.rejoinCommand(), a.failbackCommand(), a.switchToCommand(),
 		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
-		{"ready", "say whether a cutover would work now, and how long it would take"},
 		{"maintenance", "announce a planned outage"},
 		{"rehearse", "boot a throw-away copy of the newest barrier"},
 	} {
