@@ -213,10 +213,13 @@ func (g *group) use(ctx context.Context) (s side, during context.Context, leave 
 func (g *group) opened(ctx context.Context) error {
 	for {
 		state, changed := g.roles.look()
+		t := g.roles.taskOf(state)
 		g.mu.Lock()
-		settled, turned := g.side != nil && g.ends != nil && g.ends.Err() == nil || g.why != nil, g.turned
+		// Not the side of a former task, which is about to end.
+		works := g.side != nil && g.ends != nil && g.ends.Err() == nil && g.does == t
+		settled, turned := works || g.why != nil, g.turned
 		g.mu.Unlock()
-		if idle := g.roles.taskOf(state).does == role.Nowhere && state.Phase != role.Asking; settled || idle {
+		if idle := t.does == role.Nowhere && state.Phase != role.Asking; settled || idle {
 			return nil
 		}
 		select {
