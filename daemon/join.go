@@ -104,12 +104,14 @@ var joinCodes = []health.Code{health.DatabaseNeedsSeed, health.DatabaseDown}
 
 // join makes a replica of what a former primary has, and starts it.
 func (r *replica) join(ctx context.Context, s *receiving) error {
+	defer r.joining.Store(false)
 	for {
 		f, err := s.loadStage(r.conf.Name)
 		if err == nil && (f.Stage == stageNone || f.Stage == stageServed) {
 			s.joinTrouble(r.conf.Name, nil)
 			return nil
 		}
+		r.joining.Store(true)
 		if err == nil {
 			err = r.joinStep(ctx, s, f)
 		}
@@ -192,6 +194,9 @@ func (r *replica) rejoin(ctx context.Context, s *receiving) error {
 	name := r.conf.Name
 	switch {
 	case err == nil:
+		// A barrier of the new primary may have been applied already.
+		c, _ := s.applier.Applied()
+		s.advance(c)
 		s.event(control.EventDatabase, map[string]string{"database": name}, "database %s of this node follows the peer's, without a seed", name)
 		return s.storeStage(name, databaseFile{Stage: stageReady})
 	case errors.Is(err, dblog.ErrRunning):

@@ -16,6 +16,7 @@ import (
 	"repld/control"
 	"repld/dblog"
 	"repld/dblog/spool"
+	"repld/health"
 	"repld/program"
 	"repld/ship"
 )
@@ -26,7 +27,8 @@ type replica struct {
 	spool *spool.Spool
 	gate  dblog.Standby
 
-	lost atomic.Bool // the peer's stream has ended, since only a seed helps
+	joining atomic.Bool // it is none yet, but a former primary
+	lost    atomic.Bool // the peer's stream has ended, since only a seed helps
 }
 
 // partedName is a file that says that a database's stream has parted from its
@@ -104,9 +106,17 @@ func (r *replica) run(ctx context.Context, s *receiving) error {
 	g.Go(func() error {
 		return repeat(ctx, func(ctx context.Context) error { return r.gate.Watch(ctx, databaseWatch) }, failed("the replica can't be watched"))
 	})
-	g.Go(func() error { return s.mirrorDatabase(ctx, r.conf.Name, r.gate.Health) })
+	g.Go(func() error { return s.mirrorDatabase(ctx, r.conf.Name, r.health) })
 	g.Go(func() error { return r.join(ctx, s) })
 	return g.Wait()
+}
+
+// health says what is wrong with a server that should be a replica.
+func (r *replica) health() []health.Condition {
+	if r.joining.Load() {
+		return nil
+	}
+	return r.gate.Health()
 }
 
 // advance lets the replicas go on to a barrier that was applied.
