@@ -17,13 +17,15 @@ var (
 	// setting is one that is commented out; prose has a space after the "#".
 	setting = regexp.MustCompile(`(?m)^([ ]*)#([^ #])`)
 	groups  = regexp.MustCompile(`(?m)^\s*groups:`)
+	// excerpt is a part of a configuration: what it leaves out is added.
+	excerpt = regexp.MustCompile(`\A(hooks|parity|coordination|alerts):`)
 	// Rules of Prometheus have groups as well.
 	ours = regexp.MustCompile(`\b(designated|trees):`)
 )
 
 // What is shipped as an example is a configuration: every YAML file of packaging
 // that is installed or has groups, and every YAML block of the documentation that
-// has groups of trees.
+// has groups of trees, or is an excerpt about hooks, coordination, parity or alerts.
 func TestShippedExamples(t *testing.T) {
 	for _, path := range files(t, "../packaging", ".yaml") {
 		data, err := os.ReadFile(path)
@@ -41,7 +43,11 @@ func TestShippedExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, at := range block.FindAllSubmatchIndex(data, -1) {
-			if text := data[at[2]:at[3]]; groups.Match(text) && ours.Match(text) {
+			text := data[at[2]:at[3]]
+			if excerpt.Match(text) {
+				text = slices.Concat(text, []byte("designated: primary\ngroups: [{name: g, trees: [{name: t, path: /srv/t}]}]\n"))
+			}
+			if groups.Match(text) && ours.Match(text) {
 				// Blank lines before it, so that errors have the lines of the file.
 				before := bytes.Repeat([]byte("\n"), bytes.Count(data[:at[2]], []byte("\n")))
 				parse(t, path, slices.Concat(before, text))

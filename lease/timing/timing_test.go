@@ -2,6 +2,9 @@ package timing
 
 import (
 	"errors"
+	"os"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -68,5 +71,36 @@ func TestErrorsSayWhatWouldDo(t *testing.T) {
 	}
 	if _, err := Of(12*time.Second, 9*time.Second); err != nil {
 		t.Errorf("what an error says would do: %v", err)
+	}
+}
+
+// The table for operators says what the formula does.
+func TestDocumentedTable(t *testing.T) {
+	text, err := os.ReadFile("../../docs/ROLES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| (\d+s)[^|]*\| ([\d.]+s)[^|]*\| ([\d.]+) s \| ([\d.]+) s \| (\d+) s \|$`)
+	rows := row.FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 3 {
+		t.Fatalf("found %d rows, want the table of ttl and demote_within", len(rows))
+	}
+	for _, r := range rows {
+		var d [2]time.Duration
+		for i := range d {
+			if d[i], err = time.ParseDuration(r[1+i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := Of(d[0], d[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []time.Duration{got.Hold, got.Keepalive, got.Watchdog} {
+			found, err := strconv.ParseFloat(r[3+i], 64)
+			if off := want.Seconds() - found; err != nil || off > 0.0051 || off < -0.0051 {
+				t.Errorf("ttl %s: found %s s, want %v", r[1], r[3+i], want)
+			}
+		}
 	}
 }
