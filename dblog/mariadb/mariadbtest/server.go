@@ -94,11 +94,15 @@ var template struct {
 
 // Main runs a package's tests and removes what they share.
 func Main(m *testing.M) int {
-	code := m.Run()
+	defer Clean()
+	return m.Run()
+}
+
+// Clean removes what the tests of a package share.
+func Clean() {
 	if template.dir != "" {
 		os.RemoveAll(filepath.Dir(template.dir))
 	}
-	return code
 }
 
 // Dir returns a directory that the servers' user owns. Its path is short enough for
@@ -149,13 +153,19 @@ func initialised(t testing.TB) string {
 func New(t testing.TB, options ...string) *Server {
 	t.Helper()
 	data := filepath.Join(Dir(t), "data")
+	Create(t, data)
+	s := At(t, data, options...)
+	s.Start()
+	return s
+}
+
+// Create makes an empty database in a directory that isn't there yet.
+func Create(t testing.TB, data string) {
+	t.Helper()
 	cmd := exec.Command("cp", "-a", initialised(t), data)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("copy the template: %v\n%s", err, out)
 	}
-	s := At(t, data, options...)
-	s.Start()
-	return s
 }
 
 // serverIDs numbers the servers of a test's process.
@@ -177,6 +187,16 @@ func At(t testing.TB, data string, options ...string) *Server {
 
 func (s *Server) logFile() string { return s.Data + ".log" }
 
+// Settings returns the options of servers that are replicated, and are small.
+func Settings() []string {
+	return []string{
+		"--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--gtid-strict-mode=ON",
+		"--log-slave-updates=ON", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--slave-parallel-threads=4",
+		"--slave-parallel-mode=optimistic", "--performance-schema=OFF", "--skip-name-resolve=ON", "--relay-log=relay",
+		"--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M",
+	}
+}
+
 // Start starts the server and waits until it answers.
 func (s *Server) Start() {
 	s.t.Helper()
@@ -190,12 +210,8 @@ func (s *Server) Launch() {
 	dir := filepath.Dir(s.Data)
 	args := []string{"--no-defaults", "--datadir=" + s.Data, "--socket=" + s.Socket, "--skip-networking", "--pid-file=" + s.Data + ".pid",
 		"--tmpdir=" + dir}
-	for _, o := range append([]string{
-		"log-bin=binlog", "binlog-format=ROW", "sync-binlog=1", "innodb-flush-log-at-trx-commit=1", "gtid-strict-mode=ON",
-		"log-slave-updates=ON", "innodb-log-file-size=8M", "innodb-buffer-pool-size=32M", "slave-parallel-threads=4",
-		"slave-parallel-mode=optimistic", "performance-schema=OFF", "skip-name-resolve=ON", "innodb-fast-shutdown=1",
-		"relay-log=relay", "key-buffer-size=1M", "aria-pagecache-buffer-size=8M",
-	}, s.options...) {
+	args = append(args, Settings()...)
+	for _, o := range s.options {
 		args = append(args, "--"+o)
 	}
 	cmd := command(context.Background(), s.t, "mariadbd", args...)
