@@ -42,6 +42,12 @@
 // The lock is that of the calls that create, remove and rename: they hold it until
 // their events are queued, so that a name whose effect was seen is drained next.
 //
+// Names are judged in the directory that the catalog means. Directories are kept open,
+// and one that is follows its directory when that moves, so behind each drain that tells
+// of names every path is followed from the root again; before the names in a directory
+// are compared with those of a node, the object at its path must be that node's, or its
+// own name comes first.
+//
 // The two seconds cover a write that another process saw, and acted upon, before
 // the writer's call returned and its event was queued: its time stamp changes
 // before its data can be seen, so a fresh stat of recently changed objects finds

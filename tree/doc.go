@@ -35,8 +35,8 @@
 // descriptor follows its directory when somebody renames it. Therefore:
 //
 //   - The user of a Reader calls [Reader.Forget] for a directory that was renamed
-//     or replaced (or [Reader.Flush] when in doubt, as at the start of each round
-//     of a cut) before it trusts an answer about what is below that name.
+//     or replaced (or [Reader.Flush] when in doubt, as a round of a cut does behind each
+//     drain that tells of names) before it trusts an answer about what is below that name.
 //   - A Volume forgets by itself what it renames or removes. Renames that others
 //     make in a standby's tree it can't see: call [Volume.Flush] before a publish.
 //   - A directory that was removed, and one that was made again under its name,
