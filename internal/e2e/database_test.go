@@ -30,13 +30,22 @@ type databases struct {
 	*pair
 	seed    uint64
 	server  *postgrestest.Server
-	data    string            // the replica's data directory
-	replica pairtest.Postgres // on the standby
+	serving database // on the primary
+	data    string   // the replica's data directory
+	replica database // on the standby
 	load    *pairtest.Load
 	first   int // number of the load's first writer
 
 	checks, inFlight, rows int
 	operations             int64
+}
+
+// database is a server of any engine.
+type database interface {
+	pairtest.Database
+	Exec(ctx context.Context, sql string) error
+	// Replayed returns where a replica is in its log, as its engine writes it.
+	Replayed(ctx context.Context) (string, error)
 }
 
 // paired is a database at a barrier.
@@ -53,14 +62,16 @@ func newDatabases(t *testing.T) *databases {
 	if err := os.Chown(filepath.Join(dir, "db"), uid, gid); err != nil {
 		t.Fatal(err)
 	}
+	d.serving = pairtest.Postgres{DSN: d.server.DSN()}
 	d.data = filepath.Join(dir, "db", "replica")
-	d.replica.DSN = fmt.Sprintf("host=%s user=postgres dbname=postgres connect_timeout=5", filepath.Join(dir, "db"))
-	d.start()
+	replica := fmt.Sprintf("host=%s user=postgres dbname=postgres connect_timeout=5", filepath.Join(dir, "db"))
+	d.replica = pairtest.Postgres{DSN: replica}
+	d.start(replica)
 	return d
 }
 
 // start starts both services, pairs them and makes the replica.
-func (d *databases) start() {
+func (d *databases) start(replica string) {
 	t := d.t
 	t.Helper()
 	listen := freePort(t)
@@ -110,7 +121,7 @@ groups:
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.standby = node("standby", "secondary", d.to, listen, fmt.Sprintf(`dsn: %q, data_dir: %s, user: %s, start: [%s], socket_dir: %s`, d.replica.DSN, d.data, owner.Username, start, filepath.Join(d.dir, "gate")))
+	d.standby = node("standby", "secondary", d.to, listen, fmt.Sprintf(`dsn: %q, data_dir: %s, user: %s, start: [%s], socket_dir: %s`, replica, d.data, owner.Username, start, filepath.Join(d.dir, "gate")))
 	d.primary = node("primary", "primary", d.from, "127.0.0.1:0", fmt.Sprintf("dsn: %q", d.server.DSN()))
 	d.standby.start()
 	d.primary.start()
@@ -119,7 +130,7 @@ groups:
 	token := d.standby.must("invite", "--address", d.relay.Addr())
 	d.primary.must("join", strings.TrimSpace(token[strings.LastIndex(token, " ")+1:]))
 	d.linked()
-	if err := (pairtest.Postgres{DSN: d.server.DSN()}).Create(t.Context()); err != nil {
+	if err := d.serving.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -131,7 +142,7 @@ func (d *databases) work(writers int, every time.Duration) {
 		d.first += len(d.load.Done())
 	}
 	var err error
-	d.load, err = pairtest.Start(d.t.Context(), pairtest.Options{Dir: d.from, Database: pairtest.Postgres{DSN: d.server.DSN()},
+	d.load, err = pairtest.Start(d.t.Context(), pairtest.Options{Dir: d.from, Database: d.serving,
 		Seed: d.seed, Writers: writers, First: d.first, Every: every,
 		Busy: 50 * time.Millisecond, Lull: 250 * time.Millisecond})
 	if err != nil {
