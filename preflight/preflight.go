@@ -36,6 +36,8 @@ func look(ctx context.Context, c *config.Config, held tree.Privileges) Report {
 	k.databases(ctx)
 	k.addresses(ctx)
 	k.alerts()
+	k.coordination()
+	k.parity()
 	k.errors.Sort()
 	return Report{Errors: k.errors, Notes: k.notes}
 }
