@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"repld/change"
+	"repld/durable/boltproof"
 	"repld/health"
 	"repld/journal/catalog"
 	"repld/tree"
@@ -133,16 +135,21 @@ func TestNameLostInCatalog(t *testing.T) {
 	r.down()
 	db, err := bbolt.Open(filepath.Join(r.state, "catalog"), 0o600, nil)
 	must(t, err)
-	must(t, db.Update(func(tx *bbolt.Tx) error {
+	must(t, db.Update(func(tx *bbolt.Tx) error { // as one would who writes the wrong thing
+		ledger, err := boltproof.Begin(tx)
+		if err != nil {
+			return err
+		}
+		sum := ledger.Sum("base/names")
 		names := tx.Bucket([]byte("base")).Bucket([]byte("names"))
 		c := names.Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			if string(k[8:]) == "inner" {
-				lost := append(append([]byte(nil), k[:8]...), "innes"...)
-				if err := names.Put(lost, append([]byte(nil), v...)); err != nil {
-					return err
-				}
-				return names.Delete(k)
+				k, v := slices.Clone(k), slices.Clone(v)
+				lost := append(k[:8:8], "innes"...)
+				sum.Remove(k, v)
+				sum.Add(lost, v)
+				return errors.Join(names.Put(lost, v), names.Delete(k), ledger.Save())
 			}
 		}
 		return errors.New("the name is not there")
