@@ -148,7 +148,7 @@ func (k *Keeper) Want(want bool) {
 		return
 	}
 	k.want = want
-	k.told, k.lost = 0, false
+	k.told = 0
 	if want && k.held {
 		k.run++ // it was not given back yet: it is gained once more
 	}
@@ -166,7 +166,7 @@ func (k *Keeper) Starting() error {
 	switch {
 	case k.closed:
 		return ErrClosed
-	case !k.isHeld():
+	case !k.want || !k.isHeld():
 		return ErrNotHeld
 	}
 	if k.dog != nil && !k.armed {

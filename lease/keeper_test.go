@@ -156,6 +156,9 @@ func TestRelease(t *testing.T) {
 		}
 		b.Release()
 		time.Sleep(time.Hour)
+		if err := b.Starting(); !errors.Is(err, ErrNotHeld) {
+			t.Errorf("services may start though the lease is being given back: %v", err)
+		}
 		if b.Held() || b.c.held() == 0 || !b.dog.armed.Load() {
 			t.Errorf("held %v, lease %d, watchdog %v: want it kept while services may run, but not counted on", b.Held(), b.c.held(), b.dog.armed.Load())
 		}

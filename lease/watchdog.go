@@ -56,7 +56,8 @@ func setTimeout(f *os.File, seconds int) (int, error) {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, seconds); err != nil {
 		return 0, fmt.Errorf("it takes no time of %d s: %w; is it a watchdog?", seconds, err)
 	}
-	return unix.IoctlGetInt(int(f.Fd()), unix.WDIOC_GETTIMEOUT)
+	got, err := unix.IoctlGetUint32(int(f.Fd()), unix.WDIOC_GETTIMEOUT)
+	return int(got), err
 }
 
 func (d *device) kick() error {
