@@ -27,6 +27,7 @@ const patience = 60 * time.Second
 type member struct {
 	name, dir, url, peer string
 	cluster              string
+	more                 []string // arguments
 	cmd                  *exec.Cmd
 }
 
@@ -69,6 +70,7 @@ func (m *member) start(t *testing.T, program string) {
 	defer log.Close()
 	m.cmd = exec.Command(program, "--name", m.name, "--data-dir", m.dir, "--listen-client-urls", m.url, "--advertise-client-urls", m.url,
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer, "--initial-cluster", m.cluster)
+	m.cmd.Args = append(m.cmd.Args, m.more...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
