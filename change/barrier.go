@@ -70,6 +70,7 @@ type Rung uint8
 const (
 	RungOptimistic Rung = 1 // nothing that was captured changed meanwhile
 	RungPolled     Rung = 2 // not a consistent cut: found by scanning only
+	RungCgroup     Rung = 3 // the application's control group was frozen for the last round
 )
 
 func (r Rung) String() string {
@@ -78,6 +79,8 @@ func (r Rung) String() string {
 		return "optimistic"
 	case RungPolled:
 		return "polled"
+	case RungCgroup:
+		return "cgroup"
 	}
 	return fmt.Sprintf("rung(%d)", uint8(r))
 }

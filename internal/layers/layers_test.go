@@ -21,7 +21,7 @@ const module = "repld"
 var layers = [][]string{
 	{"change", "durable", "durable/boltproof", "notify", "program", "lease/timing", "internal/testfs", "internal/pairtest"},
 	{"health"},
-	{"watch", "tree", "chunker", "journal", "journal/catalog", "wire", "config"},
+	{"watch", "tree", "freeze", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},
 	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "role", "hook", "lease", "parity"},
 	{"ready"},
