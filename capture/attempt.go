@@ -47,11 +47,18 @@ func (c *Capturer) attempt(ctx context.Context, asked bool) (at time.Duration, a
 func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at time.Duration, accepted bool, err error) {
 	c.deferHot(asked)
 	begun, live := c.opts.Clock.Mono(), c.settings()
-	for n := range c.opts.MaxRounds {
-		lenient := n >= c.opts.MaxRounds/2 || c.opts.Clock.Mono()-begun > live.Every/4
-		r, stands, err := c.round(ctx, sync, lenient, n+1 == c.opts.MaxRounds)
+	freezes := 0
+	for n := 0; ; n++ {
+		long := c.opts.Clock.Mono()-begun > live.Every/4
+		last := n+1 >= c.opts.MaxRounds && long || n+1 == 4*c.opts.MaxRounds
+		lenient := n >= c.opts.MaxRounds/2 || long
+		freeze := freezes < freezeMost && c.mayFreeze() && (lenient || c.opts.FreezeFirst)
+		r, stands, err := c.round(ctx, sync, roundKind{lenient: lenient && !freeze, last: last, freeze: freeze})
 		if err != nil {
 			return 0, false, err
+		}
+		if r.tried {
+			freezes++
 		}
 		if !c.sink.logging {
 			// Every object was captured once: that is a base. The first cut comes next.
@@ -65,7 +72,7 @@ func (c *Capturer) rounds(ctx context.Context, sync watch.Sync, asked bool) (at 
 		}
 		c.noteHot(r)
 		hopeless := r.deaf || stands && (len(c.opts.Databases) == 0 || c.deferred.Len() > 0)
-		if n+1 == c.opts.MaxRounds || hopeless || c.opts.Clock.Mono()-begun > live.LateAfter {
+		if last || hopeless || c.opts.Clock.Mono()-begun > live.LateAfter {
 			break
 		}
 		if sync, err = c.drain(ctx); err != nil {
@@ -94,19 +101,28 @@ func (c *Capturer) drain(ctx context.Context) (watch.Sync, error) {
 	return sync, nil
 }
 
+// roundKind is what a round of an attempt may do.
+type roundKind struct {
+	lenient bool // name in the certificate what no further round is worth
+	last    bool // of the attempt
+	freeze  bool // have the application stand still
+}
+
 // round captures D as of a drain of its own. What doesn't stand, and what changed meanwhile, is
 // dirty afterwards.
-func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient, last bool) (*round, bool, error) {
+func (c *Capturer) round(ctx context.Context, sync watch.Sync, kind roundKind) (*round, bool, error) {
 	tx, err := c.sink.begin()
 	if err != nil {
 		return nil, false, err
 	}
 	r := c.newRound(tx, sync)
-	r.lenient, r.last = lenient, last
+	r.lenient, r.last, r.freezing = kind.lenient, kind.last, kind.freeze
+	defer r.closeResting()
+	defer r.letGo() // whatever comes
 	if err := r.finishCollecting(); err != nil {
 		return nil, false, err
 	}
-	c.lookUpAnew()
+	c.lookUpAll()
 	r.addInvisible()
 	r.judgeScans(&c.dirty)
 	if r.doubt {
@@ -119,6 +135,7 @@ func (c *Capturer) round(ctx context.Context, sync watch.Sync, lenient, last boo
 	stands := false
 	if err == nil {
 		stands, err = r.capture(ctx, work, items)
+		stands = r.goOn(ctx, stands && err == nil)
 	}
 	if err != nil {
 		c.dirty.Merge(work)

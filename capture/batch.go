@@ -26,6 +26,9 @@ type glimpse struct {
 // saw notes that the object at key was captured as g, in the directory dir; of a
 // key without a name dir is the directory itself.
 func (r *round) saw(g glimpse, dir change.NodeID) {
+	if r.early {
+		return // it is looked at behind t*
+	}
 	r.seen[g.key] = dir
 	if g.node != 0 && g.stat.Nlink > 1 {
 		r.nodes[g.node] = g.stat
@@ -167,6 +170,9 @@ func (r *round) disturbed(g *glimpse) bool {
 // time stamp must be older than t* by a tick. One from the future says only that the
 // clock was set back.
 func (r *round) changedSince(g *glimpse) bool {
+	if r.frozen != nil {
+		return false // no call of the application was under way at t*
+	}
 	if seen, ok := r.looked[g.key]; ok && r.fineTimes[g.key.Tree] {
 		return g.stat.Ctime != seen.stat.Ctime
 	}
@@ -176,19 +182,13 @@ func (r *round) changedSince(g *glimpse) bool {
 
 // movedAbove reports whether a directory on the way to key changed its name since
 // t*: what the way led to is not known then.
-func (r *round) movedAbove(key watch.Key) bool {
-	for path := key.Dir; path != ""; {
-		dir, name := change.Split(path)
-		if it, ok := r.since.Get(watch.Key{Tree: key.Tree, Dir: dir, Name: name}); ok && it.What&watch.Entry != 0 {
-			return true
-		}
-		path = dir
-	}
-	return false
-}
+func (r *round) movedAbove(key watch.Key) bool { return movedAbove(&r.since, key) }
 
 // retry sends key to the next round.
 func (r *round) retry(key watch.Key, what watch.What) {
+	if r.early {
+		return // it is captured behind t*
+	}
 	r.again.Add(key, what, r.sync.At)
 }
 

@@ -53,11 +53,18 @@ type Capturer struct {
 	owed     bool   // databases: the newest barrier may lack something that isn't dirty any more
 	unpaired string // why the last round had no positions; "" if it had
 
+	freezeNext    time.Duration // monotonic: no freeze before; 0 after one that went well
+	freezeWait    time.Duration // between the last two that failed
+	freezeLooked  time.Duration // monotonic: when the Freezer was asked last
+	freezeMissed  int           // freezes in a row without a cut
+	freezeChecked bool          // it was its check that failed
+
 	conflicts int                        // in a row
 	robbed    map[change.NodeID]struct{} // directories that lost names while they had none; see rob
 	lowDisk   bool                       // see judgeSpace
 
 	skipDrainCheck bool                                // tests break the protocol with it
+	trustResting   bool                                // and with this
 	onRead         func(path string, off int64, n int) // tests see with it what is read of large files
 
 	hold atomic.Uint64 // log offset of a barrier that isn't committed; MaxUint64 if none is

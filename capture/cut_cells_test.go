@@ -45,6 +45,7 @@ type cell struct {
 	file *os.File
 	two  *os.File // the second name
 	page []byte   // aligned, for O_DIRECT
+	gate *gate    // nil: it is always open
 
 	child   *exec.Cmd
 	toChild io.WriteCloser
@@ -123,6 +124,10 @@ func (l *observer) seen(c *cell, f *os.File) (uint64, error) {
 // update puts n, the successor of what is in it, into the cell, and returns when
 // the system calls for it have returned.
 func (c *cell) update(n uint64) error {
+	if c.gate != nil {
+		c.gate.RLock()
+		defer c.gate.RUnlock()
+	}
 	number := binary.LittleEndian.AppendUint64(nil, n)
 	switch c.kind {
 	case cellOver:

@@ -62,6 +62,29 @@ func TestCutStress(t *testing.T) {
 	}
 }
 
+// TestFreezeStress is TestCutStress while the writers are frozen for each barrier.
+func TestFreezeStress(t *testing.T) {
+	both(t, func(t *testing.T, b watch.Backend) {
+		s := newStress(t, b, t.TempDir())
+		g := &gate{}
+		for _, c := range s.chains {
+			for _, cell := range c.cells {
+				cell.gate = g
+			}
+		}
+		s.rig.c.opts.Freezer, s.rig.c.opts.FreezeFirst = g, true
+		cuts, err := s.run(stressFor / 2)
+		t.Logf("%d barriers, %d attempts, %d updates, %d freezes", cuts, s.attempts, s.updates(), g.calls.Load())
+		must(t, err)
+		if cuts < stressCuts {
+			t.Errorf("%d barriers are too few to prove anything, want %d", cuts, stressCuts)
+		}
+		if b := s.rig.c.State().Newest; b.Rung != change.RungCgroup {
+			t.Errorf("the last barrier is of rung %v", b.Rung)
+		}
+	})
+}
+
 // TestCutStressFindsViolations breaks the protocol to show that the check can fail.
 func TestCutStressFindsViolations(t *testing.T) {
 	both(t, func(t *testing.T, b watch.Backend) {

@@ -61,6 +61,36 @@
 // hot file rests; a file whose reading takes longer than the gaps between its
 // writes is tried ever more rarely until it rests, and health names it.
 //
+// # What is captured ahead
+//
+// Before t* everything dirty that is small and has one name is captured, then what has
+// become dirty meanwhile, and so on, a few times: so little is left to be read behind t*.
+// An object captured so, or in an earlier round, rests if a look right behind it showed
+// the stat that the catalog has. Behind t* all that rest are looked at again, without
+// anything in between, directories first. One that looks the same was not changed by any call that
+// began after that stat (the same argument as for S0), so its version is that of t*,
+// and neither later events nor reading it matter. A call that had begun before the object was
+// captured, and is not over, is the one way left to be wrong: where the time stamp was
+// younger than two seconds when it was read, the file is read again behind t*, through a
+// descriptor that was opened before, so that removing it doesn't matter, and must be what was
+// captured. What doesn't look the same ends the round at once; what doesn't rest is
+// captured behind t*, in batches as above. This is for file systems with fine time stamps
+// only; elsewhere everything is captured behind t*.
+//
+// # Freezing
+//
+// Where rounds don't converge, from half of an attempt on, the application is made to
+// stand still for one (Options.Freezer, at most three times in an attempt), or for every
+// barrier (Options.FreezeFirst). That round captures ahead as any other, freezes when
+// little is left, and thaws when everything was read, before records are made durable
+// and databases confirm. Frozen writers have no call under way, and the events of all calls
+// that are over were drained: so a time stamp younger than t* is no sign of a
+// call that isn't over, and nothing is read again only because one might not have been. Who writes
+// and isn't frozen is noticed as without a freeze, by events and stats; only what somebody
+// does because of a call of theirs that isn't over is not covered then. A round whose freeze was over before the end
+// is no cut. After a failure freezes pause, for ever longer, up to a minute, and
+// barriers are tried without. The certificate has the rung, and how long it stood still.
+//
 // # Files that only grow
 //
 // A file that is declared append-only ([Tree.AppendOnly]) is taken as a prefix, so

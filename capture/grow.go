@@ -25,6 +25,7 @@ const (
 type look struct {
 	stat   change.Stat // zero: nothing was there, or nothing that is replicated
 	before change.Time // wall clock just before
+	absent bool        // nothing was there that is replicated, without doubt
 }
 
 // instant is a point in time by both clocks.

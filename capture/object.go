@@ -237,9 +237,10 @@ func (r *round) dropStaleNames(g *glimpse, at change.NodeID) (bool, error) {
 		now, err := r.readers[t].Lstat(path)
 		switch {
 		case tree.Vanished(err), err == nil && now.ID != g.stat.ID:
-			// What was seen here must hold as long as what was captured.
-			r.batch = append(r.batch, glimpse{key: n.key, path: path, stat: now, before: before})
-			r.parents[dirKey{t, n.key.Dir}] = struct{}{}
+			if !r.early { // what was seen here must hold as long as what was captured
+				r.batch = append(r.batch, glimpse{key: n.key, path: path, stat: now, before: before})
+				r.parents[dirKey{t, n.key.Dir}] = struct{}{}
+			}
 			stale = append(stale, n)
 		case err != nil:
 			return true, r.unreadable(n.key, path, err)
@@ -292,7 +293,7 @@ func (r *round) object(g glimpse, fresh bool) error {
 	}
 	// A commit in the midst of a long file must not leave a stat that would pass for a
 	// proof of its content.
-	if err := r.captured(&g, g.stat.Size > smallFile || r.first[g.key] != nil); err != nil {
+	if err := r.captured(&g, g.stat.Size > smallFile || r.first[g.key] != nil && !r.early); err != nil {
 		return err
 	}
 	return r.read(job)
@@ -324,7 +325,8 @@ func (r *round) mustRead(g *glimpse, old *catalog.Node, fresh bool) bool {
 	}
 	// A write that had not returned when the file was read has changed the time stamp
 	// before, and perhaps the data since.
-	return r.proof.young(local) && (!r.scanning || r.doubt)
+	// Where the application stands still such a write is over, and its event was drained.
+	return r.proof.young(local) && (!r.scanning || r.doubt) && !r.freezing
 }
 
 // directory captures the metadata of a directory.
@@ -366,7 +368,7 @@ func (r *round) directory(t int, path string) error {
 // The kernel tells that one name now stands for an object of another kind in as
 // many ways as there are calls (EINVAL, ELOOP, ENXIO, …), so a fresh look decides.
 func (r *round) failed(g *glimpse, err error) error {
-	r.lookUpAnew() // a directory on the way may have moved since it was opened
+	r.lookUpAll() // a directory on the way may have moved since it was opened
 	now, again := r.readers[g.key.Tree].Lstat(g.path)
 	if tree.Vanished(err) || errors.Is(err, errChanged) || again != nil || !sameVersion(&g.stat, &now) {
 		r.retry(g.key, watch.Entry|watch.Content|watch.Meta)

@@ -46,7 +46,12 @@ type Options struct {
 	// of them; without it there is no barrier.
 	Databases []Database
 
-	MaxRounds int // of one attempt; 0 means 8
+	// Freezer has the application stand still where rounds in its midst don't make
+	// a cut; nil: there is nothing of the kind. With FreezeFirst every barrier is cut so.
+	Freezer     Freezer
+	FreezeFirst bool
+
+	MaxRounds int // of one attempt, and four times as many within a quarter of Every; 0 means 8
 
 	// Space tells how many bytes can still be written on the file system of the log,
 	// and how many of them are to be kept free. Below that the log is as at its limit,

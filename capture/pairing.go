@@ -175,7 +175,7 @@ func (c *Capturer) owe(at time.Duration) {
 // pairs reports whether this round is to read positions. One that can't become a
 // barrier needs none.
 func (r *round) pairs() bool {
-	return len(r.opts.Databases) > 0 && !r.unsettled && !r.deaf && r.deferred.Len() == 0
+	return len(r.opts.Databases) > 0 && !r.unsettled && !r.deaf && r.deferred.Len() == 0 && !(r.freezing && r.frozen == nil)
 }
 
 // paired reports whether the round knows the positions of all databases at its t*.

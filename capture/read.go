@@ -27,6 +27,7 @@ type reading struct {
 	pieces []piece
 	err    error
 	done   chan struct{} // closed when pieces and err are set; nil for a file that is read in place
+	file   *tree.File    // the file, if it is open: it may have lost its name
 }
 
 // readers reads small files in parallel. Its jobs are taken in order by
@@ -71,6 +72,9 @@ type smallReader struct {
 // read returns the content of the file that job's stat describes, and errChanged
 // if the path leads to another version.
 func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
+	if job.file != nil {
+		return s.reread(job)
+	}
 	f, err := rd.OpenFile(job.path)
 	if err == nil {
 		if opened := f.Opened(); !job.holds(&opened) {
@@ -90,6 +94,25 @@ func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
 		}
 	}
 	defer f.Close()
+	return s.cut(f, job)
+}
+
+// reread returns the content of an open file, and errChanged if a write has begun
+// since job's stat was taken.
+func (s *smallReader) reread(job *reading) ([]piece, error) {
+	pieces, err := s.cut(job.file, job)
+	if err != nil {
+		return nil, err
+	}
+	now, err := job.file.Stat()
+	if err == nil && (now.Size != job.stat.Size || now.Mtime != job.stat.Mtime) {
+		err = errChanged
+	}
+	return pieces, err
+}
+
+// cut splits the content of f.
+func (s *smallReader) cut(f *tree.File, job *reading) ([]piece, error) {
 	var pieces []piece
 	keep := func(p piece) error {
 		p.data = slices.Clone(p.data)
@@ -113,7 +136,7 @@ func (s *smallReader) read(rd *tree.Reader, job *reading) ([]piece, error) {
 // at once.
 func (r *round) read(job *reading) error {
 	r.batchRead += job.stat.Size
-	if r.first[job.key] != nil && !job.appendOnly && r.copying == nil && job.stat.Size > 0 && job.stat.Size <= copyMax {
+	if r.first[job.key] != nil && !r.early && !job.appendOnly && r.copying == nil && job.stat.Size > 0 && job.stat.Size <= copyMax {
 		return r.copyOut(job)
 	}
 	if job.stat.Size <= smallFile && job.stat.Size > 0 {
@@ -169,6 +192,9 @@ func (r *round) unsettle(job *reading, err error) error {
 	}
 	// Its stat is in the catalog and its content is not: what reads it next, after a
 	// crash too, must not take the one for a proof of the other.
+	if r.early {
+		r.doubtful[job.node] = true
+	}
 	if err := r.captured(&job.glimpse, true); err != nil {
 		return err
 	}

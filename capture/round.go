@@ -10,6 +10,7 @@ import (
 	"repld/change"
 	"repld/dblog"
 	"repld/journal/catalog"
+	"repld/tree"
 	"repld/watch"
 )
 
@@ -73,6 +74,18 @@ type round struct {
 	lenient bool                   // it is not worth another round to tell when such a file grew
 	unsure  map[string]struct{}    // "tree/path" of those that the certificate names for that
 
+	early    bool                   // what is captured is looked at again behind t*
+	resting  map[watch.Key]*resting // captured before t*
+	opened   int                    // files among these
+	current  map[change.NodeID]bool // read before t*
+	doubtful map[change.NodeID]bool // not, though that was tried
+
+	freezing bool          // the application is to stand still when little is left, or does
+	frozen   Frozen        // as long as it does
+	stood    bool          // it did,
+	stall    time.Duration // for so long
+	tried    bool          // it was tried, at least
+
 	readings   []dblog.Reading // of the databases, as of t*; nil if there was no quiet window
 	deaf       bool            // a database doesn't answer: no barrier in this attempt
 	windowEnds time.Duration   // monotonic: no more tries at a window behind it; 0 before the first try
@@ -98,6 +111,9 @@ func (c *Capturer) newRound(tx *catalog.Tx, sync watch.Sync) *round {
 		dirs:      map[dirKey]change.NodeID{},
 		made:      map[change.NodeID]struct{}{},
 		readCost:  map[watch.Key]time.Duration{},
+		resting:   map[watch.Key]*resting{},
+		current:   map[change.NodeID]bool{},
+		doubtful:  map[change.NodeID]bool{},
 		unsettled: sync.AddedWatches && !c.skipDrainCheck || !c.sink.logging,
 		first:     c.favored(),
 	}
@@ -120,6 +136,10 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 	begun := r.opts.Clock.Mono()
 	for try := 1; ; try++ {
 		r.look(fresh)
+		if err := r.ahead(ctx, work, fresh); err != nil {
+			return nil, err
+		}
+		r.standStill(try, len(fresh))
 		looked := r.now()
 		r.look(growing)
 		last, err := r.drainTo(ctx, work)
@@ -129,6 +149,7 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		if err != nil {
 			return nil, err
 		}
+		last = r.stir(work, last)
 		grew, other := r.onlyGrew(last)
 		items = append(other[:len(other):len(other)], items...)
 		growing = append(growing, r.growing(other)...)
@@ -156,11 +177,9 @@ func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error
 	sync.Exact = sync.Exact && r.sync.Exact
 	r.sync, r.drained = sync, before
 	r.noteSync(sync)
-	if tellsNames(&last) {
-		// The objects were looked at before this drain, through directories that may
-		// be somewhere else now; of that, no later event tells.
-		r.lookUpAnew()
-	}
+	// The objects were looked at before this drain, through directories that may be
+	// somewhere else now; of that, no later event tells.
+	r.lookUpAnew(&last)
 	r.setAside(&last)
 	r.known(&last)
 	r.judgeScans(&last)
@@ -168,19 +187,29 @@ func (r *round) drainTo(ctx context.Context, work *watch.Set) ([]workItem, error
 	return r.ordered(&last), nil
 }
 
-// tellsNames reports whether a set holds more than changes of objects in themselves.
-func tellsNames(set *watch.Set) bool {
-	for _, item := range set.All() {
+// forgetMost bounds how many names are forgotten one by one.
+const forgetMost = 64
+
+// lookUpAnew has the paths that fresh tells of, and all below them, followed from the
+// root again: a directory that was opened is still the same one after it has moved.
+func (c *Capturer) lookUpAnew(fresh *watch.Set) {
+	var stale []watch.Key
+	for key, item := range fresh.All() {
 		if item.What&^(watch.Content|watch.Meta) != 0 {
-			return true
+			stale = append(stale, key)
 		}
 	}
-	return false
+	if len(stale) > forgetMost {
+		c.lookUpAll()
+		return
+	}
+	for _, key := range stale {
+		c.readers[key.Tree].Forget(key.Path())
+	}
 }
 
-// lookUpAnew has every path followed from the root again. A directory that was opened
-// is still the same one after it has moved.
-func (c *Capturer) lookUpAnew() {
+// lookUpAll has every path followed from the root again.
+func (c *Capturer) lookUpAll() {
 	for _, rd := range c.readers {
 		rd.Flush()
 	}
@@ -190,12 +219,18 @@ func (c *Capturer) lookUpAnew() {
 // the last drain has brought.
 func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem) bool {
 	now := r.opts.Clock.Mono()
+	if r.freezing && r.frozen == nil {
+		return true
+	}
 	if r.pairs() && !r.paired() {
 		if r.windowEnds == 0 {
 			r.windowEnds = now + windowFor
 		}
 		if len(grew)+len(other) > 0 {
 			r.unpaired = unquiet
+		}
+		if r.frozen != nil && try >= frozenTries {
+			return false // others write, for whom the application needn't wait
 		}
 		return try < windowTries && now < r.windowEnds
 	}
@@ -211,10 +246,11 @@ func (r *round) look(items []workItem) {
 		// What can't be looked at, or isn't replicated, is nothing to the round either.
 		path, before := it.key.Path(), change.TimeOf(r.opts.Clock.Now())
 		st, err := r.readers[it.key.Tree].Lstat(path)
+		absent := tree.Vanished(err)
 		if err != nil || it.key.Name != "" && !r.replicated(it.key.Tree, path, &st) {
-			st = change.Stat{}
+			absent, st = absent || err == nil, change.Stat{}
 		}
-		r.looked[it.key] = look{st, before}
+		r.looked[it.key] = look{st, before, absent}
 	}
 }
 
@@ -231,8 +267,23 @@ func (r *round) judgeScans(dirty *watch.Set) {
 // capture takes everything in dirty, in the order of items, and reports whether all of it stands at the
 // round's t*. What doesn't is left in r.again.
 func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem) (bool, error) {
+	stands, err := r.judgeResting(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !stands && !r.last {
+		for _, it := range items { // there will be another round
+			if r.resting[it.key] == nil {
+				r.since.AddIno(it.key, it.item.What, it.item.Last, it.item.Ino)
+			}
+		}
+		return false, nil
+	}
 	resting := true // nothing captured so far only grows
 	for _, it := range items {
+		if r.resting[it.key] != nil {
+			continue
+		}
 		if resting && r.grows(it.key) {
 			resting = false
 			if err := r.endBatch(ctx); err != nil {

@@ -43,6 +43,9 @@ func (c *Capturer) seal(ctx context.Context, r *round) (bool, error) {
 	c.owed, c.unpaired = false, ""
 	c.hold.Store(math.MaxUint64)
 	c.coolDown()
+	if !r.stood {
+		c.judgeFreezer()
+	}
 	oldest := c.oldest
 	c.mu.Lock()
 	c.state.Newest, c.state.HasBarrier = *barrier, true
@@ -94,6 +97,9 @@ func (c *Capturer) writeBarrier(r *round, id change.BarrierID, held []change.Dat
 			Rung: change.RungOptimistic, Uncovered: r.uncoveredFiles(), Databases: held,
 		},
 		Chain: c.opts.Log.End().Chain,
+	}
+	if r.stood {
+		barrier.Rung, barrier.Stall = change.RungCgroup, r.stall
 	}
 	if !r.sync.Exact {
 		barrier.Rung = change.RungPolled

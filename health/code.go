@@ -6,6 +6,7 @@ type Code string
 // The conditions of repld.
 const (
 	BarrierLate       Code = "barrier-late"
+	FreezeFailed      Code = "freeze-failed" // the application can't be frozen for a barrier
 	LinkDown          Code = "link-down"
 	JournalFull       Code = "journal-full"
 	DiskLow           Code = "disk-low"
@@ -77,7 +78,7 @@ func Describe(c Code) (Severity, string) {
 // Codes returns every known code, in the order of the operators' documentation.
 func Codes() []Code {
 	return []Code{
-		BarrierLate, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
+		BarrierLate, FreezeFailed, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
 		Held, Fenced, SplitBrain, HookFailed, RoleStuck, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
@@ -91,6 +92,7 @@ type description struct {
 
 var described = map[Code]description{
 	BarrierLate:       {Warning, "look at the files that the text names: something writes them without pause; declare logs append_only, or exclude them"},
+	FreezeFailed:      {Warning, "mend what the text names, barrier.cgroup, or raise barrier.freeze_max; meanwhile barriers are cut without a freeze, or come late"},
 	LinkDown:          {Warning, "check that the peer runs and that its address and port (UDP) can be reached from here"},
 	JournalFull:       {Critical, "bring the standby or the link back, or raise journal.limit; until then changes are only remembered, not logged"},
 	DiskLow:           {Critical, "free space on the file system that the text names, or lower disk_reserve; on a standby replctl salvage list shows what was set aside and takes space"},

@@ -12,6 +12,7 @@ import (
 // resolve. Codes of what isn't built yet have none.
 var tested = map[Code]string{
 	BarrierLate:       "capture TestHealthBarrierLate",
+	FreezeFailed:      "capture TestHealthFreezeFailed",
 	LinkDown:          "daemon TestLinkDown",
 	JournalFull:       "capture TestHealthJournalFull",
 	DiskLow:           "daemon TestDiskLow",
