@@ -7,6 +7,10 @@ import (
 	"repld/role"
 )
 
+// errSends answers for a node that doesn't take a stream just now.
+var errSends = control.Errorf(control.ExitRefused, "this node does not stand by; gates are on the standby").
+	WithState(string(control.RoleDown)).WithHint("replctl status tells what this node is")
+
 // Databases lists the databases of a standby; see [control.Backend].
 func (n *node) Databases(ctx context.Context, req control.DatabaseRequest) (*control.DatabaseList, error) {
 	if n.roles.now().Role() == role.Production {
@@ -16,7 +20,11 @@ func (n *node) Databases(ctx context.Context, req control.DatabaseRequest) (*con
 	list := &control.DatabaseList{Databases: []control.Database{}}
 	found := req.Name == ""
 	err := n.each(ctx, req.Group, func(s side) error {
-		for _, d := range s.(*receiving).databases() {
+		r, ok := s.(*receiving)
+		if !ok {
+			return errSends
+		}
+		for _, d := range r.databases() {
 			if req.Name == "" || d.Name == req.Name {
 				list.Databases = append(list.Databases, d)
 				found = true
@@ -40,7 +48,11 @@ func (n *node) SeedDatabase(ctx context.Context, req control.DatabaseRequest) (r
 		return nil, control.Errorf(control.ExitUsage, "%d databases are called %q: say which one with --group", len(list.Databases), req.Name)
 	}
 	err = n.with(ctx, list.Databases[0].Group, func(ctx context.Context, s side) error {
-		reply, err = s.(*receiving).seedDatabase(ctx, req.Name)
+		r, ok := s.(*receiving)
+		if !ok {
+			return errSends
+		}
+		reply, err = r.seedDatabase(ctx, req.Name)
 		return err
 	})
 	return reply, err

@@ -21,6 +21,34 @@ const (
 	askServer     = 20 * time.Millisecond
 )
 
+// databasesReady makes sure, before anything is stopped, that the group's servers can be
+// stopped, and started if that is taken back.
+func (p *sending) databasesReady(ctx context.Context) error {
+	for _, s := range p.sources {
+		start, stop := commands(s.conf)
+		switch {
+		case len(stop) == 0:
+			return noCommand(s.conf, "stop")
+		case len(start) == 0:
+			return noCommand(s.conf, "start")
+		case !s.answers(ctx):
+			return control.Errorf(control.ExitRefused, "the server of database %s does not answer", s.conf.Name).WithHint("replctl status tells why")
+		}
+	}
+	return nil
+}
+
+// databasesReady makes sure that the group's replicas can be promoted.
+func (s *receiving) databasesReady() error {
+	for _, r := range s.replicas {
+		if _, connected := r.gate.Replayed(); !connected || r.gate.Position().IsZero() {
+			return control.Errorf(control.ExitRefused, "the replica of database %s does not follow", r.conf.Name).
+				WithHint("see that its server runs: replctl database status; replctl database seed %s makes it anew", r.conf.Name)
+		}
+	}
+	return nil
+}
+
 // stopDatabases shuts the group's servers down and waits until the standby has all of
 // their logs durably. The services that use them don't run any more, and the standby has
 // applied the last barrier. It may be repeated.

@@ -119,7 +119,10 @@ func (n *node) hear(ctx context.Context, t *talk, m *wire.PairMessage) error {
 func (n *node) answer(ctx context.Context, m *wire.PairMessage) (any, error) {
 	switch m.Verb {
 	case askHooksReady:
-		return nil, n.roles.hooksReady(ctx)
+		if err := n.roles.hooksReady(ctx); err != nil {
+			return nil, err
+		}
+		return nil, n.eachReceiving(ctx, func(_ context.Context, s *receiving) error { return s.databasesReady() })
 	case askPromoted:
 		return n.promotedAt(), nil
 	}

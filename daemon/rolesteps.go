@@ -103,6 +103,9 @@ func (r *roles) doReady(ctx context.Context, s role.State) error {
 		if err := r.hooksReady(ctx); err != nil {
 			return err
 		}
+		if err := r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.databasesReady(ctx) }); err != nil {
+			return err
+		}
 		if err := r.askPeer(ctx, askHooksReady, nil, nil); err != nil {
 			return fmt.Errorf("the peer: %w", err)
 		}

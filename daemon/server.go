@@ -52,12 +52,17 @@ func commands(c config.Database) (start, stop []string) {
 	return start, stop
 }
 
+// noCommand says that a server can't be started or stopped from here.
+func noCommand(c config.Database, does string) error {
+	return control.Errorf(control.ExitUsage, "repld doesn't know how to %s the server of database %s: there is no command", does, c.Name).
+		WithHint("%s: in the database's block names a command, for example [systemctl, %s, postgresql@15-main]; it ends when that is done", does, does)
+}
+
 // startServer starts a database's server.
 func (g *group) startServer(ctx context.Context, c config.Database) error {
 	start, _ := commands(c)
 	if len(start) == 0 {
-		return &startError{control.Errorf(control.ExitUsage, "repld doesn't know how to start the server of database %s: there is no command", c.Name).
-			WithHint("start it by hand; start: in the database's block names a command, for example [systemctl, start, postgresql@15-main]")}
+		return &startError{noCommand(c, "start")}
 	}
 	if err := runServerCommand(ctx, start); err != nil {
 		return &startError{control.Errorf(control.ExitFailed, "the server of database %s could not be started: %w", c.Name, err).
@@ -70,8 +75,7 @@ func (g *group) startServer(ctx context.Context, c config.Database) error {
 func (g *group) stopServer(ctx context.Context, c config.Database) error {
 	_, stop := commands(c)
 	if len(stop) == 0 {
-		return control.Errorf(control.ExitUsage, "repld doesn't know how to stop the server of database %s: there is no command", c.Name).
-			WithHint("stop: in the database's block names a command that waits for a clean shutdown, for example [systemctl, stop, postgresql@15-main]")
+		return noCommand(c, "stop")
 	}
 	if err := runServerCommand(ctx, stop); err != nil {
 		return control.Errorf(control.ExitFailed, "the server of database %s could not be stopped: %w", c.Name, err).

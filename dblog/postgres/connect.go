@@ -35,6 +35,7 @@ type server struct {
 	walLevel    string
 	senders     int // max_wal_senders
 	fsync       string
+	promotes    bool // we may call pg_promote
 }
 
 // link is a connection that is kept open and made anew after it broke. One caller
@@ -185,6 +186,7 @@ const identifySQL = `SELECT extract(epoch FROM pg_postmaster_start_time())::text
 	current_setting('server_version_num'), pg_is_in_recovery()::text,
 	(SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), current_setting('wal_level'),
 	current_setting('max_wal_senders'), current_setting('fsync'),
+	has_function_privilege('pg_promote(boolean, integer)', 'EXECUTE')::text,
 	CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END`
 
 // identify finds out who is at the other end.
@@ -193,18 +195,18 @@ func identify(ctx context.Context, c *pgconn.PgConn) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
-	row, err := one(rows, 9)
+	row, err := one(rows, 10)
 	if err != nil {
 		return server{}, err
 	}
-	s := server{start: row[1] + " " + row[0], system: row[1], recovery: row[3] == "true", walLevel: row[5], fsync: row[7]}
+	s := server{start: row[1] + " " + row[0], system: row[1], recovery: row[3] == "true", walLevel: row[5], fsync: row[7], promotes: row[8] == "true"}
 	var errs [4]error
 	s.version, errs[0] = strconv.Atoi(row[2])
 	s.segmentSize, errs[1] = strconv.ParseUint(row[4], 10, 64)
 	s.senders, errs[2] = strconv.Atoi(row[6])
 	if !s.recovery {
 		var timeline uint64
-		timeline, errs[3] = strconv.ParseUint(row[8], 16, 32)
+		timeline, errs[3] = strconv.ParseUint(row[9], 16, 32)
 		s.timeline = uint32(timeline)
 	}
 	return s, errors.Join(errs[:]...)

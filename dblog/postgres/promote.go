@@ -103,8 +103,9 @@ func (g *Gate) promote(ctx context.Context, exactly bool) (dblog.Promotion, erro
 // former primary goes on.
 func (g *Gate) promoteServer(ctx context.Context, c *pgconn.PgConn) error {
 	if g.opts.Slot != "" {
+		// Without it the peer needs a seed: that is no reason to serve nobody.
 		if _, err := query(ctx, c, makeSlotSQL, g.opts.Slot); err != nil {
-			return fmt.Errorf("make the replication slot for the peer: %w", err)
+			g.opts.Logger.Error("make the replication slot for the peer", "database", g.opts.Name, "err", err)
 		}
 	}
 	rows, err := query(ctx, c, "SELECT pg_promote(true, 60)::text")

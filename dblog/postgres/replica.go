@@ -65,23 +65,42 @@ func (g *Gate) judge(st replicaState) error {
 	return nil
 }
 
+// promotable says what keeps a replica from being a primary one day.
+func promotable(v *server) error {
+	if !v.promotes {
+		return setupError{"the user of the replica's dsn may not promote it: GRANT EXECUTE ON FUNCTION pg_promote TO that user, on the primary, in the dsn's database"}
+	}
+	promoted := *v
+	promoted.recovery = false
+	if err := unsuitable(&promoted); err != nil {
+		return setupError{"the replica could be promoted, but not be replicated then: " + err.Error()}
+	}
+	return nil
+}
+
 // Check asks the replica whether it is what it should be. It returns what it found
 // wrong, and Health has it.
 func (g *Gate) Check(ctx context.Context) error {
 	if g.admin == nil {
 		return nil
 	}
+	var lacks error
 	err := g.admin.with(ctx, func(c *pgconn.PgConn, v *server) error {
 		st, err := lookAtReplica(ctx, c)
 		if err != nil {
 			return err
 		}
+		lacks = promotable(v)
 		return errors.Join(g.judge(st), g.dropLeftSlot(ctx, c, st))
 	})
 	if err != nil {
 		return g.noted(err)
 	}
-	g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass)
+	g.resolved(health.DatabaseDown, health.DatabaseBypass)
+	if lacks != nil {
+		return g.noted(lacks)
+	}
+	g.resolved(health.DatabaseSetup)
 	return nil
 }
 

@@ -304,7 +304,12 @@ func changeSides(t *testing.T, e seatEngine) {
 	}
 	d.primary.must("cutover", "--yes")
 	d.seated(b, a)
-	d.primary.must("failback", "--yes")
+	poll(t, "it fails back, once the other one follows", func() error {
+		if r := d.primary.ctl("failback", "--yes"); r.code != 0 {
+			return fmt.Errorf("exit %d: %s", r.code, r.stderr)
+		}
+		return nil
+	})
 	d.seated(a, b)
 	d.exact(pairtest.Demand{First: d.first, Least: d.load.Done()})
 	d.follows()
