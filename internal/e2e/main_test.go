@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"repld/dblog/mariadb/mariadbtest"
 	"repld/dblog/postgres/postgrestest"
 )
 
@@ -46,5 +47,6 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}
+	defer mariadbtest.Clean()
 	return postgrestest.Main(m)
 }
