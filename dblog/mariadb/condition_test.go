@@ -40,7 +40,6 @@ func TestConditionsOfThePrimary(t *testing.T) {
 		r, err := source.Position(t.Context())
 		must(t, err)
 		s.Exec("SET GLOBAL " + c.name + " = " + c.wrong)
-		source.work.close() // a session keeps its own binlog_format
 		if err := source.Check(t.Context()); err == nil {
 			t.Fatalf("%s = %s was accepted", c.name, c.wrong)
 		}
@@ -49,7 +48,6 @@ func TestConditionsOfThePrimary(t *testing.T) {
 			t.Errorf("a position was confirmed with %s = %s", c.name, c.wrong)
 		}
 		s.Exec("SET GLOBAL " + c.name + " = " + c.right)
-		source.work.close()
 		must(t, source.Check(t.Context()))
 	}
 	if list := source.Health(); len(list) > 0 {

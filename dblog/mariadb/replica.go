@@ -52,8 +52,14 @@ func (g *Gate) judge(st replicaState) error {
 	if len(st.slaves) == 0 && state.Point {
 		return nil // it comes to that
 	}
+	if state.Floor.position().IsZero() {
+		return fmt.Errorf("%w: it was never made", dblog.ErrNeedsSeed)
+	}
 	if len(st.slaves) == 0 {
 		return fmt.Errorf("%w: it is no replica any more (RESET SLAVE), and goes its own way", dblog.ErrAhead)
+	}
+	if at := state.Gate.position(); gate.at.IsZero() && !at.IsZero() {
+		return fmt.Errorf("%w: the spool has lost what the replica was let go up to, %s", dblog.ErrNeedsSeed, show(at))
 	}
 	for _, s := range st.slaves {
 		if s["Master_Host"] != loopback || s["Master_Port"] != port {
@@ -143,7 +149,7 @@ func (g *Gate) Check(ctx context.Context) error {
 	if err != nil {
 		return g.noted(err)
 	}
-	g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead)
+	g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead, health.DatabaseNeedsSeed)
 	return nil
 }
 

@@ -20,9 +20,9 @@ type server struct {
 }
 
 // variables are those that are looked at.
-const variables = `@@log_bin AS log_bin, @@binlog_format AS binlog_format, @@sync_binlog AS sync_binlog,
+const variables = `@@log_bin AS log_bin, @@global.binlog_format AS binlog_format, @@sync_binlog AS sync_binlog,
 	@@innodb_flush_log_at_trx_commit AS innodb_flush_log_at_trx_commit, @@server_id AS server_id, @@read_only AS read_only,
-	@@gtid_strict_mode AS gtid_strict_mode, @@encrypt_binlog AS encrypt_binlog, @@log_slave_updates AS log_slave_updates,
+	@@global.gtid_strict_mode AS gtid_strict_mode, @@encrypt_binlog AS encrypt_binlog, @@log_slave_updates AS log_slave_updates,
 	@@gtid_binlog_pos AS gtid_binlog_pos, @@gtid_slave_pos AS gtid_slave_pos, @@gtid_current_pos AS gtid_current_pos,
 	@@datadir AS datadir, @@log_bin_basename AS log_bin_basename, @@lower_case_table_names AS lower_case_table_names`
 

@@ -51,6 +51,12 @@ func (w *walk) take(c *cursor, e event) error {
 			return fmt.Errorf("%w: at %s: %w", spool.ErrDamaged, show(e.at), err)
 		}
 		w.end(e.until)
+		// A domain that the server was told to forget isn't forgotten by the replica.
+		for d, g := range w.state {
+			if _, ok := st[d]; !ok {
+				st[d] = g
+			}
+		}
 		w.state = st
 		return nil
 	case eventFormat, eventRotate, eventStop, eventCheckpoint:
