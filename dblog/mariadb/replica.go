@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -93,13 +94,16 @@ func (g *Gate) asStandby(st replicaState) error {
 	switch {
 	case open && st.id == uint64(about.format.server):
 		return setupError{fmt.Sprintf("the replica has server_id %d, as the primary has, want another", st.id)}
-	case !v.on("log_bin"):
-		return setupError{"log_bin is off on the replica, want it on: it couldn't be a primary"}
 	case !v.on("log_slave_updates"):
 		return setupError{"log_slave_updates is off on the replica, want it on: as a primary it couldn't say what it has"}
-	case v["innodb_flush_log_at_trx_commit"] != "1" && v["innodb_flush_log_at_trx_commit"] != "3":
-		return setupError{fmt.Sprintf("innodb_flush_log_at_trx_commit is %s on the replica, want 1: after a crash it would ask for what the gate no longer has",
-			v["innodb_flush_log_at_trx_commit"])}
+	}
+	// A crash of the replica must not take it back to what the gate no longer has; and
+	// the settings are those of a primary one day.
+	promoted := st.server
+	promoted.vars = maps.Clone(v)
+	promoted.vars["read_only"] = "0"
+	if err := promoted.unsuitable(); err != nil {
+		return setupError{"the replica could be promoted, but not be replicated then: " + err.Error()}
 	}
 	return nil
 }
@@ -123,11 +127,13 @@ func running(s row) error {
 func (g *Gate) Check(ctx context.Context) error {
 	g.tending.Lock()
 	defer g.tending.Unlock()
+	answered := false
 	err := g.admin.with(ctx, func(c driver.Conn) error {
 		st, err := lookAtReplica(ctx, c)
 		if err != nil {
 			return err
 		}
+		answered = true
 		g.mu.Lock()
 		point, promoted := g.state.Point, !g.state.Promoted.position().IsZero()
 		g.mu.Unlock()
@@ -146,11 +152,13 @@ func (g *Gate) Check(ctx context.Context) error {
 		}
 		return g.judge(st)
 	})
-	if err != nil {
-		return g.noted(err)
+	if answered {
+		g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead)
 	}
-	g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead, health.DatabaseNeedsSeed)
-	return nil
+	if err == nil && !g.Position().IsZero() {
+		g.resolved(health.DatabaseNeedsSeed)
+	}
+	return g.noted(err)
 }
 
 // tend sets what a replica must be and can be set, and has it read again after the gate
