@@ -1,17 +1,21 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"repld/config"
 	"repld/control"
+	"repld/health"
 	"repld/role"
 )
 
@@ -31,45 +35,62 @@ func exclusive(dir, name, other string) config.Hooks {
 	}
 }
 
-// crashing starts a pair in which the first node that comes to a fault point ends there.
-func crashing(t *testing.T, point string) (primary, standby *service, dir string, crashed func() *service) {
-	dir = t.TempDir()
-	var hit atomic.Pointer[string]
-	with := func(c *config.Config, other string) *service {
-		c.Hooks = exclusive(dir, c.Node, other)
-		return launchWith(t, Options{Config: c, fault: func(at string) error {
-			if at == point && hit.CompareAndSwap(nil, &c.Node) {
-				return errFault
-			}
-			return nil
-		}}, c.Node)
-	}
-	standby = with(configure(t, dir, "standby", config.Secondary), "primary")
-	primary = with(configure(t, dir, "primary", config.Primary), "standby")
-	pairUp(t, standby, primary)
-	crashed = func() *service {
-		t.Helper()
-		for _, s := range []*service{primary, standby} {
-			if name := hit.Load(); name != nil && *name == s.conf.Node {
-				s.until("the crash", func() bool { _, err := s.client.Status(t.Context()); return err != nil })
-				s.crashed = true
-				if err := s.end(); !errors.Is(err, errFault) {
-					t.Fatalf("%s ended with %v", s.conf.Node, err)
-				}
-				return s
+// crashing is a pair in which the first node that comes to a fault point ends there.
+type crashing struct {
+	t                *testing.T
+	point            string
+	hit              atomic.Pointer[string] // the node that has ended
+	primary, standby *service
+	dir              string
+}
+
+func startCrashing(t *testing.T, point string) *crashing {
+	p := &crashing{t: t, point: point, dir: t.TempDir()}
+	standby, primary := configure(t, p.dir, "standby", config.Secondary), configure(t, p.dir, "primary", config.Primary)
+	standby.Hooks, primary.Hooks = exclusive(p.dir, "standby", "primary"), exclusive(p.dir, "primary", "standby")
+	p.standby, p.primary = p.launch(standby), p.launch(primary)
+	pairUp(t, p.standby, p.primary)
+	return p
+}
+
+// launch starts a node that may end at the point.
+func (p *crashing) launch(c *config.Config) *service {
+	p.t.Helper()
+	return launchWith(p.t, Options{Config: c, fault: func(at string) error {
+		if at == p.point && p.hit.CompareAndSwap(nil, &c.Node) {
+			return errFault
+		}
+		return nil
+	}}, c.Node)
+}
+
+// restart waits until a node has come to the point and ended, and starts what doesn't
+// run, with no point.
+func (p *crashing) restart() {
+	p.t.Helper()
+	waiting := p.primary
+	waiting.until("the crash at "+p.point, func() bool { return p.hit.Load() != nil })
+	for _, s := range []**service{&p.primary, &p.standby} {
+		if (*s).conf.Node == *p.hit.Load() {
+			(*s).until("the end", (*s).ended)
+			(*s).crashed = true
+			if err := (*s).end(); !errors.Is(err, errFault) {
+				p.t.Fatalf("%s ended with %v", (*s).conf.Node, err)
 			}
 		}
-		t.Fatalf("no node came to %s", point)
-		return nil
+		if (*s).ended() {
+			*s = launch(p.t, (*s).conf, (*s).conf.Node)
+		}
 	}
-	return primary, standby, dir, crashed
 }
 
 // TestCrashAtEachStep ends a daemon at each fault point of each plan and starts it again:
 // never do both nodes' services run, the pair comes to a state in which one serves, and
 // nothing that was acknowledged is lost.
 func TestCrashAtEachStep(t *testing.T) {
-	points := role.Faults()
+	points := slices.DeleteFunc(role.Faults(), func(point string) bool {
+		return strings.HasPrefix(point, "role/cutover/taken/") // the peer's part: a take-over
+	})
 	if os.Getenv("REPLD_FAULTS") == "" { // some of them
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
@@ -87,95 +108,97 @@ func TestCrashAtEachStep(t *testing.T) {
 }
 
 func crashAt(t *testing.T, point string, kind role.Kind) {
-	primary, standby, dir, crashed := crashing(t, point)
-	write(t, filepath.Join(dir, "primary", "a", "file"), "acknowledged")
-	primary.applied("one")
-	primary.applied("two")
+	p := startCrashing(t, point)
+	write(t, filepath.Join(p.dir, "primary", "a", "file"), "acknowledged")
+	p.primary.applied("one")
+	p.primary.applied("two")
 
-	ask := func(s *service, req control.RoleRequest) { // it may end with the daemon
-		_, err := s.client.ChangeRole(t.Context(), req, nil)
-		t.Logf("%s on %s: %v", req.Verb, s.conf.Node, err)
+	var asked sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	ask := func(s *service, req control.RoleRequest) { // it may end with the daemon, or wait for the other one
+		asked.Go(func() {
+			_, err := s.client.ChangeRole(ctx, req, nil)
+			t.Logf("%s on %s: %v", req.Verb, s.conf.Node, err)
+		})
 	}
+	defer asked.Wait()
+	defer cancel()
 	failover := control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}
-	stepDown := control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency}
 	switch kind {
 	case role.Cutover, role.TakeOver:
-		ask(primary, control.RoleRequest{Verb: control.VerbCutover})
+		ask(p.primary, control.RoleRequest{Verb: control.VerbCutover})
 	case role.StepDown:
-		ask(primary, stepDown)
+		ask(p.primary, control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency})
 	case role.Failover, role.Rejoin:
-		stop(t, primary)
-		standby.until("the link's end", func() bool { return standby.status().Peer.Link == control.LinkDown })
-		ask(standby, failover)
-		if kind == role.Rejoin {
-			primary = relaunch(t, primary)
-			primary.is(control.StatusDown)
-			ask(primary, control.RoleRequest{Verb: control.VerbRejoin})
+		stop(t, p.primary)
+		if err := os.Remove(filepath.Join(p.dir, "primary.serves")); err != nil { // the machine is down
+			t.Fatal(err)
+		}
+		p.standby.until("the link's end", func() bool { return p.standby.status().Peer.Link == control.LinkDown })
+		if ask(p.standby, failover); kind == role.Rejoin {
+			asked.Wait()
+			p.primary = p.launch(p.primary.conf)
+			p.primary.raised(health.Fenced, "")
+			ask(p.primary, control.RoleRequest{Verb: control.VerbRejoin})
 		}
 	case role.ServeAlone:
-		stop(t, primary, standby)
-		primary = relaunch(t, primary)
-		primary.raised("held", "")
-		ask(primary, failover)
+		stop(t, p.primary, p.standby)
+		p.primary = p.launch(p.primary.conf)
+		p.primary.raised(health.Held, "")
+		ask(p.primary, failover)
 	}
-	for _, s := range []**service{&primary, &standby} {
-		if at := crashed(); at == *s || (*s).ended() {
-			*s = relaunch(t, *s)
-		}
-	}
-	settle(t, primary, standby)
-	serving := primary
-	if standby.status().Role == control.RoleProduction {
-		serving = standby
-	}
+	p.restart()
+	serving := p.settle()
 	serving.applied("one")
 	serving.applied("two")
-	holds(t, filepath.Join(dir, "primary", "a", "file"), "acknowledged")
-	holds(t, filepath.Join(dir, "secondary", "a", "file"), "acknowledged")
-	if who, err := os.ReadFile(filepath.Join(dir, "both")); err == nil {
+	for _, side := range []string{"primary", "secondary"} {
+		holds(t, filepath.Join(p.dir, side, "a", "file"), "acknowledged")
+	}
+	if who, err := os.ReadFile(filepath.Join(p.dir, "both")); err == nil {
 		t.Errorf("both services ran: %s", who)
 	}
-	if _, err := os.Stat(filepath.Join(dir, serving.conf.Node+".serves")); err != nil {
-		t.Errorf("the service of the node that serves doesn't run: %v", err)
-	}
-}
-
-// settle brings a pair, of which a plan was interrupted, to one node that serves and one
-// that stands by, by what an operator would do.
-func settle(t *testing.T, primary, standby *service) {
-	t.Helper()
-	both := []*service{primary, standby}
-	primary.until("one that serves and one that stands by", func() bool {
-		words := map[control.Role]*service{}
-		for _, s := range both {
-			words[s.status().Role] = s
-		}
-		switch {
-		case words[control.RoleProduction] != nil && words[control.RoleStandby] != nil:
-			return true
-		case words[control.RoleDown] == nil:
-			return false
-		}
-		down := words[control.RoleDown]
-		verb := control.VerbRejoin
-		if words[control.RoleProduction] == nil {
-			verb = control.VerbFailover
-		}
-		other := down
-		if verb == control.VerbFailover && words[control.RoleStandby] != nil {
-			other = words[control.RoleStandby]
-		}
-		_, err := other.client.ChangeRole(t.Context(), control.RoleRequest{Verb: verb}, nil)
-		t.Logf("%s on %s: %v", verb, other.conf.Node, err)
-		return false
+	serving.until("the service of the node that serves", func() bool {
+		_, err := os.Stat(filepath.Join(p.dir, serving.conf.Node+".serves"))
+		return err == nil
 	})
 }
 
-// relaunch starts a node again, with no fault point.
-func relaunch(t *testing.T, s *service) *service {
-	t.Helper()
-	if !s.ended() {
-		stop(t, s)
-	}
-	return launch(t, s.conf, s.conf.Node)
+// settle brings a pair, of which a plan was interrupted, to one node that serves, which
+// it returns, and one that stands by; by what an operator would do, once both know of
+// each other.
+func (p *crashing) settle() (serving *service) {
+	p.t.Helper()
+	looks := 0
+	p.primary.until("one that serves and one that stands by", func() bool {
+		var down, stands *service
+		serving = nil
+		for _, s := range []*service{p.primary, p.standby} {
+			status := s.status()
+			switch {
+			case status.Peer.Link != control.LinkUp:
+				return false
+			case status.Role == control.RoleProduction:
+				serving = s
+			case status.Role == control.RoleStandby:
+				stands = s
+			default:
+				down = s
+			}
+		}
+		verb, on := control.VerbRejoin, down
+		switch {
+		case serving != nil && stands != nil:
+			return true
+		case serving == nil && stands != nil:
+			verb, on = control.VerbFailover, stands
+		case serving == nil:
+			verb = control.VerbFailover
+		}
+		if looks++; looks%20 == 0 { // it is refused while a plan goes on by itself
+			_, err := on.client.ChangeRole(p.t.Context(), control.RoleRequest{Verb: verb}, nil)
+			p.t.Logf("%s on %s: %v", verb, on.conf.Node, err)
+		}
+		return false
+	})
+	return serving
 }

@@ -97,7 +97,14 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, progress fu
 func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
 	forward := s.Role() == role.Standby && (o.Command == role.DoCutover || o.Command == role.DoFailback)
 	if !forward {
-		return r.driver.Carry(ctx, o)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		go r.watchHandOver(ctx, cancel)
+		err := r.driver.Carry(ctx, o)
+		if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
+			return cause
+		}
+		return err
 	}
 	ended := make(chan error, 1)
 	r.mu.Lock()
@@ -127,6 +134,30 @@ func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
 			ended = nil // it has handed over, and this node takes it
 		case err := <-served:
 			return err
+		}
+	}
+}
+
+// watchHandOver ends the waiting for a peer that was given the next epoch, and can't be
+// heard any more. The plan stays: it ends when the peer is back.
+func (r *roles) watchHandOver(ctx context.Context, cancel context.CancelCauseFunc) {
+	var lost <-chan time.Time
+	for {
+		s, changed := r.look()
+		switch waits := s.Plan.Kind == role.Cutover && s.Plan.Step == role.StepTaken && !s.Link; {
+		case !waits:
+			lost = nil
+		case lost == nil:
+			lost = time.After(proofMost)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-lost:
+			cancel(control.Errorf(control.ExitPeer, "the next epoch was given to the peer, which can't be reached any more: whether it serves isn't known here").
+				WithHint("look at the peer: once it is back it takes over by itself; if it is down for certain, replctl failover --peer-is-down here"))
+			return
 		}
 	}
 }

@@ -157,7 +157,10 @@ func (s *service) until(what string, done func() bool) {
 	defer tick.Stop()
 	for end := time.Now().Add(40 * time.Second); !done(); <-tick.C {
 		if time.Now().After(end) {
-			status, _ := json.Marshal(s.status())
+			var status []byte
+			if now, err := s.client.Status(s.t.Context()); err == nil {
+				status, _ = json.Marshal(now)
+			}
 			s.t.Fatalf("waited in vain for %s; status: %s", what, status)
 		}
 	}
