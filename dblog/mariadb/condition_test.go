@@ -104,8 +104,10 @@ func TestAnIdleServerRests(t *testing.T) {
 	if !moved() {
 		t.Error("the first position hasn't moved")
 	}
-	if moved() || moved() {
-		t.Error("an idle server has moved")
+	for range 2 {
+		if moved() {
+			t.Error("an idle server has moved")
+		}
 	}
 	s.Exec("INSERT INTO d.a VALUES (1)")
 	if !moved() {

@@ -32,12 +32,13 @@ type cursor struct {
 func newCursor(s *spool.Spool, at change.StreamPosition) (*cursor, error) {
 	c := &cursor{spool: s, reader: s.NewReader()}
 	if err := c.jump(at); err != nil {
-		return nil, errors.Join(err, c.close())
+		c.close()
+		return nil, err
 	}
 	return c, nil
 }
 
-func (c *cursor) close() error { return c.reader.Close() }
+func (c *cursor) close() { _ = c.reader.Close() } // it was only read
 
 func (c *cursor) jump(at change.StreamPosition) error {
 	for _, ch := range c.spool.Chapters() {
