@@ -46,6 +46,9 @@ func (p *sending) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 	if req.Full {
 		p.capturer.Rescan()
 	}
+	if err := p.verifyCatalog(); err != nil {
+		return err
+	}
 	every := newPacer(p.clock)
 	found, err := p.capturer.Verify(ctx, func(files, bytes uint64) {
 		if every.due() {
@@ -67,6 +70,9 @@ func (p *sending) verifyLocal(ctx context.Context, req wire.VerifyRequest, repor
 
 // verifyLocal re-reads the standby's tree, and mends it if asked to.
 func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, report func(wire.VerifyReport) error) error {
+	if err := s.verifyCatalog(); err != nil {
+		return err
+	}
 	every := newPacer(s.clock)
 	found, err := s.applier.Verify(ctx, apply.VerifyOptions{Repair: req.Repair, OnProgress: func(files, bytes uint64) {
 		if every.due() {
@@ -89,6 +95,14 @@ func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, rep
 		list = append(list, wire.Difference{Path: d.Path, What: d.What})
 	}
 	return sendDifferences(sum, list, report)
+}
+
+// verifyCatalog reads the catalog from the disk, on which all else rests; one that is
+// damaged is set aside.
+func (m *member) verifyCatalog() error {
+	err := m.catalog.Verify()
+	m.judge(err)
+	return err
 }
 
 // sendDifferences reports a list in messages of the size that the wire allows.
