@@ -3,7 +3,10 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,8 +47,10 @@ type service struct {
 	clock  *jumpClock
 	reload chan struct{}
 	end    func() error
-	// over is closed when the node has ended; crashed: it was to end with an error.
+	// over is closed when the node has ended, with failed; crashed: it was to end with an
+	// error.
 	over    chan struct{}
+	failed  error
 	crashed bool
 
 	mu   sync.Mutex
@@ -71,12 +76,6 @@ func start(t *testing.T, dir, name string, designated config.Designation) *servi
 // configure makes a node's configuration and its trees.
 func configure(t *testing.T, dir, name string, designated config.Designation) *config.Config {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := pc.LocalAddr().String()
-	pc.Close()
 	tree := func(name string) config.Tree {
 		path := filepath.Join(dir, string(designated), name)
 		if err := os.MkdirAll(path, 0o755); err != nil {
@@ -86,13 +85,37 @@ func configure(t *testing.T, dir, name string, designated config.Designation) *c
 	}
 	state := filepath.Join(dir, name+".state")
 	return &config.Config{
-		Node: name, Designated: designated, Listen: listen, State: state, Control: filepath.Join(dir, name+".sock"),
+		Node: name, Designated: designated, Listen: freeAddress(t), State: state, Control: filepath.Join(dir, name+".sock"),
 		Groups: []config.Group{
 			{Name: "one", Trees: []config.Tree{tree("a"), tree("b")}, GroupLive: config.DefaultGroup()},
 			{Name: "two", Trees: []config.Tree{tree("c")}, GroupLive: config.DefaultGroup()},
 		},
 		Live: config.Live{DiskReserve: config.Reserve{Bytes: 1}},
 	}
+}
+
+// handedOut are the ports that freeAddress has given to tests of this process.
+var handedOut sync.Map
+
+// freeAddress returns an address that stays free while a node that has ended isn't
+// started again: its port is below those that the kernel gives to whoever asks for any.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		port := 10000 + rand.IntN(20000)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		pc, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		pc.Close()
+		return address
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // launch starts a node by its configuration.
@@ -108,7 +131,6 @@ func launchWith(t *testing.T, o Options, name string) *service {
 	s := &service{t: t, conf: c, clock: &jumpClock{Clock: change.SystemClock()}, reload: make(chan struct{}), over: make(chan struct{})}
 	s.client = control.NewClient(c.Control, control.ClientOptions{})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
 	go func() {
 		o.Clock, o.Reload = s.clock, s.reload
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", name)
@@ -120,12 +142,13 @@ func launchWith(t *testing.T, o Options, name string) *service {
 		if o.patience == 0 {
 			o.patience = 500 * time.Millisecond
 		}
-		done <- Run(ctx, o)
+		s.failed = Run(ctx, o)
 		close(s.over)
 	}()
 	s.end = sync.OnceValue(func() error {
 		cancel()
-		return <-done
+		<-s.over
+		return s.failed
 	})
 	t.Cleanup(func() {
 		s.client.Close()
@@ -135,7 +158,10 @@ func launchWith(t *testing.T, o Options, name string) *service {
 	})
 	s.until("an answer", func() bool {
 		_, err := s.client.Status(t.Context())
-		return err == nil
+		if err != nil && s.ended() && !errors.Is(s.failed, errFault) {
+			t.Fatalf("%s has ended instead of starting: %v", name, s.failed)
+		}
+		return err == nil || s.ended()
 	})
 	return s
 }
