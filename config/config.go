@@ -91,6 +91,8 @@ const (
 type Barrier struct {
 	Every     time.Duration // a barrier is due this long after the last one if something changed
 	LateAfter time.Duration // without a barrier or confirmation for this long it is late; longer than Every
+	// Freeze needs a restart, unlike the rest.
+	Freeze Freeze
 }
 
 // Bandwidth limits what a group sends.
@@ -165,7 +167,7 @@ func DefaultReserve() Reserve { return Reserve{Percent: 5} }
 // DefaultGroup returns the settings of a group where nothing else is said.
 func DefaultGroup() GroupLive {
 	return GroupLive{
-		Barrier: Barrier{Every: time.Second, LateAfter: 10 * time.Second},
+		Barrier: Barrier{Every: time.Second, LateAfter: 10 * time.Second, Freeze: Freeze{Max: 50 * time.Millisecond}},
 		Journal: Journal{Limit: 8 << 30},
 		History: History{
 			Keep: 24 * time.Hour, Limit: 20 << 30,

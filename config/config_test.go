@@ -25,6 +25,7 @@ func TestEveryKey(t *testing.T) {
 	sounz.Bandwidth = Bandwidth{Limit: 50e6, Windows: []Window{
 		{From: 8 * 60, To: 18 * 60, Limit: 10e6}, {From: 22 * 60, To: 6 * 60, Limit: 0},
 	}}
+	sounz.Barrier.Freeze = Freeze{Cgroup: "/system.slice/sounz.service", Max: 40 * time.Millisecond}
 	shop.History.Keep = 0
 	shop.Rescan.Every = 7 * 24 * time.Hour
 	want := &Config{

@@ -48,7 +48,10 @@ func (c *Changes) group(label string, was, is *Group) {
 		c.tree(label+".trees."+name, was, is)
 	})
 	c.restart(label+".databases", was.Databases, is.Databases)
-	c.live(label+".barrier", was.Barrier, is.Barrier)
+	live := is.Barrier
+	live.Freeze = was.Barrier.Freeze
+	c.live(label+".barrier", was.Barrier, live)
+	c.restart(label+".barrier.cgroup", was.Barrier.Freeze, is.Barrier.Freeze)
 	c.live(label+".bandwidth", was.Bandwidth, is.Bandwidth)
 	c.live(label+".journal", was.Journal, is.Journal)
 	c.live(label+".history", was.History, is.History)

@@ -48,6 +48,7 @@ func TestDiff(t *testing.T) {
 		{"groups.sounz.trees.data.staging", func(c *Config) { c.Groups[0].Trees[0].Staging = "/x" }, false},
 		{"groups.sounz.trees.data.watch", func(c *Config) { c.Groups[0].Trees[0].Watch = WatchPoll }, false},
 		{"groups.sounz.databases", func(c *Config) { c.Groups[0].Databases = []Database{{Name: "x"}} }, false},
+		{"groups.sounz.barrier.cgroup", func(c *Config) { c.Groups[0].Barrier.Freeze.Max = time.Second }, false},
 		{"groups.sounz.barrier", func(c *Config) { c.Groups[0].Barrier.Every = time.Minute }, true},
 		{"groups.sounz.bandwidth", func(c *Config) { c.Groups[0].Bandwidth.Windows[1].Limit = 1 }, true},
 		{"groups.sounz.journal", func(c *Config) { c.Groups[0].Journal.Limit = 1 }, true},

@@ -42,7 +42,9 @@
 //	    append_only         the same
 //	    staging             directory on the same file system; absent: beside the tree
 //	    watch               auto, fanotify, inotify, poll; auto
-//	  barrier               {every: 1s, late_after: 10s}
+//	  barrier               {every: 1s, late_after: 10s, quiesce: [optimistic]}; with quiesce
+//	                        [optimistic, cgroup] or [cgroup] also cgroup, which must be given,
+//	                        and freeze_max: 50ms
 //	  bandwidth             {limit, windows: [{from, to, limit}]}; absent: no limit
 //	  journal               {limit: 8GiB}
 //	  history               {keep: 24h, limit: 20GiB, every: {1h: all, 24h: 1m}}

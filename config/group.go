@@ -186,24 +186,7 @@ func (r *reader) barrier(f fields, b *Barrier) {
 				short(b.LateAfter), short(b.Every))
 		}
 	}
-	if v, ok := f.get("quiesce"); ok {
-		r.quiesce(v)
-	}
-}
-
-// quiesce reads the ways to a barrier. There is one, which is not worth keeping.
-func (r *reader) quiesce(v field) {
-	items := r.list(v)
-	if len(items) == 0 && shapeOf(v.value) == isList {
-		r.wrong(at(v.value), "", "%s is empty, want [optimistic]", v.label)
-	}
-	for _, item := range items {
-		var word string
-		if r.text(field{label: v.label, value: item}, &word, oneOf(append([]string{"optimistic"}, laterQuiesce...)...)) &&
-			slices.Contains(laterQuiesce, word) {
-			r.wrong(at(item), "", "%s: %s is %s", v.label, word, notYet)
-		}
-	}
+	r.freeze(f, &b.Freeze)
 }
 
 func (r *reader) windows(v field) []Window {

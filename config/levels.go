@@ -13,7 +13,7 @@ var (
 	peerLevel      = &level{"peer", []string{"name", "address"}}
 	groupLevel     = &level{"a group", []string{"name", "trees", "databases", "barrier", "bandwidth", "journal", "history", "guard", "rescan"}}
 	treeLevel      = &level{"a tree", []string{"name", "path", "exclude", "append_only", "staging", "watch"}}
-	barrierLevel   = &level{"barrier", []string{"every", "late_after", "quiesce"}}
+	barrierLevel   = &level{"barrier", []string{"every", "late_after", "quiesce", "cgroup", "freeze_max"}}
 	bandwidthLevel = &level{"bandwidth", []string{"limit", "windows"}}
 	windowLevel    = &level{"a window", []string{"from", "to", "limit"}}
 	journalLevel   = &level{"journal", []string{"limit"}}
@@ -45,11 +45,6 @@ var later = []struct {
 	{databaseLevel, "redis", isMapping},
 	{databaseLevel, "exec", isMapping},
 	{groupLevel, "scrub", isMapping},
-	{barrierLevel, "cgroup", isScalar},
-	{barrierLevel, "freeze_max", isScalar},
 }
-
-// laterQuiesce are the words of barrier.quiesce that a later version will have.
-var laterQuiesce = []string{"cgroup"}
 
 const notYet = "not in this version"

@@ -31,6 +31,7 @@ type sending struct {
 	sender   *ship.Sender
 	speed    *bandwidth
 	sources  []*source // databases, as in the configuration
+	freezer  *freezer  // of the application; nil without one
 
 	progressMu sync.Mutex
 	progress   wire.Progress    // what the standby said last
@@ -99,6 +100,9 @@ func (p *sending) open() error {
 		}
 		p.sources = append(p.sources, s)
 	}
+	if p.freezer, err = p.openFreezer(); err != nil {
+		return err
+	}
 	if p.capturer, err = capture.New(p.captureOptions(trees, watched)); err != nil {
 		return err
 	}
@@ -126,7 +130,7 @@ func (p *sending) backend() watch.Backend {
 }
 
 func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) capture.Options {
-	return capture.Options{
+	o := capture.Options{
 		Group: p.name, Trees: trees, Watcher: p.watcher, Log: p.log, Catalog: p.catalog, Epoch: p.task().epoch,
 		Clock: p.clock, Board: p.board, Logger: p.logger, BootID: bootID(),
 		Settings: captureSettings(p.settings()),
@@ -140,6 +144,10 @@ func (p *sending) captureOptions(trees []capture.Tree, watched []watch.Tree) cap
 		},
 		OnBarrier: p.onBarrier, Waiting: p.waiting, Databases: p.capturedDatabases(),
 	}
+	if p.freezer != nil {
+		o.Freezer, o.FreezeFirst = p.freezer, p.conf.Barrier.Freeze.First
+	}
+	return o
 }
 
 func (p *sending) close() {
@@ -148,6 +156,11 @@ func (p *sending) close() {
 	}
 	for _, s := range p.sources {
 		s.close()
+	}
+	if p.freezer != nil {
+		if err := p.freezer.Close(); err != nil {
+			p.logger.Warn("end the watchdog of freezes", "group", p.name, "error", err)
+		}
 	}
 	for _, root := range p.roots {
 		root.Close()

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +193,30 @@ func TestFreeze(t *testing.T) {
 		}
 	}
 	r.goesOn(t)
+}
+
+// TestInTurn: two freezers of one group don't take each other for somebody else.
+func TestInTurn(t *testing.T) {
+	r := newRig(t, time.Minute)
+	second := New(Options{Group: r.group, Mark: r.mark + "2", Max: time.Minute, Watchdog: self("watchdog")})
+	var both sync.WaitGroup
+	for _, f := range []*Freezer{r.Freezer, second} {
+		both.Go(func() {
+			for range 20 {
+				z, err := f.Freeze()
+				if err == nil {
+					_, err = z.Thaw()
+				}
+				if err = errors.Join(err, f.Check()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestLimit: who forgets to thaw is told so, and nothing stays frozen.

@@ -46,6 +46,8 @@ func (f *Freezer) Check() error {
 	if err != nil {
 		return err
 	}
+	f.turn().Lock()
+	defer f.turn().Unlock()
 	return unfrozen(dir)
 }
 
@@ -74,12 +76,22 @@ type Frozen struct {
 	over  bool
 }
 
+// inTurn has the freezers of one group in this process wait for each other.
+var inTurn sync.Map // path of the group → *sync.Mutex
+
+func (f *Freezer) turn() *sync.Mutex {
+	turn, _ := inTurn.LoadOrStore(f.opts.Group, new(sync.Mutex))
+	return turn.(*sync.Mutex)
+}
+
 // Freeze returns once no process of the group runs; an error says that all of them
-// do. The caller thaws.
+// do. The caller thaws. Another Freezer's freeze of the same group is waited for.
 func (f *Freezer) Freeze() (*Frozen, error) {
 	f.mu.Lock()
+	f.turn().Lock()
 	z, err := f.freeze()
 	if err != nil {
+		f.turn().Unlock()
 		f.mu.Unlock()
 		return nil, err
 	}
@@ -175,6 +187,7 @@ func (z *Frozen) Thaw() (stood time.Duration, err error) {
 		return z.ended, nil
 	}
 	defer z.of.mu.Unlock()
+	defer z.of.turn().Unlock()
 	err = z.release()
 	return z.ended, err
 }

@@ -51,6 +51,10 @@ func TestExample(t *testing.T) {
 		t.Errorf("of roles: %+v, which are no defaults", c)
 	}
 	a, b := full.Groups[0].GroupLive, least.Groups[0].GroupLive
+	if a.Barrier.Freeze.Cgroup == "" || a.Barrier.Freeze.First || a.Barrier.Freeze.Max != b.Barrier.Freeze.Max {
+		t.Errorf("a freeze by %+v, without the keys %+v", a.Barrier.Freeze, b.Barrier.Freeze)
+	}
+	a.Barrier.Freeze = b.Barrier.Freeze
 	a.Bandwidth = config.Bandwidth{}
 	if a.Barrier != b.Barrier || a.Journal != b.Journal || a.Guard != b.Guard || a.Rescan != b.Rescan ||
 		a.History.Keep != b.History.Keep || a.History.Limit != b.History.Limit || !slices.Equal(a.History.Every, b.History.Every) {

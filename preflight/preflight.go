@@ -33,6 +33,7 @@ func look(ctx context.Context, c *config.Config, held tree.Privileges) Report {
 	k.trees()
 	k.nested()
 	k.privileges()
+	k.freezes()
 	k.databases(ctx)
 	k.addresses(ctx)
 	k.alerts()

@@ -56,7 +56,7 @@ with the token that it prints on the other. As a service it has a configuration:
 	flags.StringVar(&a.logFormat, "log-format", "text", "`format` of the log on standard error: text or json")
 	flags.TextVar(&a.logLevel, "log-level", new(slog.LevelVar), "least `level` that is logged: debug, info, warn or error")
 	root.AddCommand(a.standbyCommand(), a.primaryCommand(), a.demoCommand(), a.demoApplicationCommand(), a.versionCommand(),
-		a.runCommand(), a.checkCommand())
+		a.runCommand(), a.checkCommand(), a.freezeWatchdogCommand())
 	man := cli.ManCommand(cli.Manual{Version: daemon.Version, Section: 8, Also: []string{"replctl (1)", "repld.yaml (5)"}})
 	man.Hidden = true // the operator's tool documents the command; packagers know it
 	root.AddCommand(man, cli.CompletionCommand())
