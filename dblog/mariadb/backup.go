@@ -38,8 +38,18 @@ func (s *Source) Backup(ctx context.Context, w io.Writer) (Backup, error) {
 	if err := os.WriteFile(options, []byte(s.clientOptions()), 0o600); err != nil {
 		return b, err
 	}
-	return b, run(ctx, nil, w, backupProgram, "--defaults-file="+options, "--backup", "--stream=mbstream",
+	err = run(ctx, nil, w, backupProgram, "--defaults-file="+options, "--backup", "--stream=mbstream",
 		"--target-dir="+filepath.Join(temp, "target"), "--datadir="+dataDir)
+	return b, readable(err)
+}
+
+// readable explains an error of the program that comes of access(2), which doesn't know
+// of capabilities unless SECBIT_NO_SETUID_FIXUP is set (capabilities(7)).
+func readable(err error) error {
+	if err == nil || os.Geteuid() == 0 || !strings.Contains(err.Error(), "must be readable") && !strings.Contains(err.Error(), "Can't open") {
+		return err
+	}
+	return fmt.Errorf("%w; it counts only permissions unless the service has SecureBits=no-setuid-fixup", err)
 }
 
 // clientOptions is an option file with the login. A password must not stand where other

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,14 +95,18 @@ func hand(o RestoreOptions) error {
 	}
 	defer root.Close()
 	if o.UID >= 0 {
+		var paths []string
 		err := fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return root.Lchown(path, o.UID, o.GID)
+			paths = append(paths, path)
+			return err
 		})
 		if err != nil {
 			return err
+		}
+		for _, path := range slices.Backward(paths) { // a directory after what is in it
+			if err := root.Lchown(path, o.UID, o.GID); err != nil {
+				return err
+			}
 		}
 	}
 	d, err := root.Open(".")
