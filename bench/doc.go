@@ -3,6 +3,7 @@
 //
 //	go run ./bench                       everything, about a quarter of an hour
 //	go run ./bench -case small -rounds 3
+//	go run ./bench -case rejoin          changes of roles
 //	go run ./bench -quick                a check that the harness still works
 //
 // It stands above the data's way and uses the programs as anybody does: `repld
@@ -33,6 +34,10 @@
 //   - Memory is the peak resident set (VmHWM) of the largest process of a side
 //     during the case, file pages that it maps included.
 //   - CPU is user and system time of both sides, without kernel threads.
+//
+// The sequence rejoin is of repld alone, and run only if -case names it: a cutover there
+// and back, a failover after a kill, and the return of the old primary with a hundred
+// changed files that nobody else has, each timed from the order to its answer.
 //
 // After the last change of a sequence a third rsync compares the two trees by
 // content; a difference is a failure.

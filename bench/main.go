@@ -73,7 +73,7 @@ func parse(args []string) (options, error) {
 	f.Int64Var(&o.big, "big", 2<<30, "`bytes` of the large file")
 	f.IntVar(&o.rounds, "rounds", 1, "`number` of times that each sequence is run with each program")
 	f.IntVar(&o.changes, "changes", 15, "`number` of changes of one small file in a row")
-	f.StringVar(&o.only, "case", "", "only this `sequence`: small or big")
+	f.StringVar(&o.only, "case", "", "only this `sequence`: small, big or rejoin")
 	f.StringVar(&o.sides, "side", "", "only this `program`: rsync or repld")
 	f.BoolVar(&o.seeds, "seed", false, "only the seed of each sequence, so that a profile shows nothing else")
 	f.StringVar(&o.json, "json", "", "`file` for all samples")
@@ -114,7 +114,7 @@ func run(ctx context.Context, o options, out, notes io.Writer) (err error) {
 	r := &results{started: time.Now(), options: o}
 	for round := range o.rounds {
 		for _, seq := range sequences {
-			if o.only != "" && o.only != seq.name {
+			if o.only != "" && o.only != seq.name || o.only == "" && seq.run != nil {
 				continue
 			}
 			// Who is first changes: the disk is not the same after the other.
@@ -123,7 +123,7 @@ func run(ctx context.Context, o options, out, notes io.Writer) (err error) {
 				slices.Reverse(order)
 			}
 			for _, kind := range order {
-				if o.sides != "" && o.sides != kind.name {
+				if o.sides != "" && o.sides != kind.name || seq.run != nil && kind.name != "repld" {
 					continue
 				}
 				name := fmt.Sprintf("%s-%s-%d", seq.name, kind.name, round)

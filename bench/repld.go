@@ -130,7 +130,10 @@ func (s *repld) ended() time.Duration { return 0 }
 
 func (s *repld) journals(ctx context.Context) (uint64, error) {
 	var sum uint64
-	for _, c := range s.clients {
+	for place, c := range s.clients {
+		if place == atPrimary && s.primary.hasEnded() {
+			continue
+		}
 		st, err := c.Status(ctx)
 		if err != nil {
 			return 0, err

@@ -17,6 +17,9 @@ type sequence struct {
 	name  string
 	make  func(o options, src string) (what string, err error)
 	steps []step
+	// run takes a pair through something that only repld does, in place of make and
+	// steps. It is run only if -case names it.
+	run func(ctx context.Context, o options, at places, r *results, notes io.Writer) error
 }
 
 // step is one change.
@@ -29,16 +32,17 @@ type step struct {
 }
 
 var sequences = []sequence{
-	{"small", smallTree, []step{
+	{name: "small", make: smallTree, steps: []step{
 		{name: "one small file changed", change: changeOne},
 		{name: "the same, several in a row, median", change: changeOne, times: func(o options) int { return o.changes }},
 		{name: "directory renamed", change: renameDir},
 		{name: "directory copied", change: copyDir},
 	}},
-	{"big", bigFile, []step{
+	{name: "big", make: bigFile, steps: []step{
 		{name: "4 KiB of it overwritten", change: overwrite},
 		{name: "1,000 bytes inserted at its front", change: insert},
 	}},
+	{name: "rejoin", run: rejoin},
 }
 
 // places are where a sequence is run; nothing is there yet. State is for
@@ -54,6 +58,9 @@ func runSequence(ctx context.Context, o options, seq sequence, kind sideKind, at
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
+	}
+	if seq.run != nil {
+		return seq.run(ctx, o, at, r, notes)
 	}
 	what, err := seq.make(o, src)
 	if err != nil {

@@ -57,6 +57,16 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
+// hasEnded reports whether the process runs no more.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // terminate asks the process to end, and makes it after a while.
 func (p *process) terminate() {
 	if p == nil {
