@@ -78,7 +78,9 @@
 // "replayed" (how far the overlay is, in the same transaction as the overlay),
 // "seed" (a seed that has not been published yet), "paused", "guard" (what it
 // halted, JSON), "history" (the id of the history and its last step), "rewound" (the
-// point that the trees were rewound from), "travel" (the overlay leads back).
+// point that the trees were rewound from), "travel" (the overlay leads back),
+// "published" (when the newest object was, by the wall clock). Two keys are the
+// catalog's own, see [catalog.Handover] and [catalog.Catalog.Claim].
 //
 // # A seed
 //
@@ -91,6 +93,27 @@
 // only that nothing which was there is deleted: it all goes to salvage. Staged
 // files are kept over breaks and restarts, but not over a reboot, which may have
 // lost their data.
+//
+// # Changes of role
+//
+// [Promote] ends a standby. What the log holds behind the applied barrier is set
+// aside as it is, the log goes on at that barrier, empty, and the catalog is handed to
+// package capture in one transaction, which decides: before it the directory is a
+// standby's, and Open goes on; after it a primary's. The catalog knows by identity and
+// change time what was published, so that the primary reads what has changed since
+// and nothing else. Of the past nothing can be gone back to any more: [Sweep] removes
+// history and leftovers while the node serves.
+//
+// A former primary becomes a standby by a seed. Its catalog is former.db then: what
+// an object's stat proves to be as it was captured isn't read. Before that
+// [SalvageDiverged] has kept what only this node has; what has not changed since is
+// replaced and removed as by any barrier, what has is set aside, and neither the guard
+// nor the halt at a fifth asks. Where it couldn't tell, because the common barrier isn't
+// known or the log behind it isn't kept, the seed is one like any other: all that
+// differs is set aside.
+//
+// An epoch that is over is refused in the transactions that replay the log and that
+// make a barrier the applied one; a barrier of a higher epoch waits in the log.
 //
 // # No reflinks
 //
@@ -151,7 +174,10 @@
 //
 // own/salvage/BARRIER/files/TREE/PATH holds what was set aside, BARRIER being the
 // id of the barrier that was being applied; own/salvage/BARRIER/manifest.jsonl
-// says of each object in one JSON line what it was and why.
+// says of each object in one JSON line what it was and why. own/salvage/epoch-N is
+// what a former primary had changed in epoch N, copied or cloned; names that it had
+// taken away have a line of their own, with nothing kept. It is made as own/diverged, and its
+// file "fingerprint" says what of, so that a repetition keeps nothing twice.
 //
 // # Concurrency
 //

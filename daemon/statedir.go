@@ -29,8 +29,11 @@ import (
 //	alerts.json   what each sink of alerts was told
 //	events*.jsonl what happened
 //	control.sock  the control socket
-//	groups/NAME/  of a group: log/, catalog.db; while it sends cookies/; while it
-//	              receives apply.db, roots.yaml (see rootsFile)
+//	groups/NAME/  of a group: log/, catalog.db, roots.yaml (see rootsFile), common.yaml
+//	              (see commonFile); while it sends cookies/; while it receives apply.db,
+//	              and former.db until the base of the new primary is published
+//	salvage/N/NAME/ of a group: log/, what was received and not applied when epoch N was
+//	              made; salvage.json, what of epoch N only this node had
 type stateDir struct {
 	path string
 	lock *os.File

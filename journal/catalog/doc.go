@@ -74,7 +74,8 @@
 //	moved     directory                    → 1       linked since the last barrier
 //	totals    "totals"                     → files u │ bytes u │ last node id u
 //	barriers  epoch │ number               → barrier, see below
-//	state     any                          → any     see Tx.Put
+//	state     any                          → any     see Tx.Put; "epoch" and "handover"
+//	                                                 belong to this package
 //
 // # The value of a node
 //
