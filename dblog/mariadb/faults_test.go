@@ -25,6 +25,12 @@ func TestFaults(t *testing.T) {
 		{"the replica is killed", func() { p.replica.Stop(syscall.SIGKILL); p.replica.Start() }},
 		{"the replica is restarted", func() { p.replica.Stop(syscall.SIGTERM); p.replica.Start() }},
 		{"the link is cut", func() { must(t, p.unlink()); p.link() }},
+		{"our half on the primary is restarted", func() {
+			must(t, p.unlink())
+			p.source.Close()
+			p.newSource(p.primary)
+			p.link()
+		}},
 		{"the primary is restarted", func() { p.restart(syscall.SIGTERM, &l) }},
 		{"the primary is killed", func() { p.restart(syscall.SIGKILL, &l) }},
 		{"the link is cut for long", func() {

@@ -122,9 +122,14 @@ func running(s row) error {
 	return nil
 }
 
+// answerWithin bounds how long a server may take for what it is asked now and then.
+const answerWithin = 20 * time.Second
+
 // Check asks the replica whether it is what it should be, points it to the gate if it
 // is new, and returns what it found wrong. Health has it.
 func (g *Gate) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	g.tending.Lock()
 	defer g.tending.Unlock()
 	answered := false

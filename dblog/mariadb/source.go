@@ -179,6 +179,8 @@ func (s *Source) Health() []health.Condition {
 
 // Check looks at the server once and returns what it found wrong.
 func (s *Source) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	err := s.work.with(ctx, func(c driver.Conn) error {
 		who, err := identify(ctx, c)
 		if err != nil {
