@@ -64,5 +64,5 @@ func (m mariadbDatabase) Replayed(context.Context) (string, error) {
 // TestMariaDBChangesSides is TestDatabaseChangesSides with another engine.
 func TestMariaDBChangesSides(t *testing.T) {
 	t.Parallel()
-	changeSides(t, mariadbSeat{})
+	changeSides(t, mariadbSeat{}, false)
 }
