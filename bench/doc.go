@@ -39,6 +39,10 @@
 // and back, a failover after a kill, and the return of the old primary with a hundred
 // changed files that nobody else has, each timed from the order to its answer.
 //
+// The sequence wal, run only if -case names it too, brings a PostgreSQL server's log that
+// has waited for the standby to its disk, by repld and by pg_receivewal over TCP: bytes on
+// the wire, and seconds from the link, or from the program's start, until all is durable.
+//
 // After the last change of a sequence a third rsync compares the two trees by
 // content; a difference is a failure.
 //

@@ -58,6 +58,9 @@ func (r *results) markdown(out io.Writer) error {
 	fmt.Fprintln(w, "| case | rsync s | repld s | repld ÷ rsync | wire rsync | wire repld | CPU s rsync | CPU s repld | peak MiB rsync send / receive | peak MiB repld primary / standby | journals |")
 	fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	for _, c := range r.cases {
+		if c.Sequence == "wal" {
+			continue
+		}
 		peer, hasPeer := median(c.Samples["rsync"])
 		own, hasOwn := median(c.Samples["repld"])
 		cell := func(has bool, format string, args ...any) string {
@@ -77,7 +80,23 @@ func (r *results) markdown(out io.Writer) error {
 			cell(hasOwn, "%s", humanize.IBytes(own.Journal)),
 		}, " | ")+" |")
 	}
+	r.streams(w)
 	return w.Flush()
+}
+
+// streams writes the table of databases' logs, if there is any.
+func (r *results) streams(w io.Writer) {
+	head := "| case | PostgreSQL s | repld s | repld ÷ PostgreSQL | wire PostgreSQL | wire repld |\n|---|---:|---:|---:|---:|---:|\n"
+	for _, c := range r.cases {
+		peer, ok1 := median(c.Samples["postgres"])
+		own, ok2 := median(c.Samples["repld"])
+		if c.Sequence != "wal" || !ok1 || !ok2 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s| %s | %.2f | %.2f | **%.2f** | %s | %s |\n", head, c.Case, peer.Seconds, own.Seconds,
+			own.Seconds/max(peer.Seconds, 1e-9), humanize.IBytes(peer.Wire), humanize.IBytes(own.Wire))
+		head = ""
+	}
 }
 
 // machine says what the measurement ran on.

@@ -43,6 +43,7 @@ var sequences = []sequence{
 		{name: "1,000 bytes inserted at its front", change: insert},
 	}},
 	{name: "rejoin", run: rejoin},
+	{name: "wal", run: wal},
 }
 
 // places are where a sequence is run; nothing is there yet. State is for
