@@ -245,6 +245,18 @@ func knowledge(tx *catalog.Tx) (func(*catalog.Local, *change.Stat) bool, error) 
 func (g *group) diverged(ctx context.Context, own change.Epoch, common change.BarrierID,
 	do func(context.Context, apply.DivergedOptions) (apply.Diverged, error),
 ) (apply.Diverged, error) {
+	found, err := g.divergedIn(ctx, own, common, do)
+	if isDamage(err) {
+		// It can't be told then, and what differs is set aside while joining.
+		g.logger.Error("what only this node has can't be told", "group", g.name, "error", err)
+		return apply.Diverged{Common: common, Unknown: true}, nil
+	}
+	return found, err
+}
+
+func (g *group) divergedIn(ctx context.Context, own change.Epoch, common change.BarrierID,
+	do func(context.Context, apply.DivergedOptions) (apply.Diverged, error),
+) (apply.Diverged, error) {
 	volumes, trees, err := g.openVolumes()
 	defer closeVolumes(volumes)
 	if err != nil {

@@ -152,3 +152,36 @@ func TestCutoverCopiesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestRejoinDamaged: a node that can't tell what it has, since its catalog is damaged,
+// sets aside all that differs, and joins all the same.
+func TestRejoinDamaged(t *testing.T) {
+	t.Parallel()
+	primary, standby, dir := services(t)
+	old := filepath.Join(dir, "primary", "a")
+	for _, name := range []string{"1", "2", "3", "4", "5", "6", "7", "file"} {
+		write(t, filepath.Join(old, name), "of both")
+	}
+	primary.applied("one")
+	primary.applied("two")
+	if err := primary.end(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(old, "file"), "only the old primary has it")
+	write(t, filepath.Join(primary.conf.State, "groups", "one", "catalog.db"), "no catalog at all")
+	standby.until("the link's end", func() bool { return standby.status().Peer.Link == control.LinkDown })
+	standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
+	primary = launch(t, primary.conf, "primary")
+	primary.raised("fenced", "")
+	primary.change(control.RoleRequest{Verb: control.VerbRejoin})
+	standby.applied("one")
+	holds(t, filepath.Join(old, "file"), "of both")
+	sets := primary.aside("")
+	if len(sets) != 1 || !strings.HasSuffix(sets[0], "by a barrier") {
+		t.Fatalf("set aside: %q", sets)
+	}
+	id, _, _ := strings.Cut(sets[0], " ")
+	if got := primary.aside(id); !slices.Equal(got, []string{"differs a/file"}) {
+		t.Errorf("set aside: %q", got)
+	}
+}

@@ -29,6 +29,9 @@ func summaryOf(d apply.Diverged) salvageSummary {
 // it. It changes nothing. The group must be closed.
 func (g *group) checkSalvage(ctx context.Context, common change.BarrierID) (salvageSummary, error) {
 	left, epoch, err := g.closedSender()
+	if isDamage(err) {
+		return salvageSummary{Unknown: true}, nil
+	}
 	if err != nil || !left {
 		return salvageSummary{}, err
 	}
@@ -42,8 +45,14 @@ func (g *group) checkSalvage(ctx context.Context, common change.BarrierID) (salv
 // that its peer hadn't.
 func (g *group) salvageDiverged(ctx context.Context, own change.Epoch, common change.BarrierID) (salvageSummary, error) {
 	left, epoch, err := g.closedSender()
+	if isDamage(err) {
+		return salvageSummary{Unknown: true}, g.storeCommon(commonFile{})
+	}
 	if err != nil || !left {
 		return salvageSummary{}, err
+	}
+	if own == 0 { // this node has lost what it was
+		own = epoch
 	}
 	found, err := g.diverged(ctx, own, common, apply.SalvageDiverged)
 	if err != nil {
