@@ -53,6 +53,11 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 	}
 	o, err := s.databaseOptions(c, r.spool)
 	if err == nil {
+		var f databaseFile
+		f, err = s.loadStage(c.Name)
+		o.former = f.Stage == stageJoining
+	}
+	if err == nil {
 		r.gate, err = e.standby(o)
 	}
 	if err != nil {
@@ -135,6 +140,13 @@ func (s *receiving) advance(c change.Certificate) {
 
 // show writes a position as the database's engine does.
 func (r *replica) show(at change.StreamPosition) string {
+	if texts, ok := r.gate.(interface {
+		Text(change.StreamPosition) string
+	}); ok {
+		if text := texts.Text(at); text != "" {
+			return text
+		}
+	}
 	return change.DatabasePosition{Engine: r.conf.Engine, Position: at}.String()
 }
 
@@ -150,7 +162,10 @@ func (s *receiving) databases() []control.Database {
 			d.Received = r.show(at)
 		}
 		if at, ok := r.gate.Replayed(); ok {
-			d.Connected, d.Replayed = true, r.show(at)
+			d.Connected = true
+			if !at.IsZero() {
+				d.Replayed = r.show(at)
+			}
 		}
 		list = append(list, d)
 	}
@@ -169,6 +184,10 @@ func (s *receiving) seedDatabase(ctx context.Context, name string) (*control.Dat
 
 func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeedReply, error) {
 	dir := r.conf.DataDir
+	if engines[r.conf.Engine].bare {
+		return nil, control.Errorf(control.ExitRefused, "database %s is held by commands: repld can't make its replica", r.conf.Name).
+			WithHint("what it is made from is the service's own business; see docs/DATABASES.md")
+	}
 	if dir == "" {
 		return nil, control.Errorf(control.ExitUsage, "database %s has no data_dir in this node's configuration", r.conf.Name).
 			WithHint("data_dir: names the directory in which the replica is made, user: whose it is")
@@ -180,6 +199,10 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 	begun := s.clock.Mono()
 	size, err := r.restore(ctx, s)
 	if err != nil {
+		return nil, err
+	}
+	// Whatever became of a former primary's database, this is a replica.
+	if err := s.storeStage(r.conf.Name, databaseFile{}); err != nil {
 		return nil, err
 	}
 	reply := &control.DatabaseSeedReply{Group: s.name, Name: r.conf.Name, DataDir: dir, Bytes: size, Took: control.Seconds(s.clock.Mono() - begun)}

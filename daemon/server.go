@@ -55,7 +55,7 @@ func commands(c config.Database) (start, stop []string) {
 // noCommand says that a server can't be started or stopped from here.
 func noCommand(c config.Database, does string) error {
 	return control.Errorf(control.ExitUsage, "repld doesn't know how to %s the server of database %s: there is no command", does, c.Name).
-		WithHint("%s: in the database's block names a command, for example [systemctl, %s, postgresql@15-main]; it ends when that is done", does, does)
+		WithHint("%s: in the database's block names a command, for example [/usr/bin/systemctl, %s, postgresql@15-main]; it ends when that is done", does, does)
 }
 
 // startServer starts a database's server.
