@@ -3,6 +3,7 @@ package capture
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	"repld/change"
@@ -103,6 +104,13 @@ func RootID(tx *catalog.Tx, name string) string { return string(tx.Get(stateRoot
 type Knowledge struct {
 	settled change.Time // objects count as looked at then, at least
 	reread  change.Time // files that changed since are not proven; zero: all may be
+
+	// cut is the newest barrier's, by this node's clock. What was over before it had an event
+	// and is captured as it was after that; so an object that had changed two seconds
+	// before, and looks as it did, is what the catalog says. unseen are those that could
+	// change without events then, or shortly before.
+	cut    change.Time
+	unseen map[change.ObjectID]struct{}
 }
 
 // KnowledgeOf returns what a catalog proves in a boot of the machine.
@@ -111,7 +119,10 @@ func KnowledgeOf(tx *catalog.Tx, bootID string) (Knowledge, error) {
 	if err != nil {
 		return Knowledge{}, err
 	}
-	k := Knowledge{settled: s.at}
+	k := Knowledge{settled: s.at, unseen: map[change.ObjectID]struct{}{}}
+	if err := k.newest(tx, s.barrier); err != nil {
+		return k, err
+	}
 	if string(tx.Get(stateBootID)) == bootID {
 		return k, nil
 	}
@@ -124,6 +135,41 @@ func KnowledgeOf(tx *catalog.Tx, bootID string) (Knowledge, error) {
 		break
 	}
 	return k, nil
+}
+
+// newest takes what the newest barrier proves, unless it is the one that was adopted or
+// one whose cut rests on no events.
+func (k *Knowledge) newest(tx *catalog.Tx, adopted change.BarrierID) error {
+	var first time.Time
+	for b := range tx.Barriers() {
+		switch {
+		case first.IsZero() && (b.ID == adopted || b.Rung == change.RungPolled):
+			return nil
+		case first.IsZero():
+			first = b.CutAt
+			k.cut = change.TimeOf(first)
+		case first.Sub(b.CutAt) > rereadBefore:
+			return nil
+		}
+		for _, name := range b.Uncovered {
+			node := change.GroupNode
+			found := true
+			for part := range strings.SplitSeq(name, "/") {
+				if node, found = tx.Lookup(node, part); !found {
+					break
+				}
+			}
+			if !found {
+				continue // it is gone, or no file
+			}
+			local, _, err := tx.Local(node)
+			if err != nil {
+				return err
+			}
+			k.unseen[local.ObjectID] = struct{}{}
+		}
+	}
+	return nil
 }
 
 // young reports whether a write that had not returned when the object was looked at
@@ -139,6 +185,8 @@ func (k *Knowledge) young(l *catalog.Local) bool {
 // Proves reports whether a file that looks like st has the content that the catalog
 // has for l, though no events have told of writes.
 func (k *Knowledge) Proves(l *catalog.Local, st *change.Stat) bool {
+	_, unseen := k.unseen[l.ObjectID]
+	old := !unseen && k.cut.Time().Sub(l.Ctime.Time()) >= recentFor
 	return l.Known() && !l.Racy && l.ObjectID == st.ID && l.Size == st.Size && l.Mtime == st.Mtime && l.Ctime == st.Ctime &&
-		!k.young(l) && (k.reread == change.Time{} || st.Ctime.Compare(k.reread) < 0)
+		(old || !unseen && !k.young(l)) && (k.reread == change.Time{} || st.Ctime.Compare(k.reread) < 0)
 }

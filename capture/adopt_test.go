@@ -131,6 +131,9 @@ func TestKnowledge(t *testing.T) {
 		{"racy", Knowledge{}, func(l *catalog.Local) { l.Racy = true }, nil, false},
 		{"young", Knowledge{}, func(l *catalog.Local) { l.Captured = at(1001) }, nil, false},
 		{"young, and settled", Knowledge{settled: at(1002)}, func(l *catalog.Local) { l.Captured = at(1001) }, nil, true},
+		{"young, and older than the cut", Knowledge{cut: at(1002)}, func(l *catalog.Local) { l.Captured = at(1001) }, nil, true},
+		{"young, and not much older than the cut", Knowledge{cut: at(1001)}, func(l *catalog.Local) { l.Captured = at(1001) }, nil, false},
+		{"changing without events", Knowledge{cut: at(2000), unseen: map[change.ObjectID]struct{}{{Ino: 7}: {}}}, nil, nil, false},
 		{"before another boot", Knowledge{reread: at(1001)}, nil, nil, true},
 		{"shortly before another boot", Knowledge{reread: at(1000)}, nil, nil, false},
 	} {
@@ -170,17 +173,17 @@ func TestKnowledgeOf(t *testing.T) {
 		return k
 	}
 	add(change.BarrierID{Epoch: 1, Seq: 1})
-	if k := reread(); k.reread.Sec != 5000-60 {
+	if k := reread(); k.reread.Sec != 5000-60 || k.cut.Sec != 5000 {
 		t.Errorf("found %+v", k)
 	}
 	must(t, cat.Update(func(tx *catalog.Tx) error {
 		return tx.Put(stateSettled, settled{change.Time{Sec: 4000}, change.BarrierID{Epoch: 1, Seq: 1}}.encode())
 	}))
-	if k := reread(); k.reread.Sec != 4000-60 || k.settled.Sec != 4000 {
+	if k := reread(); k.reread.Sec != 4000-60 || k.settled.Sec != 4000 || k.cut != (change.Time{}) {
 		t.Errorf("after a promotion: found %+v", k)
 	}
 	add(change.BarrierID{Epoch: 2, Seq: 1})
-	if k := reread(); k.reread.Sec != 5000-60 {
+	if k := reread(); k.reread.Sec != 5000-60 || k.cut.Sec != 5000 {
 		t.Errorf("after a barrier of its own: found %+v", k)
 	}
 	must(t, cat.Update(func(tx *catalog.Tx) error { return tx.Put(stateBootID, []byte("now")) }))
@@ -191,5 +194,56 @@ func TestKnowledgeOf(t *testing.T) {
 	err = cat.View(func(tx *catalog.Tx) error { _, err := KnowledgeOf(tx, "now"); return err })
 	if !errors.Is(err, catalog.ErrDamaged) {
 		t.Errorf("damaged: %v", err)
+	}
+}
+
+// TestUnseenProvesNothing: a file that the newest barriers name as one that can change
+// without events is known by no stat; and a cut without events proves nothing at all.
+func TestUnseenProvesNothing(t *testing.T) {
+	r := newRig(t, watch.Inotify, "").up()
+	r.write("dir/mapped", "mapped")
+	r.write("dir/plain", "plain")
+	b := r.barrier()
+	stat := func(name string) change.Stat {
+		st, err := r.c.readers[0].Lstat(name)
+		must(t, err)
+		return st
+	}
+	mapped, plain := stat("dir/mapped"), stat("dir/plain")
+	proves := func(rung change.Rung) (m, p bool) {
+		next := b
+		next.ID.Seq++
+		next.Rung, next.CutAt = rung, plain.Ctime.Time().Add(3*time.Second)
+		next.Uncovered = []string{"tree/dir/mapped", "database orders", "tree/gone"}
+		must(t, r.catalog.Update(func(tx *catalog.Tx) error {
+			root, _ := tx.Lookup(change.GroupNode, "tree")
+			for _, st := range []change.Stat{mapped, plain} {
+				node, ok := tx.ByObject(root, st.ID)
+				if !ok {
+					t.Fatal("it wasn't captured")
+				}
+				must(t, tx.SetLocal(node, catalog.LocalOf(root, &st, st.Ctime.Time().Add(time.Second))))
+			}
+			return tx.AddBarrier(next, r.log.End(), barrierCut)
+		}))
+		must(t, r.catalog.View(func(tx *catalog.Tx) error {
+			k, err := KnowledgeOf(tx, "boot")
+			must(t, err)
+			root, _ := tx.Lookup(change.GroupNode, "tree")
+			for i, st := range []change.Stat{mapped, plain} {
+				node, _ := tx.ByObject(root, st.ID)
+				local, _, err := tx.Local(node)
+				must(t, err)
+				*[]*bool{&m, &p}[i] = k.Proves(&local, &st)
+			}
+			return nil
+		}))
+		return m, p
+	}
+	if m, p := proves(change.RungOptimistic); m || !p {
+		t.Errorf("of a cut by events: the mapped file is known: %v, the other one: %v", m, p)
+	}
+	if m, p := proves(change.RungPolled); m || p {
+		t.Errorf("of a cut by polling: the mapped file is known: %v, the other one: %v", m, p)
 	}
 }
