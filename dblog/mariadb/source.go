@@ -145,11 +145,20 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierI
 			return err
 		}
 		now, err := masterStatus(ctx, c)
-		if err == nil && now.Before(r.Position) {
-			return fmt.Errorf("%w: the binary log ends at %s, before %s: it was begun anew (RESET MASTER)",
-				dblog.ErrNeedsSeed, show(now), show(r.Position))
+		if err != nil {
+			return err
 		}
-		return err
+		s.mu.Lock()
+		known := s.durable // the log can't end before what it has given
+		s.mu.Unlock()
+		if known.Before(r.Position) {
+			known = r.Position
+		}
+		if now.Before(known) {
+			return fmt.Errorf("%w: the binary log ends at %s, before %s: it was begun anew (RESET MASTER)",
+				dblog.ErrNeedsSeed, show(now), show(known))
+		}
+		return nil
 	})
 	if err != nil && !errors.Is(err, dblog.ErrRestarted) {
 		return p, s.noted(err)
