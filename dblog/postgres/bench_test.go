@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,4 +77,35 @@ func BenchmarkStream(b *testing.B) {
 		p.advance(last)
 		b.StartTimer()
 	}
+}
+
+// BenchmarkPromotion promotes a replica at a barrier, and takes the time until the first
+// transaction is committed there.
+func BenchmarkPromotion(b *testing.B) {
+	var took []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		p := newPair(b, nil)
+		p.primary.Exec(loadSchema)
+		l := startLoad(b, p.primary.DSN(), 4)
+		for range 3 {
+			n, err := p.note(l, false)
+			must(b, err)
+			p.advance(n.point)
+		}
+		l.stop()
+		b.StartTimer()
+		begin := time.Now()
+		if _, err := p.gate.Promote(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		p.replica.Exec("INSERT INTO last VALUES (99, 1)")
+		took = append(took, time.Since(begin))
+		b.StopTimer()
+		p.primary.Stop(syscall.SIGQUIT)
+		p.replica.Stop(syscall.SIGQUIT)
+		b.StartTimer()
+	}
+	b.ReportMetric(percentile(took, 0.5).Seconds()*1000, "p50-ms")
+	b.ReportMetric(percentile(took, 1).Seconds()*1000, "max-ms")
 }
