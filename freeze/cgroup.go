@@ -45,6 +45,12 @@ var system = kernel{"/proc/self/mountinfo", "/proc/self/cgroup"}
 // /proc/PID/cgroup, "/system.slice/sounz.service".
 func Find(group string) (dir string, err error) { return system.find(group) }
 
+// Root returns where control groups of version 2 are mounted.
+func Root() (dir string, err error) {
+	dir, _, err = system.mount()
+	return dir, err
+}
+
 func (k kernel) find(group string) (string, error) {
 	dir, err := k.dir(group)
 	if err != nil {

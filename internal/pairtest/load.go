@@ -20,9 +20,6 @@ type Options struct {
 	Writers, First int
 	Keep           int64         // operations of each writer that stay; 0 = 50
 	Every          time.Duration // from one operation of a writer to its next, at least; 0 = at once
-	// After each time of Busy all writers stop where they are, within their operations,
-	// for Lull; 0 = never. Without a freeze a cut needs a moment between two file events.
-	Busy, Lull time.Duration
 }
 
 func (o Options) keep() int64 {
@@ -59,20 +56,7 @@ func Start(ctx context.Context, o Options) (*Load, error) {
 			}
 		})
 	}
-	if o.Busy > 0 && o.Lull > 0 {
-		l.writers.Go(l.lulls)
-	}
 	return l, nil
-}
-
-// lulls stops the writers now and then until they end.
-func (l *Load) lulls() {
-	for !l.stopping.Load() && l.Err() == nil {
-		<-time.After(l.opts.Busy)
-		release := l.Hold()
-		<-time.After(l.opts.Lull)
-		release()
-	}
 }
 
 // Stop lets the writers finish what they are doing, and returns the first error that
