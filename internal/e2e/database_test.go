@@ -143,8 +143,7 @@ func (d *databases) work(writers int, every time.Duration) {
 	}
 	var err error
 	d.load, err = pairtest.Start(d.t.Context(), pairtest.Options{Dir: d.from, Database: d.serving,
-		Seed: d.seed, Writers: writers, First: d.first, Every: every,
-		Busy: 50 * time.Millisecond, Lull: 250 * time.Millisecond})
+		Seed: d.seed, Writers: writers, First: d.first, Every: every})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -244,7 +243,7 @@ func (d *databases) barriers(length time.Duration, least int) {
 func TestDatabase(t *testing.T) {
 	t.Parallel()
 	d := newDatabases(t)
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 10*time.Millisecond)
 	d.standby.must("database", "seed", paired)
 	begun := time.Now()
 	before := d.load.Total()
@@ -265,7 +264,7 @@ func TestDatabase(t *testing.T) {
 	d.primary.start()
 	d.primary.up()
 	d.linked()
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 10*time.Millisecond)
 	d.barriers(0, 2)
 	d.rest()
 	d.settle()
@@ -281,7 +280,7 @@ func TestDatabase(t *testing.T) {
 // must find out.
 func (d *databases) bypassed() {
 	d.t.Helper()
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 10*time.Millisecond)
 	d.settle()
 	d.standby.must("pause")
 	if err := d.replica.Exec(d.t.Context(), fmt.Sprintf("ALTER SYSTEM SET primary_conninfo = '%s'", d.server.DSN())); err != nil {
