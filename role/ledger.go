@@ -198,7 +198,7 @@ func (g *GroupLedger) text(b *strings.Builder) {
 	for _, name := range g.Files[:min(len(g.Files), shown)] {
 		fmt.Fprintf(b, "      %q\n", name)
 	}
-	if more := g.FileCount - uint64(min(len(g.Files), shown)); more > 0 {
+	if more := g.FileCount - uint64(min(len(g.Files), shown)); more > 0 && len(g.Files) > 0 {
 		fmt.Fprintf(b, "      and %d more\n", more)
 	}
 	if g.SetAside > 0 {

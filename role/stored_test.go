@@ -121,6 +121,10 @@ func TestLedger(t *testing.T) {
 	if found := l.Text(); found != want {
 		t.Errorf("found\n%s\nwant\n%s", found, want)
 	}
+	unnamed := Ledger{Groups: []GroupLedger{{Group: "sounz", Barrier: change.BarrierID{Epoch: 1, Seq: 810}, FileCount: 3}}}
+	if found := unnamed.Text(); !strings.Contains(found, "changes of 3 files") || strings.Contains(found, "more") {
+		t.Errorf("three files of which no name is known: %s", found)
+	}
 	data, err := l.JSON()
 	if err != nil {
 		t.Fatal(err)
