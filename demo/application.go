@@ -41,8 +41,10 @@ const waveEvery = 20 * time.Millisecond
 
 // Application writes files and rows below dir until ctx ends, rate operations a
 // second in waves, if the machine allows. Each operation that is done is one line on out:
-// the writer and the operation's number, which counts from 1.
-func Application(ctx context.Context, dir string, rate int, out io.Writer) error {
+// the writer and the operation's number, which counts from 1. What it finds there it
+// goes on with; an operation that it has begun it finishes. node is where it runs, which
+// goes into what it writes: two nodes never write the same under one number.
+func Application(ctx context.Context, dir, node string, rate int, out io.Writer) error {
 	if least := int(time.Second/waveEvery) * len(writers); rate < least {
 		return fmt.Errorf("rate is %d: want at least %d operations a second", rate, least)
 	}
@@ -60,7 +62,7 @@ func Application(ctx context.Context, dir string, rate int, out io.Writer) error
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	for _, name := range writers {
-		w := &writer{name: name, dir: dir, db: db, report: func(line string) error {
+		w := &writer{name: name, node: node, dir: dir, db: db, report: func(line string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			_, err := io.WriteString(out, line)
@@ -76,7 +78,7 @@ func Application(ctx context.Context, dir string, rate int, out io.Writer) error
 
 const schema = `
 create table if not exists operation (
-	writer text not null, seq integer not null, file text not null, size integer not null, digest text not null, note blob not null,
+	writer text not null, seq integer not null, file text not null, size integer not null, digest text not null, node text not null, note blob not null,
 	primary key (writer, seq)) without rowid;
 create index if not exists operation_digest on operation (digest);`
 
@@ -91,19 +93,24 @@ func openDatabase(path string) (*sql.DB, error) {
 
 // writer does operations in one order.
 type writer struct {
-	name, dir string
-	db        *sql.DB
-	report    func(line string) error
+	name, node, dir string
+	db              *sql.DB
+	report          func(line string) error
 }
 
 // waveOf is how many operations both writers do in a wave.
 func waveOf(rate int) uint64 { return uint64(rate) * uint64(waveEvery) / uint64(time.Second) }
 
 func (w *writer) run(ctx context.Context, wave uint64) error {
+	working := context.WithoutCancel(ctx)
+	next, err := w.resume(working)
+	if err != nil {
+		return fmt.Errorf("go on as %s: %w", w.name, err)
+	}
 	tick := time.NewTicker(waveEvery)
 	defer tick.Stop()
-	for seq := uint64(1); ; seq++ {
-		if err := w.operation(ctx, seq); err != nil {
+	for seq := next; ; seq++ {
+		if err := w.operation(working, seq); err != nil {
 			return err
 		}
 		if err := w.report(fmt.Sprintf("%s %d\n", w.name, seq)); err != nil {
@@ -120,14 +127,33 @@ func (w *writer) run(ctx context.Context, wave uint64) error {
 	}
 }
 
+// resume returns the number of the first operation that is to be done. One that is
+// there in part is finished, if its row came first, or done again: its file is
+// overwritten.
+func (w *writer) resume(ctx context.Context) (uint64, error) {
+	var last uint64
+	var node string
+	err := w.db.QueryRowContext(ctx, `select seq, node from operation where writer = ? order by seq desc limit 1`, w.name).Scan(&last, &node)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 1, nil
+	case err != nil:
+		return 0, err
+	case w.name == rowFirst:
+		data, _ := content(node, w.name, last)
+		err = writeInHalves(filepath.Join(w.dir, fileOf(w.name, last)), data)
+	}
+	return last + 1, err
+}
+
 func (w *writer) operation(ctx context.Context, seq uint64) error {
-	data, note := content(w.name, seq)
+	data, note := content(w.node, w.name, seq)
 	file := fileOf(w.name, seq)
 	steps := []func() error{
 		func() error { return writeInHalves(filepath.Join(w.dir, file), data) },
 		func() error {
-			_, err := w.db.ExecContext(ctx, `insert into operation values (?, ?, ?, ?, ?, ?)`,
-				w.name, int64(seq), file, len(data), digestOf(data).String(), note)
+			_, err := w.db.ExecContext(ctx, `insert into operation values (?, ?, ?, ?, ?, ?, ?)`,
+				w.name, int64(seq), file, len(data), digestOf(data).String(), w.node, note)
 			return err
 		},
 	}
@@ -148,10 +174,12 @@ func fileOf(writer string, seq uint64) string {
 	return filepath.Join("files", writer, fmt.Sprintf("%04d", seq/perDirectory), fmt.Sprintf("%07d", seq))
 }
 
-// content makes up the file and the note of an operation.
-func content(writer string, seq uint64) (data, note []byte) {
+// content makes up the file and the note of an operation that is done on a node.
+func content(node, writer string, seq uint64) (data, note []byte) {
 	var seed [32]byte
-	binary.BigEndian.PutUint64(seed[copy(seed[:], writer):], seq)
+	at := copy(seed[:], node)
+	at += copy(seed[at:], writer)
+	binary.BigEndian.PutUint64(seed[at:], seq)
 	src := rand.NewChaCha8(seed)
 	rng := rand.New(src)
 	data = make([]byte, 200+rng.IntN(12<<10))
@@ -161,14 +189,15 @@ func content(writer string, seq uint64) (data, note []byte) {
 	return data, note
 }
 
-// writeInHalves makes a new file in two writes, so that it can be seen unfinished.
+// writeInHalves writes a file in two writes, so that it can be seen unfinished.
 func writeInHalves(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	const how = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+	f, err := os.OpenFile(path, how, 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+		f, err = os.OpenFile(path, how, 0o644)
 	}
 	if err != nil {
 		return err

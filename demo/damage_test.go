@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -129,6 +130,10 @@ func changeDatabase(t *testing.T, p place, change func(path string)) (undo func(
 	restore := []func(){keepTime(t, application(p))}
 	for _, suffix := range []string{"", "-wal"} {
 		data, err := os.ReadFile(path + suffix)
+		if suffix != "" && errors.Is(err, os.ErrNotExist) { // after a clean end
+			restore = append([]func(){func() { os.Remove(path + suffix) }}, restore...)
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,7 @@ type place struct{ dir string }
 func (p place) tree(role string) string  { return filepath.Join(p.dir, role, "tree") }
 func (p place) state(role string) string { return filepath.Join(p.dir, role, "state") }
 func (p place) log(name string) string   { return filepath.Join(p.dir, name+".log") }
+func (p place) salvaged() string         { return filepath.Join(p.dir, "salvaged") }
 func (p place) opened() string           { return filepath.Join(p.dir, "opened") }
 
 // The trees' parts.
@@ -131,26 +133,21 @@ func vacant(dir string) (string, error) {
 
 // verdict is nil if every check held.
 func (s *story) verdict() error {
-	var failed []string
-	for _, c := range s.checks {
-		if c.err != nil {
-			failed = append(failed, c.name)
-		}
-	}
-	switch {
-	case len(failed) == 0:
+	all := slices.Concat(s.promoted, s.roles, s.finally)
+	bad := failed(all)
+	if len(bad) == 0 {
 		return nil
-	case s.o.Keep != "":
-		return control.Errorf(control.ExitFailed, "%d of %d checks did not hold: %s", len(failed), len(s.checks), strings.Join(failed, ", ")).
-			WithHint("everything is in %s", s.place.dir)
 	}
-	return control.Errorf(control.ExitFailed, "%d of %d checks did not hold: %s", len(failed), len(s.checks), strings.Join(failed, ", ")).
-		WithHint("run repld demo --keep DIR to keep the trees and logs of another run")
+	err := control.Errorf(control.ExitFailed, "%d of %d checks did not hold: %s", len(bad), len(all), strings.Join(bad, ", "))
+	if s.o.Keep != "" {
+		return err.WithHint("everything is in %s", s.place.dir)
+	}
+	return err.WithHint("run repld demo --keep DIR to keep the trees and logs of another run")
 }
 
 // logs shows the end of what the daemons logged, when something went wrong.
 func (s *story) logs() {
-	for _, name := range []string{primaryName, standbyName, applicationName} {
+	for _, name := range []string{primaryName, standbyName, applicationName + "-on-" + primaryName, applicationName + "-on-" + standbyName} {
 		text, err := os.ReadFile(s.place.log(name))
 		if err != nil || len(text) == 0 {
 			continue

@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,12 +13,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"repld/change"
 	"repld/control"
 	"repld/internal/testfs"
+	"repld/role"
 )
 
 // program is a repld without the race detector, which makes SQLite crawl.
@@ -60,33 +64,128 @@ func TestDemoHoldsAndItsChecksCanFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"stale at the kill", "peak memory", o.Keep} {
+	for _, want := range []string{"RTO", "RPO 0 operations", "loss ledger", "peak memory", o.Keep} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table says nothing of %q", want)
 		}
 	}
-	if n := strings.Count(out.String(), " held "); n != 6 {
-		t.Errorf("%d checks held, want 6", n)
+	if n := strings.Count(out.String(), " held "); n != 18 {
+		t.Errorf("%d checks held, want 18", n)
 	}
-	noneRuns(t, out.String())
+	noneRuns(t, out.String(), 3)
 	p := place{o.Keep}
+	ledgerCanFail(t, p)
 	said := lastBarrier(t, p)
-	failing(t, p, said, map[string]string{}) // the inspection itself changes nothing
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			said := *said
 			undo := d.do(t, p, &said)
 			failing(t, p, &said, d.want)
-			undo()
-			failing(t, p, lastBarrier(t, p), map[string]string{})
+			undo() // else the next damage finds more than its own
 		})
+	}
+	failing(t, p, lastBarrier(t, p), map[string]string{})
+}
+
+// ledgerCanFail gives the check of the ledger what must not hold with the one of a demo.
+func ledgerCanFail(t *testing.T, p place) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.state(standbyName), "failovers", "2.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l role.Ledger
+	if err := json.Unmarshal(data, &l); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		barrier uint64
+		stale   time.Duration
+		holds   bool
+	}{
+		{l.Groups[0].Barrier.Seq, time.Second, true},
+		{l.Groups[0].Barrier.Seq, 3 * time.Second, false},
+		{l.Groups[0].Barrier.Seq - 1, time.Second, false},
+	} {
+		s := &story{place: p, said: &control.Barrier{ID: change.BarrierID{Epoch: 1, Seq: c.barrier}}}
+		s.m.killed = l.Groups[0].CutAt.Add(2 * time.Second)
+		s.m.failover = changed{lost: 1, stale: c.stale}
+		if text, err := s.ledger(); (err == nil) != c.holds {
+			t.Errorf("barrier %d, %s: %q, %v", c.barrier, c.stale, text, err)
+		}
+	}
+}
+
+func TestWhatWasHandedOver(t *testing.T) {
+	before, after := &operations{}, &operations{}
+	for _, line := range []string{fileFirst + " 4", fileFirst + " 5", rowFirst + " 7"} {
+		before.line(line)
+	}
+	after.line(fileFirst + " 6")
+	after.line(rowFirst + " 8")
+	s := &story{done: after}
+	if text, err := s.handedOver(before); err != nil || s.m.failback.lost != 0 {
+		t.Errorf("%q, %v, %d lost", text, err, s.m.failback.lost)
+	}
+	before.line(rowFirst + " 8") // done before, and done again
+	if _, err := s.handedOver(before); err == nil || !strings.Contains(err.Error(), "row-first had done operation 8") || s.m.failback.lost != 1 {
+		t.Errorf("%v, %d lost, want 1", err, s.m.failback.lost)
+	}
+}
+
+// An application that was interrupted finishes what it had begun, and goes on.
+func TestTheApplicationGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	once := func(node string) *operations {
+		done := &operations{}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var mu sync.Mutex
+		err := Application(ctx, dir, node, 100, writerFunc(func(b []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if done.line(strings.TrimSpace(string(b))); done.count() >= 10 {
+				cancel()
+			}
+			return len(b), nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	first := once("here")
+	_, lastRow := first.bounds(rowFirst)
+	_, lastFile := first.bounds(fileFirst)
+	if err := os.Remove(filepath.Join(dir, fileOf(rowFirst, lastRow))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fileOf(fileFirst, lastFile+1)), []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := once("there")
+	for w, last := range map[string]uint64{rowFirst: lastRow, fileFirst: lastFile} {
+		if base, _ := second.bounds(w); base != last {
+			t.Errorf("%s goes on behind operation %d, want %d", w, base, last)
+		}
+	}
+	db, err := openCopy(dir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, w := range writers {
+		_, last := second.bounds(w)
+		if found, err := compareRows(t.Context(), db, dir, w); err != nil || found.complete != last || found.inFlight != 0 {
+			t.Errorf("%s: %+v, %v, want %d complete operations", w, found, err, last)
+		}
 	}
 }
 
 // lastBarrier is what the standby would say now.
 func lastBarrier(t *testing.T, p place) *control.Barrier {
 	t.Helper()
-	i := &inspection{ctx: t.Context(), place: p}
+	i := &inspection{ctx: t.Context(), place: p, catalog: catalogOf(p)}
 	// It can't be what was said; that it is found is what counts.
 	if _, err := i.applied(&control.Barrier{}); i.barrier == nil {
 		t.Fatal(err)
@@ -98,7 +197,7 @@ func lastBarrier(t *testing.T, p place) *control.Barrier {
 // failing wants exactly these checks to fail, and to say so much of why.
 func failing(t *testing.T, p place, said *control.Barrier, want map[string]string) {
 	t.Helper()
-	f, err := inspect(t.Context(), p, said)
+	f, err := inspect(t.Context(), p, catalogOf(p), said)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +210,7 @@ func failing(t *testing.T, p place, said *control.Barrier, want map[string]strin
 			t.Errorf("%s: %q doesn't say %q", c.name, c.err, why)
 		}
 	}
-	s := &story{checks: f.checks}
+	s := &story{finally: f.checks}
 	if verdict := s.verdict(); (verdict != nil) != (len(want) > 0) {
 		t.Errorf("verdict: %v", verdict)
 	} else {
@@ -158,7 +257,7 @@ func TestInterrupted(t *testing.T) {
 	if err := Run(ctx, o); control.ExitOf(err) != control.ExitInterrupted {
 		t.Errorf("%v, want an interruption", err)
 	}
-	noneRuns(t, out.String())
+	noneRuns(t, out.String(), 2)
 	if entries, err := os.ReadDir(temp); err != nil || len(entries) > 0 {
 		t.Errorf("found %v among temporary files, %v", entries, err)
 	}
@@ -169,11 +268,11 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // noneRuns wants the processes that a story names to have ended.
-func noneRuns(t *testing.T, story string) {
+func noneRuns(t *testing.T, story string, want int) {
 	t.Helper()
 	found := regexp.MustCompile(`process (\d+)`).FindAllStringSubmatch(story, -1)
-	if len(found) != 2 {
-		t.Errorf("the story names %d processes, want 2", len(found))
+	if len(found) != want {
+		t.Errorf("the story names %d processes, want %d", len(found), want)
 	}
 	for _, m := range found {
 		pid, err := strconv.Atoi(m[1])

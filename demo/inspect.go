@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,11 +42,12 @@ type findings struct {
 	complete map[string]uint64 // operations that the standby has, by writer
 }
 
-// inspect checks what a standby holds that has been stopped. The checks are made
-// independently of each other, so that one that fails names what is wrong. said is
-// the barrier that the standby named last.
-func inspect(ctx context.Context, p place, said *control.Barrier) (findings, error) {
-	i := &inspection{ctx: ctx, place: p, application: filepath.Join(p.tree(standbyName), applicationDir)}
+// inspect checks what the standby holds, in whose tree nobody writes. The checks are
+// made independently of each other, so that one that fails names what is wrong. catalog
+// is the file of its catalog that no process has open, said is the barrier that the
+// standby named last.
+func inspect(ctx context.Context, p place, catalog string, said *control.Barrier) (findings, error) {
+	i := &inspection{ctx: ctx, place: p, catalog: catalog, application: filepath.Join(p.tree(standbyName), applicationDir)}
 	i.f.complete = make(map[string]uint64)
 	i.check(checkApplied, func() (string, error) { return i.applied(said) })
 	i.check(checkCut, i.cut)
@@ -58,9 +61,54 @@ func inspect(ctx context.Context, p place, said *control.Barrier) (findings, err
 	return i.f, ctx.Err()
 }
 
+// catalogOf is where the standby has its catalog.
+func catalogOf(p place) string {
+	return filepath.Join(p.state(standbyName), "groups", treeName, "catalog.db")
+}
+
+// copyCatalog copies the catalog of a daemon that runs. Its file is a bbolt database,
+// which never overwrites a page that its newest meta page leads to; so what was copied
+// while both meta pages stayed the same is its state of then.
+func copyCatalog(ctx context.Context, from, to string) error {
+	metas := int64(2 * os.Getpagesize()) // the two that take turns
+	for {
+		before, err := head(from, metas)
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		after, err := head(from, metas)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(before, after) && bytes.HasPrefix(data, before) {
+			return os.WriteFile(to, data, 0o600)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// head returns the first n bytes of a file.
+func head(path string, n int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, n)
+	_, err = io.ReadFull(f, data)
+	return data, err
+}
+
 type inspection struct {
 	ctx         context.Context
 	place       place
+	catalog     string
 	application string
 	barrier     *change.Certificate // nil if none was found
 	f           findings
@@ -73,11 +121,10 @@ func (i *inspection) check(name string, fn func() (string, error)) {
 }
 
 func (i *inspection) openCatalog() (*catalog.Catalog, error) {
-	path := filepath.Join(i.place.state(standbyName), "groups", treeName, "catalog.db")
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(i.catalog); err != nil {
 		return nil, err
 	}
-	return catalog.Open(path, catalog.Options{})
+	return catalog.Open(i.catalog, catalog.Options{})
 }
 
 // applied finds the newest applied barrier.

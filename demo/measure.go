@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/control/view"
+	"repld/role"
 )
 
 // measures are the figures of the table.
@@ -26,31 +28,53 @@ type measures struct {
 	link            uint64          // bytes sent meanwhile
 	lag             []time.Duration // at each look
 	cut             uint64          // barriers
-	applied         control.Barrier
 	appliedBarriers int
 
 	killed        time.Time
-	lost          uint64
-	stale         time.Duration // age of the oldest operation that was lost
+	acknowledged  uint64        // operations until then
+	noticed       time.Duration // from the kill until the standby counted the link as down
 	primaryMemory uint64
 	standbyMemory uint64
 	total         time.Duration
+
+	failover, rejoin, failback changed
+	ledger                     *role.Ledger
+	fenced                     time.Duration // from the old primary's start
+	following                  time.Duration // from the order to rejoin until a barrier of the new epoch was applied
+	kept                       control.SalvageSet
+	pause                      time.Duration // of the application at the failback: from its last operation on one node to its first on the other
 }
 
-// operations is what the application reports.
+// changed is what a change of roles took and gave up.
+type changed struct {
+	took  time.Duration // from the command to its end
+	lost  uint64        // operations
+	stale time.Duration // age of the oldest of them at the kill
+	link  uint64        // bytes sent for it
+}
+
+// operations is what one run of the application reports.
 type operations struct {
 	mu    sync.Mutex
+	base  map[string]uint64      // the number before a writer's first
 	at    map[string][]time.Time // when each operation of a writer was reported
 	bytes uint64                 // of the reports themselves
 }
 
 func (o *operations) line(text string) {
 	now := time.Now()
-	writer, _, _ := strings.Cut(text, " ")
+	writer, number, _ := strings.Cut(text, " ")
+	seq, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || seq == 0 {
+		return // a dependency that prints something
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.at == nil {
-		o.at = make(map[string][]time.Time)
+		o.at, o.base = make(map[string][]time.Time), make(map[string]uint64)
+	}
+	if len(o.at[writer]) == 0 {
+		o.base[writer] = seq - 1
 	}
 	o.at[writer] = append(o.at[writer], now)
 	o.bytes += uint64(len(text)) + 1
@@ -65,6 +89,28 @@ func (o *operations) count() (n uint64) {
 	return n
 }
 
+// bounds returns the number before a writer's first operation, and that of its last.
+func (o *operations) bounds(writer string) (base, last uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.base[writer], o.base[writer] + uint64(len(o.at[writer]))
+}
+
+// times returns when the first operation of all writers was reported, and the last.
+func (o *operations) times() (first, last time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.at {
+		if first.IsZero() || at[0].Before(first) {
+			first = at[0]
+		}
+		if at[len(at)-1].After(last) {
+			last = at[len(at)-1]
+		}
+	}
+	return first, last
+}
+
 func (o *operations) reported() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -77,8 +123,8 @@ func (o *operations) missing(complete map[string]uint64, killed time.Time) (lost
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for writer, at := range o.at {
-		if have := complete[writer]; have < uint64(len(at)) {
-			lost += uint64(len(at)) - have
+		if have, all := complete[writer]-min(complete[writer], o.base[writer]), uint64(len(at)); have < all {
+			lost += all - have
 			stale = max(stale, killed.Sub(at[have]))
 		}
 	}

@@ -26,10 +26,10 @@ type process struct {
 	killed atomic.Bool // by us, or asked to stop
 }
 
-// start starts a program. Its standard error goes to the file log, and line is
+// start starts a program. Its standard error is appended to the file log, and line is
 // called with each line of its standard output, by one goroutine; nil drops them.
 func start(name, log, stdin string, line func(string), program string, args ...string) (*process, error) {
-	stderr, err := os.Create(log)
+	stderr, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}

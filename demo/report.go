@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -82,21 +83,48 @@ func (s *story) report() {
 	} else {
 		row("link", "%s; %s for the seed", view.Bytes(m.link), view.Bytes(m.seedLink))
 	}
-	row("stale at the kill", "%s: %s lost of %s; the barrier was cut %s before", seconds(m.stale),
-		view.Count(m.lost, "operation"), view.Count(s.done.count(), "operation"), seconds(m.killed.Sub(m.applied.CutAt.Time)))
 	row("peak memory", "%s primary, %s standby", view.Bytes(m.primaryMemory), view.Bytes(m.standbyMemory))
-	fmt.Fprintf(w, "\nchecked, on the standby\n")
-	for _, c := range s.checks {
-		if c.err == nil {
-			row(c.name, "held    %s (%s)", c.text, seconds(c.took))
-		} else {
-			row(c.name, "FAILED  %v", c.err)
+	fmt.Fprintf(w, "\nchanges of roles\n")
+	s.changes(row)
+	for _, part := range []struct {
+		title  string
+		checks []check
+	}{
+		{"checked on the promoted node", s.promoted},
+		{"checked of the changes of roles", s.roles},
+		{"checked on the standby at the end", s.finally},
+	} {
+		fmt.Fprintf(w, "\n%s\n", part.title)
+		for _, c := range part.checks {
+			if c.err == nil {
+				row(c.name, "held    %s (%s)", c.text, seconds(c.took))
+			} else {
+				row(c.name, "FAILED  %v", c.err)
+			}
 		}
 	}
 	if s.o.Keep != "" {
 		fmt.Fprintf(w, "\neverything is in %s\n", s.place.dir)
 	}
 	fmt.Fprintf(w, "\n%s in all\n", seconds(m.total))
+}
+
+// changes are the rows of the changes of roles: what each took until production, and
+// what it lost.
+func (s *story) changes(row func(label, format string, args ...any)) {
+	m, g := &s.m, s.m.ledger.Groups[0]
+	row("failover", "RTO %s from the command to production, %s after the kill the link counted as down", seconds(m.failover.took), seconds(m.noticed))
+	row("", "RPO %d of %s, the oldest %s old at the kill", m.failover.lost, view.Count(m.acknowledged, "operation"), seconds(m.failover.stale))
+	known := "nothing beyond the barrier's age"
+	if g.FileCount > 0 || g.Barriers > 0 || g.Bytes > 0 {
+		known = strings.Join([]string{view.Count(g.Barriers, "barrier"), view.Count(g.FileCount, "file"), view.Bytes(g.Bytes)}, ", ")
+	}
+	row("", "ledger: promoted at barrier %s, cut %s before the kill; known to be given up: %s", g.Barrier, seconds(m.killed.Sub(g.CutAt)), known)
+	row("return", "fenced %s after its start", seconds(m.fenced))
+	row("rejoin", "%s from the command, a barrier of the new epoch applied after %s; %s on the link, new operations included; kept: %s, %s",
+		seconds(m.rejoin.took), seconds(m.following), view.Bytes(m.rejoin.link), view.Count(m.kept.Count, "object"), view.Bytes(m.kept.Bytes))
+	row("failback", "RTO %s from the command to production, %s without an operation of the application", seconds(m.failback.took), seconds(m.pause))
+	row("", "RPO %s", view.Count(m.failback.lost, "operation"))
 }
 
 // perSecond is the rate of n in d.

@@ -22,9 +22,14 @@ type story struct {
 	primary, standby, application *process
 	primaryCtl, standbyCtl        *control.Client
 
-	done   operations // what the application says that it has done
-	m      measures
-	checks []check
+	done *operations      // what the application says that it has done, where it runs now
+	said *control.Barrier // that the standby named last before it took over
+	m    measures
+
+	// gone are the files that only the old primary had, below its tree.
+	gone map[string]change.Digest
+
+	promoted, roles, finally []check // on the promoted node, of the changes of roles, on the standby at the end
 }
 
 // end ends what still runs, whatever happened.
@@ -44,7 +49,8 @@ func (s *story) end() {
 // tell runs the story up to and with the checks.
 func (s *story) tell(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.prepare, s.startApplication, s.pair, s.seed, s.follow, s.disaster, s.settle, s.prove,
+		s.prepare, s.begin, s.pair, s.seed, s.follow, s.disaster, s.notice, s.takeOver, s.prove, s.goOn,
+		s.comeBack, s.rejoin, s.failBack, s.finish,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -67,20 +73,33 @@ func (s *story) prepare(ctx context.Context) error {
 	return nil
 }
 
-// startApplication starts the writers; the standby is seeded while they write.
-func (s *story) startApplication(ctx context.Context) error {
-	dir := filepath.Join(s.place.tree(primaryName), applicationDir)
-	var err error
-	s.application, err = start(applicationName, s.place.log(applicationName), "", s.done.line,
-		s.o.Executable, ApplicationCommand, dir, "--rate", fmt.Sprint(s.o.Rate))
-	if err != nil {
-		return err
-	}
-	if err := s.wait(ctx, "the application writes", func() (bool, error) { return s.done.count() > 0, nil }); err != nil {
+// begin starts the application on the primary; the standby is seeded while it writes.
+func (s *story) begin(ctx context.Context) error {
+	if err := s.startApplication(ctx, primaryName); err != nil {
 		return err
 	}
 	s.screen.say("started an application on it: SQLite in WAL mode, two writers, %d operations a second in waves of %d", s.o.Rate, waveOf(s.o.Rate))
 	return nil
+}
+
+// startApplication starts the writers on a node, and waits until both have written.
+func (s *story) startApplication(ctx context.Context, node string) error {
+	done := &operations{}
+	s.done = done
+	var err error
+	s.application, err = start(applicationName, s.place.log(applicationName+"-on-"+node), "", done.line,
+		s.o.Executable, ApplicationCommand, filepath.Join(s.place.tree(node), applicationDir), "--node", node, "--rate", fmt.Sprint(s.o.Rate))
+	if err != nil {
+		return err
+	}
+	return s.wait(ctx, "the application writes", func() (bool, error) {
+		for _, w := range writers {
+			if base, last := done.bounds(w); base == last {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 }
 
 // pair starts both daemons.
@@ -111,14 +130,22 @@ func (s *story) pair(ctx context.Context) error {
 	case join = <-token:
 	}
 	s.m.seedBegan = time.Now()
-	s.primary, err = start(primaryName, s.place.log(primaryName), join+"\n", nil,
-		s.o.Executable, "primary", s.place.tree(primaryName), "--state", s.place.state(primaryName), "--join", "-", "--name", primaryName)
-	if err != nil {
+	if err := s.startPrimary(join); err != nil {
 		return err
 	}
 	s.primaryCtl = control.NewClient(filepath.Join(s.place.state(primaryName), control.SocketName), control.ClientOptions{})
 	s.screen.say("started repld standby (process %d) and repld primary (process %d), paired over loopback", s.standby.pid(), s.primary.pid())
 	return nil
+}
+
+// startPrimary starts the primary, the first time with a token.
+func (s *story) startPrimary(token string) (err error) {
+	args := []string{"primary", s.place.tree(primaryName), "--state", s.place.state(primaryName), "--name", primaryName}
+	if token != "" {
+		args = append(args, "--join", "-")
+	}
+	s.primary, err = start(primaryName, s.place.log(primaryName), token+"\n", nil, s.o.Executable, args...)
+	return err
 }
 
 // seed waits until the standby has applied its first barrier.
@@ -157,7 +184,8 @@ func (s *story) disaster(ctx context.Context) error {
 	s.application.strike()
 	s.primary.kill()
 	s.application.kill()
-	s.screen.say("killed repld primary and the application with SIGKILL after %s", view.Count(s.done.count(), "operation"))
+	s.m.acknowledged = s.done.count()
+	s.screen.say("killed repld primary and the application with SIGKILL after %s", view.Count(s.m.acknowledged, "operation"))
 	return nil
 }
 
@@ -176,53 +204,6 @@ func (s *story) flight(ctx context.Context) error {
 		}
 	}
 	return s.alive() // an application so slow is always writing
-}
-
-// settle lets the standby finish what it has received, and stops it.
-func (s *story) settle(ctx context.Context) error {
-	var last change.BarrierID
-	var since time.Time
-	err := s.wait(ctx, "the standby rests", func() (bool, error) {
-		st, err := s.standbyCtl.Status(ctx)
-		if err != nil {
-			return false, err
-		}
-		b := st.Groups[0].Barriers
-		if b.Applied == nil || b.Received == nil || b.Applied.ID != b.Received.ID {
-			return false, nil
-		}
-		if last != b.Applied.ID {
-			last, since = b.Applied.ID, time.Now()
-		}
-		s.m.applied = *b.Applied
-		return time.Since(since) > restTime, nil
-	})
-	if err != nil {
-		return err
-	}
-	s.m.standbyMemory = s.standby.peakMemory()
-	if err := s.standby.stop(ctx); err != nil {
-		return err
-	}
-	s.screen.say("stopped the standby, which is at barrier %s", s.m.applied.ID)
-	return nil
-}
-
-// restTime is how long the standby's barrier must stay the same: the packets that
-// were under way when the primary died have long come.
-const restTime = 500 * time.Millisecond
-
-// prove checks what the standby holds.
-func (s *story) prove(ctx context.Context) error {
-	s.screen.progress("checking")
-	f, err := inspect(ctx, s.place, &s.m.applied)
-	s.screen.clear()
-	if err != nil {
-		return err
-	}
-	s.checks = f.checks
-	s.m.lost, s.m.stale = s.done.missing(f.complete, s.m.killed)
-	return nil
 }
 
 // wait asks ok again and again. It fails when a process that should run has ended.

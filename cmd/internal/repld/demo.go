@@ -15,8 +15,10 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "demo", Short: "show the whole story on this machine, without root or configuration", Args: cli.Args(),
 		Long: `demo makes a sample tree with an SQLite application that writes to it, seeds a standby over loopback, shows
-how it follows, kills the primary and the application with SIGKILL in full flight, and proves that what the standby
-holds belongs together. It exits with 0 only if every check held.`,
+how it follows, and kills the primary and the application with SIGKILL in full flight. Then the standby takes over
+(failover), and what it has is proved to belong together; the application goes on there. The old primary comes back,
+is fenced, rejoins, what only it had being kept aside, and production goes back to it (failback). The table says what
+each change took and lost. It exits with 0 only if every check held.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("keep") && o.Keep == "" {
@@ -40,12 +42,14 @@ holds belongs together. It exits with 0 only if every check held.`,
 // that it can be killed.
 func (a *app) demoApplicationCommand() *cobra.Command {
 	var rate int
+	var node string
 	cmd := &cobra.Command{
 		Use: demo.ApplicationCommand + " DIR", Short: "the application of the demo", Args: cli.Args("DIR"), Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return demo.Application(cmd.Context(), args[0], rate, a.stdout)
+			return demo.Application(cmd.Context(), args[0], node, rate, a.stdout)
 		},
 	}
 	cmd.Flags().IntVar(&rate, "rate", 300, "`operations` a second")
+	cmd.Flags().StringVar(&node, "node", "", "`name` of the node it runs on, at most 16 bytes")
 	return cmd
 }
