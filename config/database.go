@@ -18,6 +18,8 @@ type Database struct {
 	Server
 	Postgres Postgres
 	MariaDB  MariaDB
+	Exec     Exec
+	Redis    Redis
 }
 
 // Server is what the blocks of all engines can say of this node's server: on the
@@ -60,7 +62,7 @@ const (
 )
 
 var (
-	databaseLevel = &level{"a database", []string{"name", "postgres", "mariadb"}}
+	databaseLevel = &level{"a database", []string{"name", "postgres", "mariadb", "exec", "redis"}}
 	postgresLevel = &level{"postgres", []string{"dsn", "dsn_file", "slot_limit", "spool_limit", "socket_dir", "data_dir", "user", "start", "stop"}}
 	mariadbLevel  = &level{"mariadb", []string{"dsn", "dsn_file", "spool_limit", "gate_port", "data_dir", "user", "start", "stop"}}
 )
@@ -73,6 +75,8 @@ var engines = []struct {
 }{
 	{change.EnginePostgres, (*reader).postgres},
 	{change.EngineMariaDB, (*reader).mariadb},
+	{change.EngineExec, (*reader).exec},
+	{change.EngineRedis, (*reader).redis},
 }
 
 func (r *reader) databases(f fields, g *Group) {
@@ -99,7 +103,9 @@ func (r *reader) engine(f fields, group string, d *Database) {
 		given = given || key != "name"
 	}
 	if !given {
-		r.wrong(f.at, "", "the engine is missing in a database: want %s", strings.Join(words(), " or "))
+		list := words()
+		last := len(list) - 1
+		r.wrong(f.at, "", "the engine is missing in a database: want %s or %s", strings.Join(list[:last], ", "), list[last])
 	}
 	for _, e := range engines {
 		v, ok := f.get(e.word)

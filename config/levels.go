@@ -32,7 +32,7 @@ var (
 
 var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
 	historyLevel, guardLevel, rescanLevel, hooksLevel, hookLevel, systemdLevel, hookHTTPLevel, addressLevel, dnsLevel,
-	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel, mariadbLevel, coordinationLevel, etcdLevel, parityLevel}
+	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel, mariadbLevel, execLevel, redisLevel, coordinationLevel, etcdLevel, parityLevel}
 
 // later are the keys that a later version will have. They are known, so that
 // nobody has to guess whether a key was mistyped, and refused, so that nobody
@@ -42,8 +42,6 @@ var later = []struct {
 	key string
 	is  shape // a value of another shape is told too
 }{
-	{databaseLevel, "redis", isMapping},
-	{databaseLevel, "exec", isMapping},
 	{groupLevel, "scrub", isMapping},
 }
 

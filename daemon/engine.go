@@ -25,12 +25,19 @@ type engine struct {
 	// commands returns the commands that start the server of a data directory and shut
 	// it down where the configuration has none; nil: there are none.
 	commands func(config.Database) (start, stop []string)
+	// bare servers have no data directory of which repld knows: none is made or set aside.
+	bare bool
+	// cache opens a server that isn't replicated but flushed; then there is nothing of
+	// the above.
+	cache func(databaseOptions) (cacheServer, error)
 }
 
 // engines are those that this version knows, by the words of package change.
 var engines = map[string]engine{
 	change.EnginePostgres: postgresEngine,
 	change.EngineMariaDB:  mariadbEngine,
+	change.EngineExec:     execEngine,
+	change.EngineRedis:    redisEngine,
 }
 
 func engineOf(c config.Database) (engine, error) {
@@ -52,6 +59,9 @@ type databaseOptions struct {
 	// home is a directory for what the engine must know of this node's server on either
 	// side. The engine makes it.
 	home string
+	// former says that this node's server was a primary until its peer was promoted;
+	// standbys only.
+	former bool
 	// runtime is the directory of the control socket. What a replica connects to
 	// lies beside that, unless the configuration says where.
 	runtime string

@@ -39,11 +39,16 @@ func (p *sending) databasesReady(ctx context.Context) error {
 }
 
 // databasesReady makes sure that the group's replicas can be promoted.
-func (s *receiving) databasesReady() error {
+func (s *receiving) databasesReady(ctx context.Context) error {
 	for _, r := range s.replicas {
 		if _, connected := r.gate.Replayed(); !connected || r.gate.Position().IsZero() {
 			return control.Errorf(control.ExitRefused, "the replica of database %s does not follow", r.conf.Name).
 				WithHint("see that its server runs: replctl database status; replctl database seed %s makes it anew", r.conf.Name)
+		}
+	}
+	for _, c := range s.caches {
+		if err := c.ready(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -124,11 +129,15 @@ func (s *source) start(ctx context.Context, p *sending) error {
 
 // promoteDatabases makes primaries of the group's replicas: at the positions of the
 // applied barrier, or at the end of what has arrived. Those that were promoted stay so.
+// Caches are flushed.
 func (s *receiving) promoteDatabases(ctx context.Context, atEnd bool) error {
 	barrier, _ := s.applier.Applied()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range s.replicas {
 		g.Go(func() error { return r.promote(ctx, s, barrier, atEnd) })
+	}
+	for _, c := range s.caches {
+		g.Go(func() error { return c.flush(ctx, s) })
 	}
 	return g.Wait()
 }
@@ -144,9 +153,9 @@ func (r *replica) promote(ctx context.Context, s *receiving, barrier change.Cert
 		return control.Errorf(control.ExitRefused, "database %s has no replica on this node: it was never seeded", name).
 			WithHint("without it: take it out of databases: on this node, restart repld, and repeat the command")
 	}
-	ctx, cancel := context.WithTimeout(ctx, promoteWithin)
+	ctx, cancel := context.WithTimeout(ctx, max(promoteWithin, 2*r.conf.Exec.Timeout)) // its commands advance and promote
 	defer cancel()
-	started := false
+	started := len(r.conf.Start) == 0 && engines[r.conf.Engine].bare
 	for {
 		at, err := promote(ctx)
 		switch {

@@ -160,7 +160,7 @@ func (s *receiving) joinTrouble(database string, err error) {
 
 // joinStep does what a stage asks for, and stores the next one.
 func (r *replica) joinStep(ctx context.Context, s *receiving, f databaseFile) error {
-	if r.conf.DataDir == "" && f.Stage != stageReady {
+	if r.conf.DataDir == "" && f.Stage != stageReady && !engines[r.conf.Engine].bare {
 		return control.Errorf(control.ExitUsage, "there is no data_dir in this node's configuration").
 			WithHint("name the server's data directory with data_dir: and restart repld")
 	}

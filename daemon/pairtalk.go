@@ -122,7 +122,7 @@ func (n *node) answer(ctx context.Context, m *wire.PairMessage) (any, error) {
 		if err := n.roles.hooksReady(ctx); err != nil {
 			return nil, err
 		}
-		return nil, n.eachReceiving(ctx, func(_ context.Context, s *receiving) error { return s.databasesReady() })
+		return nil, n.eachReceiving(ctx, func(ctx context.Context, s *receiving) error { return s.databasesReady(ctx) })
 	case askPromoted:
 		return n.promotedAt(), nil
 	}

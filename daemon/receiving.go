@@ -28,6 +28,7 @@ type receiving struct {
 	receiver *ship.Receiver
 	fetcher  *ship.Fetcher
 	replicas []*replica // databases, as in the configuration
+	caches   []*cache   // those of which there is no replica
 
 	seeding  atomic.Bool   // a base was imported, its first barrier is to come
 	halted   atomic.Bool   // a seed waits for the operator
@@ -55,6 +56,15 @@ func openReceiving(g *group) (side, error) {
 	s := &receiving{member: m, fetcher: ship.NewFetcher(g.name), accepted: make(chan struct{}, 1), salvaged: salvaged}
 	var sinks []ship.SpoolSink
 	for _, c := range g.conf.Databases {
+		if isCache(c) {
+			opened, err := s.openCache(c)
+			if err != nil {
+				s.close()
+				return nil, err
+			}
+			s.caches = append(s.caches, opened)
+			continue
+		}
 		r, err := s.openReplica(c)
 		if err != nil {
 			s.close()
@@ -134,6 +144,9 @@ func (s *receiving) run(ctx context.Context) error {
 	g.Go(func() error { return s.dialSessions(ctx, s) })
 	for _, r := range s.replicas {
 		g.Go(func() error { return r.run(ctx, s) })
+	}
+	for _, c := range s.caches {
+		g.Go(func() error { return c.run(ctx, s) })
 	}
 	g.Go(func() error { return s.awaitBroken(ctx) })
 	return g.Wait()
@@ -231,7 +244,7 @@ func (s *receiving) checkDatabases() {
 func (s *receiving) holds(subject string) bool {
 	return slices.ContainsFunc(s.replicas, func(r *replica) bool {
 		return subject == r.conf.Name || subject == r.conf.Name+"/stream"
-	})
+	}) || slices.ContainsFunc(s.caches, func(c *cache) bool { return subject == c.conf.Name })
 }
 
 // checkRoots reports whether a root is gone, and says so on the board.

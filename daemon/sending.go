@@ -94,6 +94,9 @@ func (p *sending) open() error {
 		return err
 	}
 	for _, c := range p.conf.Databases {
+		if isCache(c) {
+			continue
+		}
 		s, err := p.openSource(c)
 		if err != nil {
 			return err

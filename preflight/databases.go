@@ -24,6 +24,8 @@ const socketPath = 107
 var engines = map[string]engineCheck{
 	change.EnginePostgres: {primary: (*check).postgresPrimary, standby: (*check).postgresStandby},
 	change.EngineMariaDB:  {primary: (*check).mariadbPrimary, standby: (*check).mariadbStandby},
+	change.EngineExec:     {primary: (*check).execPrimary, standby: (*check).execPrimary},
+	change.EngineRedis:    {primary: (*check).redisPrimary, standby: (*check).redisStandby},
 }
 
 // engineCheck checks a server as the one that is replicated, and as a replica, of
@@ -82,12 +84,17 @@ func (k *check) dsn(d *server) {
 // commands checks what starts and stops the server.
 func (k *check) commands(d server) {
 	for name, argv := range map[string][]string{"start": d.Start, "stop": d.Stop} {
-		if len(argv) == 0 || !strings.Contains(argv[0], "/") {
-			continue
-		}
-		if err := executable(argv[0]); err != nil {
-			k.wrong(d.key+name, "", "%s: the program %s: %s", d.what, argv[0], cause(err))
-		}
+		k.program(d, name, argv)
+	}
+}
+
+// program checks a command that stands under a key, if there is one.
+func (k *check) program(d server, key string, argv []string) {
+	if len(argv) == 0 || !strings.Contains(argv[0], "/") {
+		return
+	}
+	if err := executable(argv[0]); err != nil {
+		k.wrong(d.key+key, "", "%s: the program %s: %s", d.what, argv[0], cause(err))
 	}
 }
 

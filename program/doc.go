@@ -6,7 +6,8 @@
 //
 //   - A program gets the arguments as they are, no shell; "/" as its directory; the
 //     daemon's environment without what systemd means for the daemon alone; and one
-//     pipe for both outputs, of which the end is kept.
+//     pipe for both outputs, of which the end is kept, unless the caller takes
+//     standard output for itself.
 //   - When the context ends, the program and all of its process group are killed. What
 //     a program that has ended well leaves in the background goes on.
 //   - An error says the program, how it ended and the end of what it wrote.

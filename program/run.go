@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -33,6 +34,9 @@ type Options struct {
 	Args  []string // the program and its arguments; a path, or a name that $PATH has
 	Env   []string // beside the daemon's own, NAME=value
 	Input []byte   // of standard input; nil: none
+	// Stdout takes what the program writes to its standard output, where that is an
+	// answer. Then only standard error is kept and shown.
+	Stdout io.Writer
 	// DropCapabilities starts the program without the capabilities that let the
 	// daemon read and write every tree. A program of root keeps root's anyway.
 	DropCapabilities bool
@@ -55,6 +59,9 @@ func Run(ctx context.Context, o Options) (output string, err error) {
 		cmd.Stdin = bytes.NewReader(o.Input)
 	}
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if o.Stdout != nil {
+		cmd.Stdout = o.Stdout
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeGrace

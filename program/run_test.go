@@ -33,6 +33,15 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestStdout: an answer is not mixed with what is shown.
+func TestStdout(t *testing.T) {
+	var answer strings.Builder
+	output, err := Run(t.Context(), Options{Args: shell("echo 42; echo slow >&2"), Stdout: &answer})
+	if err != nil || output != "slow" || answer.String() != "42\n" {
+		t.Errorf("found %q beside %q, %v; want 42 beside slow", answer.String(), output, err)
+	}
+}
+
 func TestFailure(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, nil, 0o644); err != nil {

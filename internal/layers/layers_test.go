@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"health"},
 	{"watch", "tree", "freeze", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool"},
-	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "role", "hook", "lease", "parity"},
+	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "dblog/exec", "dblog/redis", "role", "hook", "lease", "parity"},
 	{"ready"},
 	{"ship", "control", "preflight"},
 	{"daemon", "demo"},
