@@ -30,8 +30,8 @@
 // The [Gate] is the primary that the replica sees, on a port of the loopback address,
 // with a password (a replica can't be told the path of a socket).
 //
-//   - No event that ends beyond the gate is ever sent; and the gate's position lies
-//     between two transactions, or it isn't taken.
+//   - No event that ends beyond the gate is ever sent; and the gate's position is one that
+//     the primary's server named, which lies between two transactions.
 //   - The gate's position is durable before the first byte before it is sent, and never
 //     goes back.
 //   - A replica says by GTID where it is, since what it knows of files doesn't survive

@@ -11,7 +11,7 @@ import (
 )
 
 // Release lets the replica go on to p, which the spool must hold durably and which
-// must lie between two transactions, and returns at once. The gate never goes back: a
+// the primary's server has named, and returns at once. The gate never goes back: a
 // point before it is [dblog.ErrNotReached].
 func (g *Gate) Release(p dblog.Point) error {
 	g.releasing.Lock()
@@ -44,15 +44,12 @@ func (g *Gate) Release(p dblog.Point) error {
 	if gate.at == p.Position && !st.Gate.position().IsZero() {
 		return nil
 	}
-	next, err := follow(g.opts.Spool, gate, p.Position)
+	next, err := followTo(g.opts.Spool, gate, p.Position)
 	if err != nil {
 		if errors.Is(err, spool.ErrFreed) {
 			err = fmt.Errorf("%w: the spool doesn't have the stream from %s on: %w", dblog.ErrNeedsSeed, show(gate.at), err)
 		}
 		return g.noted(err)
-	}
-	if next.at != p.Position {
-		return fmt.Errorf("%s lies within a transaction that begins at %s", show(p.Position), show(next.at))
 	}
 	st.Gate, st.Replayed = next.stored(), replayed.stored()
 	if err := g.save(st); err != nil {
@@ -91,10 +88,7 @@ func (g *Gate) floor(stored storedPlace, to change.StreamPosition) (place, error
 			return floor, err
 		}
 		begin := place{at: change.StreamPosition{Chapter: c.Number, Offset: c.Start}, state: about.state}
-		if begin, err = follow(g.opts.Spool, begin, floor.at); err == nil && begin.at != floor.at {
-			err = fmt.Errorf("the backup ends at %s, within a transaction that begins at %s", show(floor.at), show(begin.at))
-		}
-		return begin, err
+		return followTo(g.opts.Spool, begin, floor.at)
 	}
 	return floor, fmt.Errorf("%w: the spool doesn't have binary log %d, in which the backup ends", dblog.ErrNeedsSeed, floor.at.Chapter)
 }

@@ -111,25 +111,45 @@ func (w *walk) end(at change.StreamPosition) {
 // follow walks from a place up to limit, or as far as the spool goes, and returns the
 // last place between two groups.
 func follow(s *spool.Spool, from place, limit change.StreamPosition) (place, error) {
-	if from.at.Compare(limit) >= 0 {
-		return from, nil
-	}
-	c, err := newCursor(s, from.at)
+	w, _, err := advance(s, from, limit)
+	return w.place, err
+}
+
+// followTo walks from a place to a position that the primary's server has named, which
+// does so between two groups only; so a group whose end isn't known here ends there.
+func followTo(s *spool.Spool, from place, to change.StreamPosition) (place, error) {
+	w, at, err := advance(s, from, to)
 	if err != nil {
 		return from, err
 	}
-	defer c.close()
+	if at != to {
+		return from, fmt.Errorf("%s lies within the event that begins at %s", show(to), show(at))
+	}
+	w.end(to)
+	return w.place, nil
+}
+
+// advance walks from a place up to limit, and returns where it came to.
+func advance(s *spool.Spool, from place, limit change.StreamPosition) (walk, change.StreamPosition, error) {
 	w := walk{place: from}
+	if from.at.Compare(limit) >= 0 {
+		return w, from.at, nil
+	}
+	c, err := newCursor(s, from.at)
+	if err != nil {
+		return w, from.at, err
+	}
+	defer c.close()
 	for {
 		e, err := c.next(limit)
 		if errors.Is(err, io.EOF) {
-			return w.place, nil
+			return w, c.at, nil
+		}
+		if err == nil {
+			err = w.take(c, e)
 		}
 		if err != nil {
-			return from, err
-		}
-		if err := w.take(c, e); err != nil {
-			return from, err
+			return walk{place: from}, from.at, err
 		}
 		c.skip(e)
 	}
