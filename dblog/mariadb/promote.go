@@ -49,6 +49,9 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 
 // promotable says what keeps a replica from being promoted at the gate.
 func (g *Gate) promotable(st replicaState, gate place) error {
+	if len(st.slaves) == 0 && st.slave.equal(gate.state) {
+		return nil // somebody did it by hand, at this place
+	}
 	err := g.judge(st)
 	if errors.Is(err, dblog.ErrAhead) || errors.Is(err, dblog.ErrBypass) || errors.Is(err, dblog.ErrNeedsSeed) {
 		return g.noted(err)
@@ -121,12 +124,21 @@ func (g *Gate) origin(ctx context.Context, c driver.Conn) (uint32, error) {
 
 // PromoteAtEnd opens the gate to the end of the last whole transaction that the spool
 // holds durably, and promotes the replica there. The result belongs to no barrier. One
-// that was promoted before that is promoted.
+// that was promoted before that, by hand too, is promoted.
 func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
 	g.mu.Lock()
 	gate, promoted := g.gate, !g.state.Promoted.position().IsZero()
 	g.mu.Unlock()
 	if promoted || gate.at.IsZero() {
+		return g.Promote(ctx)
+	}
+	stands := false // it was promoted by hand
+	err := g.admin.with(ctx, func(c driver.Conn) error {
+		st, err := lookAtReplica(ctx, c)
+		stands = len(st.slaves) == 0
+		return err
+	})
+	if err != nil || stands {
 		return g.Promote(ctx)
 	}
 	end, err := follow(g.opts.Spool, gate, g.opts.Spool.Durable())

@@ -119,6 +119,28 @@ func TestPromotionAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestPromotionByHand is taken note of where it was at the gate, though the stream has
+// gone on, and rows were written.
+func TestPromotionByHand(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
+	point := p.barrier()
+	p.primary.Exec("INSERT INTO d.a VALUES (1)")
+	next, err := p.cut()
+	must(t, err)
+	must(t, p.spool.WaitDurable(t.Context(), next.Position))
+	p.replica.Exec("STOP SLAVE; RESET SLAVE ALL; FLUSH BINARY LOGS; SET GLOBAL read_only = OFF; INSERT INTO d.a VALUES (2)")
+	promotion, err := p.gate.PromoteAtEnd(t.Context())
+	must(t, err)
+	if promotion.At != point.Position {
+		t.Fatalf("promoted at %s, want %s", show(promotion.At), show(point.Position))
+	}
+	if got := p.replica.Value("SELECT sum(n) FROM d.a"); got != "2" {
+		t.Fatalf("the rows' sum is %s, want 2", got)
+	}
+}
+
 // TestSwitchover stops the primary, promotes the replica at the end of its log, and
 // makes the former primary a replica of it, back and forth.
 func TestSwitchover(t *testing.T) {
