@@ -31,7 +31,10 @@ import (
 //	control.sock  the control socket
 //	groups/NAME/  of a group: log/, catalog.db, roots.yaml (see rootsFile), common.yaml
 //	              (see commonFile); while it sends cookies/; while it receives apply.db,
-//	              and former.db until the base of the new primary is published
+//	              and former.db until the base of the new primary is published;
+//	              of its databases databases/NAME.yaml (see databaseFile), servers/NAME
+//	              (what an engine knows of this node's server), while it receives
+//	              spools/NAME and gates/NAME, while it sends windows/NAME
 //	salvage/N/NAME/ of a group: log/, what was received and not applied when epoch N was
 //	              made; salvage.json, what of epoch N only this node had
 type stateDir struct {
