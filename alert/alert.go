@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -64,8 +65,49 @@ type Alerter struct {
 	send    func(context.Context, *Sink, *Message) (string, error)
 	changed chan struct{} // the sinks were set; one place
 
+	hold hold
+
 	mu    sync.Mutex
 	sinks []Sink
+}
+
+// hold is what nobody is told for a while.
+type hold struct {
+	mu    sync.Mutex
+	codes []health.Code
+	until time.Duration // monotonic; 0 = nothing is held
+}
+
+// now returns which codes are held, and until when.
+func (h *hold) now(at time.Duration) (held func(health.Code) bool, until time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at >= h.until {
+		return func(health.Code) bool { return false }, 0
+	}
+	codes := h.codes
+	return func(c health.Code) bool { return slices.Contains(codes, c) }, h.until
+}
+
+// Hold keeps alerts about conditions with one of codes back until a moment of the wall
+// clock: a planned outage. What stands after it is told then. A moment that has passed
+// ends an earlier Hold.
+func (a *Alerter) Hold(codes []health.Code, until time.Time) {
+	a.hold.mu.Lock()
+	a.hold.codes, a.hold.until = codes, 0
+	if left := until.Sub(a.o.Clock.Now()); left > 0 {
+		a.hold.until = a.o.Clock.Mono() + left
+	}
+	a.hold.mu.Unlock()
+	a.poke()
+}
+
+// poke has Run look at the settings again.
+func (a *Alerter) poke() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
 }
 
 // New returns an alerter, which starts nothing. The error says which sink can't be
@@ -102,10 +144,7 @@ func (a *Alerter) Set(sinks []Sink) error {
 	a.mu.Lock()
 	a.sinks = list
 	a.mu.Unlock()
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
+	a.poke()
 	return nil
 }
 
@@ -160,7 +199,7 @@ func (a *Alerter) Run(ctx context.Context) error {
 func (a *Alerter) teller(s Sink, settle time.Duration, added bool) *teller {
 	return &teller{
 		node: a.o.Node, board: a.o.Board, clock: a.o.Clock, logger: a.o.Logger, store: a.store,
-		send: a.send, report: a.o.Delivered, settle: settle, added: added,
+		send: a.send, report: a.o.Delivered, settle: settle, added: added, hold: &a.hold,
 		poke: make(chan struct{}, 1), done: make(chan struct{}),
 		sink: s, ledger: newLedger(s.Name, a.store.get(s.Name)),
 	}

@@ -12,6 +12,10 @@
 //	stands, told, another text or hint       nothing: texts count seconds
 //	told, stands no more                     resolved
 //	neither, but came and went in between    resolved, "untold", with how often it was raised
+//	news that never stood                    happened, before all else
+//
+// What is held back ([Alerter.Hold], a planned outage) counts as neither until that is
+// over.
 //
 // All differences go out in one [Message], the gravest first, at most one message
 // per AtMostEvery. The first change after a quiet time is told at once.

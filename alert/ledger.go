@@ -11,6 +11,9 @@ import (
 // resolved since the last message.
 const pastLimit = 1024
 
+// newsLimit bounds how many news wait for a message.
+const newsLimit = 16
+
 // key identifies a condition, as the board does.
 type key struct {
 	code           health.Code
@@ -25,7 +28,8 @@ type ledger struct {
 	sink     string // its own alert-failed is nothing to tell it
 	told     map[key]told
 	past     map[key]*past
-	unlisted int // changes since the last message that past had no place for
+	news     []health.Condition // that happened since the last message and never stood
+	unlisted int                // changes since the last message that past and news had no place for
 }
 
 // told is a condition as the sink was told last.
@@ -59,6 +63,14 @@ func (l *ledger) absorb(changes []health.Change, lost uint64) {
 	for _, c := range changes {
 		k := keyOf(&c.Condition)
 		if c.Kind == health.Updated || l.own(k) {
+			continue
+		}
+		if c.Kind == health.Happened {
+			if len(l.news) == newsLimit {
+				l.unlisted++
+				continue
+			}
+			l.news = append(l.news, c.Condition)
 			continue
 		}
 		p := l.past[k]
@@ -98,6 +110,9 @@ func (l *ledger) unsettled(standing []health.Condition) bool {
 // of an earlier process may still come back.
 func (l *ledger) diff(standing []health.Condition, settled bool) []Change {
 	var changes []Change
+	for _, c := range l.news {
+		changes = append(changes, Change{Kind: health.Happened, Condition: c})
+	}
 	stands := make(map[key]bool, len(standing))
 	for _, c := range standing {
 		k := keyOf(&c)
@@ -159,12 +174,29 @@ func (l *ledger) standingChange(k key, c health.Condition) (Change, bool) {
 
 func rank(k health.Kind) int {
 	switch k {
+	case health.Happened:
+		return 0
 	case health.Raised:
 		return 1
 	case health.Updated:
 		return 2
 	}
 	return 3
+}
+
+// without takes what nobody is to be alarmed of out of what stands and what has come and
+// gone. What the sink was told before stays, so that it is told the end of it.
+func (l *ledger) without(held func(health.Code) bool, standing []health.Condition) []health.Condition {
+	hidden := func(k key) bool {
+		_, known := l.told[k]
+		return !known && held(k.code)
+	}
+	for k := range l.past {
+		if hidden(k) {
+			delete(l.past, k)
+		}
+	}
+	return slices.DeleteFunc(standing, func(c health.Condition) bool { return hidden(keyOf(&c)) })
 }
 
 // commit says that the sink was told everything up to what stands here, except what
@@ -181,7 +213,7 @@ func (l *ledger) commit(standing []health.Condition, settled bool) {
 			now[k] = told{Condition: c}
 		}
 	}
-	l.told, l.past, l.unlisted = now, make(map[key]*past), 0
+	l.told, l.past, l.news, l.unlisted = now, make(map[key]*past), nil, 0
 }
 
 // conditions lists what the sink was told stands.

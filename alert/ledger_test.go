@@ -158,3 +158,50 @@ func TestLedgerIsBounded(t *testing.T) {
 		t.Errorf("%d changes told of, %d happened", told, b.seq-before)
 	}
 }
+
+// TestNews has what never stands told once, first of all, in its order, and bounded.
+func TestNews(t *testing.T) {
+	b := &board{Board: health.NewBoard(nil), t: t}
+	l := newLedger("s", nil)
+	b.Raise(health.Condition{Code: health.DiskLow})
+	for i := range newsLimit + 2 {
+		b.Announce(health.Condition{Code: health.RoleChanged, Text: fmt.Sprint(i)})
+	}
+	diff, _ := b.step(l, true)
+	standing := b.List()
+	if len(diff) != newsLimit+1 || diff[0].Kind != health.Happened || diff[0].Text != "0" || diff[1].Text != "1" || diff[newsLimit].Kind != health.Raised || l.unlisted != 2 {
+		t.Errorf("told %+v, and %d not listed", diff, l.unlisted)
+	}
+	if m := newMessage("slayer", standing[0].Since, diff[:1], 0, standing); m.Summary != "slayer: info role-changed: 0" {
+		t.Errorf("the summary is %q", m.Summary)
+	}
+	l.commit(standing, true)
+	if diff, _ := b.step(l, true); len(diff) != 0 {
+		t.Errorf("told again %+v", diff)
+	}
+}
+
+// TestHeldBack hides what is expected during a planned outage, but not the end of what
+// the sink was told before it.
+func TestHeldBack(t *testing.T) {
+	b := &board{Board: health.NewBoard(nil), t: t}
+	l := newLedger("s", nil)
+	held := func(c health.Code) bool { return c == health.LinkDown || c == health.BarrierLate }
+	b.Raise(health.Condition{Code: health.BarrierLate})
+	b.step(l, true)
+	l.commit(b.List(), true)
+
+	b.Raise(health.Condition{Code: health.LinkDown})
+	b.Resolve(health.LinkDown, "", "")
+	b.Raise(health.Condition{Code: health.LinkDown})
+	b.Resolve(health.BarrierLate, "", "")
+	b.absorb(l)
+	shown := l.without(held, b.List())
+	if diff := l.diff(shown, true); len(diff) != 1 || diff[0].Code != health.BarrierLate || diff[0].Kind != health.Resolved {
+		t.Errorf("told during the outage: %+v", diff)
+	}
+	l.commit(shown, true)
+	if diff := l.diff(b.List(), true); len(diff) != 1 || diff[0].Code != health.LinkDown || diff[0].Kind != health.Raised {
+		t.Errorf("told after it: %+v", diff)
+	}
+}

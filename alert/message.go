@@ -50,6 +50,7 @@ func (c *Change) phrase() string {
 		text += " (" + c.Group + ")"
 	}
 	switch {
+	case c.Kind == health.Happened:
 	case c.Untold && c.Times > 1:
 		text += fmt.Sprintf(" came and went %d times", c.Times)
 	case c.Untold:

@@ -29,6 +29,7 @@ type teller struct {
 	send   func(context.Context, *Sink, *Message) (string, error)
 	report func(Delivery)
 	settle time.Duration // monotonic time from which on what nobody raised again is over
+	hold   *hold
 
 	// added is a sink that was not there when the daemon started: what came and went
 	// before it is nothing to tell it.
@@ -97,6 +98,8 @@ func (t *teller) run(ctx context.Context) {
 		changes, standing, more := t.board.Follow(t.seq)
 		t.absorb(changes)
 		now := t.clock.Mono()
+		held, until := t.hold.now(now)
+		standing = t.ledger.without(held, standing)
 		settled := now >= t.settle
 		diff := t.ledger.diff(standing, settled)
 		due := t.due(&sink)
@@ -112,6 +115,9 @@ func (t *teller) run(ctx context.Context) {
 		}
 		if len(diff) > 0 && !settled {
 			wait = min(wait, t.settle-now)
+		}
+		if until > now && (wait == 0 || until-now < wait) {
+			wait = until - now
 		}
 		t.pause(ctx, more, wait)
 	}

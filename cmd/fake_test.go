@@ -218,6 +218,16 @@ func (f *fakeDaemon) ChangeRole(ctx context.Context, req control.RoleRequest, pr
 	return r, f.enter(ctx, "change-role")
 }
 
+func (f *fakeDaemon) Maintenance(ctx context.Context, req control.MaintenanceRequest) (*control.MaintenanceReply, error) {
+	r := &control.MaintenanceReply{Node: f.state.Node}
+	if req.End {
+		r.PeerError = "there is no link to the peer"
+	} else {
+		r.Until = control.TimeOf(time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC))
+	}
+	return r, f.enter(ctx, "maintenance")
+}
+
 func fakeBarrier() control.Barrier {
 	return control.BarrierOf(change.Certificate{
 		ID: change.BarrierID{Epoch: 1, Seq: 812}, CutAt: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC),

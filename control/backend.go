@@ -14,6 +14,7 @@ type Backend interface {
 	HistoryBackend
 	DatabaseBackend
 	RoleBackend
+	MaintenanceBackend
 	// Status never waits for the peer.
 	Status(ctx context.Context) (*Status, error)
 	// Barrier proves a drain, cuts a barrier if anything changed, and returns once

@@ -34,8 +34,13 @@ const (
 	EventReloadFailed      EventType = "reload-failed" // it is wrong: nothing has changed
 	EventRoleChanged       EventType = "role-changed"  // the status or the epoch
 	EventPlanStep          EventType = "plan-step"     // of a change of roles
+	EventPlanStuck         EventType = "plan-stuck"    // it can neither go on nor back by itself
 	EventPlanEnded         EventType = "plan-ended"
 	EventLedger            EventType = "ledger" // what a failover gives up
+	EventLeaseGained       EventType = "lease-gained"
+	EventLeaseLost         EventType = "lease-lost"
+	EventFailover          EventType = "automatic-failover" // it was decided, or has failed
+	EventMaintenance       EventType = "maintenance"        // a planned outage begins or ends
 	EventHookRan           EventType = "hook-ran"
 	EventHookFailed        EventType = "hook-failed"
 	EventAlertSent         EventType = "alert-sent"

@@ -166,6 +166,10 @@ func (f *fakeBackend) SeedDatabase(_ context.Context, req DatabaseRequest) (*Dat
 	return &DatabaseSeedReply{Group: "tree", Name: req.Name}, nil
 }
 
+func (f *fakeBackend) Maintenance(_ context.Context, req MaintenanceRequest) (*MaintenanceReply, error) {
+	return &MaintenanceReply{Node: "slayer", Until: TimeOf(time.Unix(int64(req.For.Duration().Seconds()), 0))}, nil
+}
+
 func (f *fakeBackend) ChangeRole(_ context.Context, req RoleRequest, progress func(RoleProgress)) (*RoleReply, error) {
 	progress(RoleProgress{Node: "a", Type: EventPlanStep, Text: string(req.Verb)})
 	return &RoleReply{Verb: req.Verb, Node: "a"}, f.err

@@ -87,6 +87,7 @@ func (s *Server) handler() http.Handler {
 	s.handleDatabases(mux)
 	s.handleRoles(mux)
 	s.handleReady(mux)
+	mux.HandleFunc("POST /v1/maintenance", answer(direct(s.backend.Maintenance)))
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/invite", answer(direct(s.backend.Invite)))
 	mux.HandleFunc("POST /v1/join", answer(direct(s.backend.Join)))

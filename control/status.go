@@ -64,15 +64,29 @@ const (
 
 // Status is everything that a node says about itself at one moment.
 type Status struct {
-	Node       string             `json:"node"`
-	Version    string             `json:"version"`
-	Designated Designation        `json:"designated"`
-	Role       Role               `json:"role"`
-	Status     NodeStatus         `json:"status"`
-	Epoch      change.Epoch       `json:"epoch"`
-	Peer       *Peer              `json:"peer,omitempty"` // absent until a peer is known
-	Groups     []Group            `json:"groups"`
-	Health     []health.Condition `json:"health"` // empty when all is well
+	Node       string       `json:"node"`
+	Version    string       `json:"version"`
+	Designated Designation  `json:"designated"`
+	Role       Role         `json:"role"`
+	Status     NodeStatus   `json:"status"`
+	Epoch      change.Epoch `json:"epoch"`
+	Peer       *Peer        `json:"peer,omitempty"` // absent until a peer is known
+	// Coordination is absent where none is configured, Maintenance while there is none.
+	Coordination *Coordination      `json:"coordination,omitempty"`
+	Maintenance  *Maintenance       `json:"maintenance,omitempty"`
+	Groups       []Group            `json:"groups"`
+	Health       []health.Condition `json:"health"` // empty when all is well
+}
+
+// Coordination is what a node knows of the third party that decides who may serve.
+type Coordination struct {
+	Answers  bool   `json:"answers"` // with a majority of its members
+	Error    string `json:"error,omitempty"`
+	Held     bool   `json:"held"`             // this node holds the lease
+	Holder   string `json:"holder,omitempty"` // name of the node that does, as far as was seen
+	Watchdog bool   `json:"watchdog"`         // it is armed
+	// Failover says why this node does or doesn't fail over by itself.
+	Failover string `json:"failover,omitempty"`
 }
 
 // Peer is the other node, as this one knows it.

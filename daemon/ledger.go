@@ -66,6 +66,9 @@ func (r *roles) doLedger(s role.State) error {
 	r.note(e)
 	r.logger.Info(e.Text, "event", string(e.Type))
 	r.tellFollowers(e)
+	r.mu.Lock()
+	r.ledgerText = ledger.Text()
+	r.mu.Unlock()
 	return nil
 }
 

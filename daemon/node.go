@@ -48,10 +48,12 @@ type node struct {
 	paired   bool
 	conn     *wire.Conn      // of the pair; nil without a link
 	talk     *talk           // over conn
+	connAt   time.Duration   // monotonic, when conn came
 	peerSays *wire.NodeState // nil until it has said something
 	lastSeen time.Time
 	// lastSeenMono is the same by the monotonic clock.
 	lastSeenMono time.Duration
+	maintenance  maintenanceFile
 	changed      chan struct{} // closed when anything above changes
 }
 
@@ -107,6 +109,9 @@ func (n *node) open() (err error) {
 		return err
 	}
 	if n.alerter, err = n.openAlerts(); err != nil {
+		return err
+	}
+	if err := n.loadMaintenance(); err != nil {
 		return err
 	}
 	if n.roles, err = n.openRoles(); err != nil {

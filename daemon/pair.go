@@ -95,12 +95,14 @@ func (n *node) listenTo(ctx context.Context, t *talk) error {
 func (n *node) linkUp(conn *wire.Conn, t *talk) {
 	hello := conn.PeerHello()
 	n.mu.Lock()
-	n.conn, n.talk, n.lastSeen, n.lastSeenMono = conn, t, n.clock.Now(), n.clock.Mono()
+	n.conn, n.talk, n.connAt = conn, t, n.clock.Mono()
+	n.lastSeen, n.lastSeenMono = n.clock.Now(), n.connAt
 	n.mu.Unlock()
 	n.refuseFormer(conn)
 	n.board.Resolve(health.LinkDown, "", "")
 	n.board.Resolve(health.PeerVersion, "", "")
 	n.judgeClock(conn.ClockOffset())
+	n.tellMaintenance()
 	n.event(control.EventLinkUp, map[string]string{"peer": hello.Node, "address": conn.RemoteAddr().String()},
 		"connected to %s at %s", hello.Node, conn.RemoteAddr())
 	n.signal()

@@ -123,6 +123,8 @@ func (n *node) answer(ctx context.Context, m *wire.PairMessage) (any, error) {
 			return nil, err
 		}
 		return nil, n.eachReceiving(ctx, func(ctx context.Context, s *receiving) error { return s.databasesReady(ctx) })
+	case noteMaintenance:
+		return nil, n.hearMaintenance(m.Body)
 	case askPromoted:
 		return n.promotedAt(), nil
 	}
@@ -138,6 +140,7 @@ func (r *roles) hear(ctx context.Context, m *wire.PairMessage) error {
 	switch message := message.(type) {
 	case role.Hello:
 		message.At = r.clock.Now().UTC()
+		r.noteServed(message)
 		r.tell(message)
 	case role.AnswerStepDown:
 		r.mu.Lock()
@@ -155,6 +158,8 @@ func (r *roles) hear(ctx context.Context, m *wire.PairMessage) error {
 		r.tell(message)
 	case nil:
 		switch m.Verb {
+		case noteMaintenance:
+			return r.hearMaintenance(m.Body)
 		case noteOrderEnded:
 			return r.hearEnd(m.Body)
 		case noteProgress:

@@ -60,13 +60,38 @@ func hookOf(c config.Hook) hook.Hook {
 
 // Hooks runs a list; see [role.Steps].
 func (r *roles) Hooks(ctx context.Context, list role.Hooks, s role.State) error {
+	switch list {
+	case role.PromoteHooks:
+		if err := r.starting(); err != nil {
+			r.board.Raise(health.Condition{Code: health.HookFailed, Subject: string(list), Text: fmt.Sprintf("services are not started: %v", err)})
+			return err
+		}
+	case role.DemoteHooks:
+		limited, cancel := r.stopping(ctx)
+		defer cancel()
+		err := r.runHooks(limited, list, s)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			r.hasStopped()
+		}
+		return err
+	}
+	return r.runHooks(ctx, list, s)
+}
+
+func (r *roles) runHooks(ctx context.Context, list role.Hooks, s role.State) error {
+	if alone(s) && r.primary() {
+		return nil // repld was installed beside services that run, and has no say yet
+	}
 	hooks := r.hooksOf(list)
 	run := r.runner.Run
 	if list == role.FenceHooks {
 		run = r.runner.Fence
 	}
 	results, err := run(ctx, hooks, r.facts(list, s))
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
 	failed := slices.ContainsFunc(results, func(res hook.Result) bool { return res.Err != nil })

@@ -12,6 +12,7 @@ import (
 	"repld/control"
 	"repld/health"
 	"repld/hook"
+	"repld/lease"
 	"repld/role"
 	"repld/wire"
 )
@@ -34,6 +35,14 @@ type roles struct {
 	answers map[role.Nonce]chan role.AnswerStepDown
 	ends    map[role.Nonce]chan error // of orders that the peer carries out
 	chosen  choiceFile
+	decided map[role.Nonce]decidedBy
+
+	announced  announced
+	ledgerText string // of the failover that is carried out
+
+	coordination coordination
+	decision     lease.Decision // of the policy for outages, the newest
+	served       time.Duration  // when the peer was last heard to be well, monotonic; 0 = never
 
 	followers map[chan control.RoleProgress]bool
 	queue     []control.Event // to be noted
@@ -59,14 +68,19 @@ func (n *node) openRoles() (*roles, error) {
 	r := &roles{
 		node: n, changed: make(chan struct{}), mail: make(chan struct{}, 1), noting: make(chan struct{}, 1),
 		answers: map[role.Nonce]chan role.AnswerStepDown{}, ends: map[role.Nonce]chan error{}, followers: map[chan control.RoleProgress]bool{},
+		decided: map[role.Nonce]decidedBy{},
 		policy: role.Policy{
 			StartAlone: n.opts.quick != nil || n.conf.StartAlone == config.StartServe,
 			HasFence:   len(n.conf.Hooks.Fence) > 0,
 		},
 	}
+	if err := r.openCoordination(); err != nil {
+		return nil, err
+	}
 	r.runner = hook.New(hook.Options{Report: r.reportHook})
 	r.driver = role.NewDriver(role.Options{State: stored, Store: r, Steps: r, Fault: n.opts.fault})
 	r.state = r.driver.State()
+	r.announced = announced{r.state.Status(), r.state.Epoch}
 	_, err = n.state.load(choiceName, &r.chosen)
 	return r, err
 }
@@ -137,6 +151,9 @@ func (r *roles) Observe(before, after role.State, _ role.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = after
+	if k := r.coordination.keeper.Load(); k != nil {
+		k.Want(after.WantsLease())
+	}
 	close(r.changed)
 	r.changed = make(chan struct{})
 	for _, e := range r.changes(before, after) {
@@ -147,6 +164,7 @@ func (r *roles) Observe(before, after role.State, _ role.Event) {
 	default:
 	}
 	r.judge(after)
+	r.announce(before, after)
 }
 
 // judge shows on the board what keeps the node from serving or standing by.
@@ -156,6 +174,9 @@ func (r *roles) judge(s role.State) {
 		found = append(found, health.Condition{Code: code, Text: text, Hint: hint})
 	}
 	switch {
+	case s.Phase == role.Held && s.Policy.Coordinated && !s.Lease:
+		add(health.Held, "this node would serve, but it doesn't hold the lease: it holds its services back",
+			"see that a majority of etcd's members can be reached from here; if the peer has the lease, it serves: replctl status")
 	case s.Phase == role.Held:
 		add(health.Held, "this node served before it stopped, and can't ask its peer whether it still may: it holds its services back",
 			"bring the peer or the link back; if the peer is down for certain: replctl failover --peer-is-down")
@@ -204,7 +225,11 @@ func (r *roles) changes(before, after role.State) (events []control.Event) {
 				add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step)}, "%s begins, at step %s", is.Kind, is.Step)
 			}
 		case is.Failure != was.Failure && is.Failure != "":
-			add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step), "failure": is.Failure},
+			typ := control.EventPlanStuck
+			if is.Back {
+				typ = control.EventPlanStep
+			}
+			add(typ, map[string]string{"plan": string(is.Kind), "step": string(is.Step), "failure": is.Failure},
 				"%s: step %s failed: %s", is.Kind, was.Step, is.Failure)
 		case is.Step != was.Step:
 			word := "goes on to"
@@ -246,12 +271,21 @@ func (r *roles) noteChanges(ctx context.Context) error {
 
 // Local does what concerns neither hooks nor the peer; see [role.Steps].
 func (r *roles) Local(e role.Effect) {
-	if _, ok := e.(role.Ask); !ok {
+	switch e.(type) {
+	case role.Ask:
+	case role.Release:
+		if k := r.coordination.keeper.Load(); k != nil {
+			k.Release()
+		}
+		return
+	default:
 		return
 	}
 	wait := r.opts.patience
 	switch {
 	case wait != 0:
+	case r.policy.Coordinated: // the lease decides, too, and services that run must not outlive it
+		wait = min(patience, r.conf.Coordination.Timing.Hold)
 	case r.opts.quick != nil:
 		wait = quickPatience
 	default:
@@ -308,11 +342,10 @@ type task struct {
 func (r *roles) taskOf(s role.State) task {
 	t := task{s.Direction(), s.Epoch.Number}
 	switch {
-	case s.Cause == role.New:
+	case s.Cause == role.New && !r.primary():
 		t = task{role.Takes, 1}
-		if r.primary() {
-			t.does = role.Sends
-		}
+	case alone(s):
+		t = task{role.Sends, 1}
 	case t.does == role.Sends && s.Plan.Step == role.StepOpen && r.stood(s.Plan):
 		t.does = role.Takes
 	}

@@ -44,7 +44,9 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 		return r.doSalvage(ctx, s)
 	case role.StepJoin:
 		return r.doJoin(ctx, s)
-	case role.StepGrant, role.StepPromote, role.StepLeave, role.StepAdopt:
+	case role.StepPromote:
+		return r.doPromote(ctx, s)
+	case role.StepGrant, role.StepLeave, role.StepAdopt:
 		return nil // what they change is the state
 	}
 	return fmt.Errorf("step %s isn't carried out by a node", step.Name)
@@ -155,6 +157,9 @@ func (r *roles) doProof(ctx context.Context, s role.State) error {
 	switch s.Plan.Proof {
 	case role.ByClaim:
 		return nil
+	case role.ByLease:
+		_, err := r.awaitLease(ctx)
+		return err
 	case role.ByFence:
 		return r.Hooks(ctx, role.FenceHooks, s)
 	case role.ByStepDown:

@@ -20,10 +20,13 @@ const afterPromotion = 60 * time.Second
 
 // ChangeRole carries out a change of roles; see [control.RoleBackend].
 func (n *node) ChangeRole(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
-	return n.roles.change(ctx, req, progress)
+	return n.roles.change(ctx, req, decidedBy("an operator on "+n.name), progress)
 }
 
-func (r *roles) change(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
+// decidedBy is who has decided a change of roles, in words.
+type decidedBy string
+
+func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedBy, progress func(control.RoleProgress)) (*control.RoleReply, error) {
 	begun := r.clock.Mono()
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
@@ -61,6 +64,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, progress fu
 			return nil, err
 		}
 	}
+	r.noteDecider(o.ID, by)
 	following, stop := r.follow()
 	defer stop()
 	done := make(chan error, 1)
@@ -182,6 +186,10 @@ func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProg
 				reply.Failed = p.Text
 			}
 			progress(p)
+			if p.Type == control.EventPlanStuck {
+				reply.Failed = p.Text
+				return
+			}
 		case <-done:
 			return
 		}
@@ -309,6 +317,8 @@ type orderEnded struct {
 
 // carryForPeer carries out an order that was given on the other node.
 func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
+	peer, _, _ := r.peerNow()
+	r.noteDecider(o.ID, decidedBy("an operator on "+peer.Name))
 	err := r.driver.Carry(ctx, o)
 	if err != nil {
 		err = r.explainEnd(o, err)

@@ -80,6 +80,10 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.roles.run(ctx) })
 	g.Go(func() error { return n.roles.noteChanges(ctx) })
 	g.Go(func() error { return n.roles.followHealth(ctx) })
+	if n.roles.policy.Coordinated {
+		g.Go(func() error { return n.roles.keepLease(ctx) })
+		g.Go(func() error { return n.roles.watchOutage(ctx) })
+	}
 	n.surround(ctx, g, ln, httpLn)
 	for _, group := range n.groups {
 		g.Go(func() error { return group.run(ctx) })

@@ -14,7 +14,10 @@ import (
 // roleNow is what this node does, and what it is within its pair.
 func (n *node) roleNow() (control.Role, control.NodeStatus) {
 	s := n.roles.now()
-	if s.Cause == role.New && n.opts.quick != nil { // the command that started it says so
+	if s.Role() == role.Production && !n.roles.serves(s) {
+		return control.RoleDown, control.StatusDown
+	}
+	if alone(s) { // it is what it is meant to be: there is nobody to ask
 		if n.primary() {
 			return control.RoleProduction, control.StatusProduction
 		}
@@ -23,11 +26,15 @@ func (n *node) roleNow() (control.Role, control.NodeStatus) {
 	return control.Role(s.Role()), control.NodeStatus(s.Status())
 }
 
+// alone reports whether a node has had no peer yet.
+func alone(s role.State) bool { return s.Cause == role.New && s.Peer == "" }
+
 // Status is what this node says about itself; see [control.Backend].
 func (n *node) Status(ctx context.Context) (*control.Status, error) {
 	s := &control.Status{
 		Node: n.name, Version: Version, Epoch: n.roles.now().Epoch.Number, Designated: control.Designation(n.conf.Designated),
 		Health: n.board.List(), Peer: n.peerStatus(), Groups: []control.Group{},
+		Coordination: n.roles.coordinationStatus(), Maintenance: n.maintenanceStatus(),
 	}
 	s.Role, s.Status = n.roleNow()
 	for _, g := range n.groups {

@@ -39,6 +39,7 @@ const (
 	Raised   Kind = "raised"
 	Updated  Kind = "updated" // another text, hint or severity
 	Resolved Kind = "resolved"
+	Happened Kind = "happened" // news that doesn't stand; see [Board.Announce]
 )
 
 // historyLimit is how many changes a board remembers.
@@ -95,6 +96,16 @@ func (b *Board) Raise(c Condition) bool {
 	b.now[k] = s
 	b.record(Raised, s)
 	return true
+}
+
+// Announce tells of something that has happened and doesn't stand, such as a change of
+// roles: followers see it, and lists don't.
+func (b *Board) Announce(c Condition) {
+	severity, hint := Describe(c.Code)
+	c.Severity, c.Hint = cmp.Or(c.Severity, severity), cmp.Or(c.Hint, hint)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.record(Happened, &standing{Condition: c, since: b.clock.Mono()})
 }
 
 // Resolve says that a condition no longer stands and reports whether it stood.

@@ -34,10 +34,12 @@ const (
 	SplitBrain        Code = "split-brain"
 	HookFailed        Code = "hook-failed"
 	RoleStuck         Code = "role-stuck"
-	GroupFailed       Code = "group-failed"  // a group of this node does not work at all
-	GroupDiffers      Code = "group-differs" // a group's trees or databases are not the same on both nodes
-	AlertFailed       Code = "alert-failed"  // a sink of alerts can't be told
-	StateDamaged      Code = "state-damaged" // a part of a node's state was damaged and is made again
+	RoleChanged       Code = "role-changed"      // it never stands: alerts tell of it
+	CoordinationDown  Code = "coordination-down" // etcd doesn't answer
+	GroupFailed       Code = "group-failed"      // a group of this node does not work at all
+	GroupDiffers      Code = "group-differs"     // a group's trees or databases are not the same on both nodes
+	AlertFailed       Code = "alert-failed"      // a sink of alerts can't be told
+	StateDamaged      Code = "state-damaged"     // a part of a node's state was damaged and is made again
 )
 
 // Severity says how much a condition matters.
@@ -81,7 +83,7 @@ func Codes() []Code {
 		BarrierLate, FreezeFailed, LinkDown, JournalFull, DiskLow, WatchLimit, WatchOverflow, UncoveredFiles, NotPermitted,
 		ForeignWrite, GuardHalted, SeedHalted, ChunkMissing, VerifyDiffers, MissedChanges, ClockSkew, PeerVersion,
 		TransportFallback, DatabaseDown, DatabaseSetup, DatabaseBypass, DatabaseAhead, DatabaseNeedsSeed, SpoolFull,
-		Held, Fenced, SplitBrain, HookFailed, RoleStuck, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
+		Held, Fenced, SplitBrain, HookFailed, RoleStuck, RoleChanged, CoordinationDown, GroupFailed, GroupDiffers, AlertFailed, StateDamaged,
 	}
 }
 
@@ -120,6 +122,8 @@ var described = map[Code]description{
 	SplitBrain:        {Critical, "both nodes were promoted in the same epoch: decide which one serves; both sides' data is kept"},
 	RoleStuck:         {Critical, "a change of roles can neither go on nor back by itself: mend what its text names, then give the command again"},
 	HookFailed:        {Critical, "a hook failed: the text has its command and the end of its output"},
+	RoleChanged:       {Info, "the text says what was decided, by whom, and what a failover gave up; replctl events has the steps"},
+	CoordinationDown:  {Critical, "see that a majority of etcd's members run and can be reached from here, and that the certificates are valid; a node without it stops serving"},
 	GroupFailed:       {Critical, "the text has the reason; the group is opened again and again until the reason is gone"},
 	GroupDiffers:      {Critical, "give the group the same trees and databases in the configurations of both nodes, and restart the one that was changed"},
 	StateDamaged:      {Warning, "look after disk and memory of this machine; then remove what was set aside"},

@@ -13,6 +13,8 @@
 //   - The codes are part of the operators' interface: they are never renamed and
 //     never given another meaning.
 //
+// News is no condition: [Board.Announce] only makes a [Change] of the kind [Happened].
+//
 // A [ClockWatch] is the one that raises something itself: a wall clock that jumps is
 // nobody else's business.
 //

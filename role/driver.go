@@ -165,12 +165,13 @@ func (d *Driver) queue(e Effect) {
 func (d *Driver) Carry(ctx context.Context, o Order) error {
 	done := make(chan Ended, 1)
 	d.mu.Lock()
-	if d.state.Plan.Failure != "" && !d.state.Plan.IsZero() {
-		// The order may resume a plan, which keeps its own id.
-		d.waiting[d.state.Plan.ID] = append(d.waiting[d.state.Plan.ID], done)
-	}
+	stuck := d.state.Plan
 	d.waiting[o.ID] = append(d.waiting[o.ID], done)
 	err := d.tell(o)
+	if err == nil && stuck.Failure != "" && d.state.Plan.ID == stuck.ID {
+		// The order resumes a plan, which keeps its own id.
+		d.waiting[stuck.ID] = append(d.waiting[stuck.ID], done)
+	}
 	forwarded := err == nil && d.state.Plan.IsZero() && len(d.waiting[o.ID]) > 0
 	if err != nil || forwarded {
 		delete(d.waiting, o.ID)

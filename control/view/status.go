@@ -18,6 +18,12 @@ func Status(w io.Writer, s *control.Status, now time.Time, seed func(*control.Gr
 	row(&b, "", "node", "%s, repld %s, epoch %d", s.Node, s.Version, s.Epoch)
 	row(&b, "", "role", "%s (status %s, designated %s)", s.Role, s.Status, s.Designated)
 	row(&b, "", "peer", "%s", peerText(s.Peer, now))
+	if c := s.Coordination; c != nil {
+		row(&b, "", "lease", "%s", coordinationText(c))
+	}
+	if m := s.Maintenance; m != nil {
+		row(&b, "", "maintenance", " for another %s: no alerts of the outage, no automatic failover", Duration(m.Left.Duration()))
+	}
 	for i := range s.Groups {
 		groupRows(&b, &s.Groups[i], now, seed)
 	}
@@ -48,6 +54,26 @@ func Condition(c *health.Condition, now time.Time) string {
 
 func row(b *bytes.Buffer, indent, label, format string, args ...any) {
 	fmt.Fprintf(b, "%-12s%s\n", indent+label, fmt.Sprintf(format, args...))
+}
+
+func coordinationText(c *control.Coordination) string {
+	parts := []string{"held by nobody that is known"}
+	switch {
+	case c.Held:
+		parts = []string{"held by this node"}
+	case c.Holder != "":
+		parts = []string{"held by " + c.Holder}
+	}
+	if c.Watchdog {
+		parts = append(parts, "watchdog armed")
+	}
+	if !c.Answers {
+		parts = append(parts, "etcd does not answer")
+	}
+	if c.Failover != "" && !c.Held {
+		parts = append(parts, "failover: "+c.Failover)
+	}
+	return strings.Join(parts, ", ")
 }
 
 func peerText(p *control.Peer, now time.Time) string {

@@ -68,10 +68,9 @@ answers there, the one daemon of this user that runs in quick mode.`,
 	root.AddCommand(a.statusCommand(), a.barrierCommand(), a.barriersCommand(), a.verifyCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.rewindCommand(), a.restoreCommand(), a.salvageCommand(), a.eventsCommand(), a.isCommand(),
 		a.inviteCommand(), a.joinCommand(), a.runIfCommand(), a.databaseCommand(), a.readyCommand(),
-		a.cutoverCommand(), a.failoverCommand(), a.rejoinCommand(), a.failbackCommand(), a.switchToCommand(),
+		a.cutoverCommand(), a.failoverCommand(), a.rejoinCommand(), a.failbackCommand(), a.switchToCommand(), a.maintenanceCommand(),
 		cli.CompletionCommand(), cli.ManCommand(cli.Manual{Version: control.Version, Section: 1, Also: []string{"repld (8)", "repld.yaml (5)"}}))
 	for _, later := range [][2]string{
-		{"maintenance", "announce a planned outage"},
 		{"rehearse", "boot a throw-away copy of the newest barrier"},
 	} {
 		root.AddCommand(cli.Later(later[0], later[1]))
