@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if full.Peer.Name == "" || full.HTTP == "" || len(full.Alerts) != 2 || full.Coordination.Watchdog == "" || len(full.Parity.Commands) == 0 || len(full.Groups[0].Trees[0].Exclude) == 0 {
+	if full.Peer.Name == "" || full.HTTP == "" || len(full.Alerts) != 2 || full.Coordination.Watchdog == "" || len(full.Parity.Commands) == 0 || len(full.Hooks.Fence) == 0 || len(full.Hooks.Check) == 0 || len(full.Groups[0].Trees[0].Exclude) == 0 {
 		t.Errorf("the example has not every key: %+v", full)
 	}
 	// What the example calls a default is one.
