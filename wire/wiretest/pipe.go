@@ -16,7 +16,8 @@ type pipe struct {
 	mu   sync.Mutex
 	o    RelayOptions
 	rng  *rand.Rand
-	free time.Time // when the link has sent all that waits for it
+	free time.Time     // when the link has sent all that waits for it
+	held chan struct{} // closed when what is held may leave; nil: nothing is held
 }
 
 type packet struct {
@@ -33,6 +34,39 @@ func (p *pipe) set(o RelayOptions) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.o = o
+}
+
+func (p *pipe) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		p.held = make(chan struct{})
+	}
+}
+
+func (p *pipe) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+}
+
+// gate returns when packets may leave, or at the end, which it reports.
+func (p *pipe) gate() (open bool) {
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held == nil {
+		return true
+	}
+	select {
+	case <-held:
+		return true
+	case <-p.quit:
+		return false
+	}
 }
 
 // put drops what the link loses or has no room for.
@@ -78,6 +112,9 @@ func (p *pipe) run() {
 			case <-p.quit:
 				return
 			}
+		}
+		if !p.gate() {
+			return
 		}
 		p.bytes.Add(int64(next.size))
 		next.send()

@@ -78,6 +78,19 @@ func (r *Relay) Cut() { r.cut.Store(true) }
 // Mend ends [Relay.Cut].
 func (r *Relay) Mend() { r.cut.Store(false) }
 
+// Hold keeps packets, each way at most 16,384 of them, until [Relay.Release] lets them go on
+// in their order.
+func (r *Relay) Hold() {
+	r.up.hold()
+	r.down.hold()
+}
+
+// Release ends [Relay.Hold].
+func (r *Relay) Release() {
+	r.up.release()
+	r.down.release()
+}
+
 // Forwarded returns the bytes that were passed on, towards the target and back.
 func (r *Relay) Forwarded() (up, down int64) { return r.up.bytes.Load(), r.down.bytes.Load() }
 

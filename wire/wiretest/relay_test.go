@@ -66,3 +66,34 @@ func TestRelayPassesAllByDefaultAndNothingWhenCut(t *testing.T) {
 		t.Errorf("%d arrived through a queue of ten packets", len(got))
 	}
 }
+
+// TestRelayHolds keeps packets back until they are released, then passes them on in order.
+func TestRelayHolds(t *testing.T) {
+	target := Socket(t)
+	defer target.Close()
+	r := NewRelay(t, target.LocalAddr(), 1, RelayOptions{})
+	client, err := net.Dial("udp", r.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	r.Hold()
+	for i := range byte(10) {
+		client.Write([]byte{i})
+	}
+	buf := make([]byte, 64)
+	target.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, _, err := target.ReadFrom(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v arrived while packets are held", n, err)
+	}
+	if up, _ := r.Forwarded(); up != 0 {
+		t.Errorf("%d bytes count as forwarded", up)
+	}
+	r.Release()
+	target.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for i := range byte(10) {
+		if n, _, err := target.ReadFrom(buf); n != 1 || err != nil || buf[0] != i {
+			t.Fatalf("packet %d: %v, %v", i, buf[:n], err)
+		}
+	}
+}
