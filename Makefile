@@ -28,7 +28,7 @@ NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build deb deb-test demo test needs vet bench soak stress faults proof fuzz lint fmt cover generate clean
+.PHONY: build deb deb-test demo test needs vet bench soak soak-databases postgres stress faults proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
@@ -60,6 +60,16 @@ bench: needs build
 # the programs built as they are shipped. As root.
 soak: needs
 	REPLD_SOAK=$(SOAK) REPLD_FAULTS=1 $(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./internal/e2e
+
+# A database and a tree for SOAK each, checked at barriers under one fault after the other. As root.
+soak-databases: needs
+	REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB)Soak$$' -v ./internal/e2e
+
+# The gate, promotion and the change of sides with other versions of PostgreSQL: POSTGRES
+# are directories of their programs (initdb, postgres, pg_ctl).
+postgres: needs
+	@[ -n '$(POSTGRES)' ] || { echo 'say which: make postgres POSTGRES="/usr/lib/postgresql/16/bin /opt/pg18/bin"' >&2; exit 2; }
+	for dir in $(POSTGRES); do echo "$$dir" && REPLD_POSTGRES=$$dir $(GO) test -count=1 ./dblog/postgres || exit 1; done
 
 # Tests that make up their input go on for SOAK in all, with a new seed each time.
 stress: needs
