@@ -54,7 +54,8 @@ type node struct {
 	// lastSeenMono is the same by the monotonic clock.
 	lastSeenMono time.Duration
 	maintenance  maintenanceFile
-	changed      chan struct{} // closed when anything above changes
+	skew         *time.Duration // of the peer's wall clock to this one's; nil = unknown
+	changed      chan struct{}  // closed when anything above changes
 }
 
 // openNode opens what a node has beside its groups. The caller closes it.

@@ -147,6 +147,9 @@ const clockOfPeer = "peer"
 
 // judgeClock judges how far the peer's wall clock is ahead.
 func (n *node) judgeClock(ahead time.Duration) {
+	n.mu.Lock()
+	n.skew = &ahead
+	n.mu.Unlock()
 	if ahead.Abs() < clockSkewLimit {
 		n.board.Resolve(health.ClockSkew, "", clockOfPeer)
 		return

@@ -13,6 +13,7 @@ import (
 	"repld/health"
 	"repld/hook"
 	"repld/lease"
+	"repld/ready"
 	"repld/role"
 	"repld/wire"
 )
@@ -37,6 +38,8 @@ type roles struct {
 	chosen  choiceFile
 	decided map[role.Nonce]decidedBy
 
+	watch      stopwatch
+	runs       []ready.Run // that have ended and are to be kept
 	announced  announced
 	ledgerText string // of the failover that is carried out
 
@@ -163,6 +166,9 @@ func (r *roles) Observe(before, after role.State, _ role.Event) {
 	case r.noting <- struct{}{}:
 	default:
 	}
+	if run, ended := r.clockPlan(before, after); ended {
+		r.runs = append(r.runs, run)
+	}
 	r.judge(after)
 	r.announce(before, after)
 }
@@ -258,9 +264,10 @@ func (r *roles) noteChanges(ctx context.Context) error {
 		case <-r.noting:
 		}
 		r.mu.Lock()
-		queue := r.queue
-		r.queue = nil
+		queue, runs := r.queue, r.runs
+		r.queue, r.runs = nil, nil
 		r.mu.Unlock()
+		r.keepRuns(runs)
 		for _, e := range queue {
 			r.note(e)
 			r.logger.Info(e.Text, "event", string(e.Type))

@@ -25,6 +25,7 @@ type Facts struct {
 	Checks               []Probe // what the check hooks of the node that serves have said
 	Databases            []Database
 	Coordination         *Coordination      // nil = there is none
+	Maintenance          time.Duration      // how long a planned outage still lasts; 0 = there is none
 	Conditions           []health.Condition // that stand now, of both nodes
 	Here, There          *parity.Facts      // of this node and of its peer
 	Runs                 []Run              // of both nodes; see Durations
@@ -68,9 +69,9 @@ type Probe struct {
 // Database is a replica.
 type Database struct {
 	Group, Name, Engine string
-	Connected           bool   // it follows
-	Distance            uint64 // bytes of log that it has not got
-	Failure             string // "" = it is healthy
+	Connected           bool    // it follows
+	Distance            *uint64 // bytes of log that it has not got; nil = unknown
+	Failure             string  // "" = it is healthy
 }
 
 // Coordination is what package lease knows.

@@ -23,7 +23,7 @@ func fine() Facts {
 		Disks:        []Disk{{Node: "slayer", What: "state", Free: 100 << 30, Size: 200 << 30, Reserve: 10 << 30}, {Node: "megadeth", What: "tree sounz/data", Free: 11 << 30, Reserve: 10 << 30}},
 		Hooks:        []Hook{{Node: "megadeth", List: "promote", Hook: "exec /bin/true"}},
 		Checks:       []Probe{{Hook: "http GET 127.0.0.1", Took: 12 * time.Millisecond}},
-		Databases:    []Database{{Group: "sounz", Name: "main", Engine: "postgres", Connected: true, Distance: 4096}},
+		Databases:    []Database{{Group: "sounz", Name: "main", Engine: "postgres", Connected: true, Distance: new(uint64(4096))}},
 		Coordination: &Coordination{Answers: true, Holder: "slayer", DemoteWithin: 5 * time.Second, HookTimeouts: 4 * time.Second},
 		Here:         facts("slayer"), There: facts("megadeth"),
 		Runs: []Run{{Kind: "cutover", Seconds: 1.4, Steps: []Elapsed{{"demote", 1}, {"grant", 0.4}}}},

@@ -46,6 +46,10 @@ func Report(f Facts) Ready {
 		r.database(d)
 	}
 	r.coordination()
+	if m := r.f.Maintenance; m > 0 {
+		r.add("maintenance", health.Warning, false, fmt.Sprintf("found a planned outage for another %s: no alerts of it, and no automatic failover", seconds(m)),
+			"replctl maintenance --end when it is over")
+	}
 	r.health()
 	r.parity()
 	r.Ready.Estimate = EstimateOf(f.Runs)
@@ -193,8 +197,10 @@ func (r *report) database(d Database) {
 		r.add(name, health.Critical, false, d.Failure, "replctl database status shows what the gate holds")
 	case !d.Connected:
 		r.add(name, health.Critical, false, "the replica doesn't follow", "see that its server runs; replctl database seed makes it anew")
+	case d.Distance == nil:
+		r.add(name, health.Critical, true, "the replica follows", "")
 	default:
-		r.add(name, health.Critical, true, fmt.Sprintf("the replica follows, %s behind", humanize.IBytes(d.Distance)), "")
+		r.add(name, health.Critical, true, fmt.Sprintf("the replica follows, %s behind", humanize.IBytes(*d.Distance)), "")
 	}
 }
 

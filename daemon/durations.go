@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"repld/durable"
+	"repld/ready"
+	"repld/role"
+)
+
+// durationsName is the file of how long plans took, which estimates are made from.
+const durationsName = "durations.json"
+
+// stopwatch takes the time of the plan that is carried out.
+type stopwatch struct {
+	plan     role.Nonce
+	kind     role.Kind
+	begun    time.Duration // monotonic
+	step     role.Name
+	stepAt   time.Duration
+	promoted time.Duration // when this node was, by the plan; 0 = not yet
+	steps    []ready.Elapsed
+}
+
+// clockPlan takes the time of steps as they change, and returns a plan that has come to
+// its end as it was to. r.mu is held.
+func (r *roles) clockPlan(before, after role.State) (run ready.Run, ended bool) {
+	now, w := r.clock.Mono(), &r.watch
+	was, is := before.Plan, after.Plan
+	if w.plan != "" && (is.ID != w.plan || is.Step != w.step || is.Back) {
+		w.steps = append(w.steps, ready.Elapsed{Step: string(w.step), Seconds: (now - w.stepAt).Seconds()})
+		if w.step == role.StepPromote {
+			w.promoted = now
+		}
+	}
+	switch {
+	case w.plan != "" && is.ID != w.plan:
+		if was.Failure == "" && (w.kind == role.Cutover || w.kind == role.Failover) {
+			took := now - w.begun
+			if w.promoted != 0 {
+				took = w.promoted - w.begun
+			}
+			run = ready.Run{At: r.clock.Now().UTC(), Kind: string(w.kind), Epoch: uint64(after.Epoch.Number), Seconds: took.Seconds(), Steps: w.steps}
+			ended = true
+		}
+		*w = stopwatch{}
+	case is.Back:
+		*w = stopwatch{} // what is taken back says nothing of how long it takes
+	}
+	switch {
+	case w.plan == "" && !is.IsZero() && !is.Back && was.ID != is.ID:
+		*w = stopwatch{plan: is.ID, kind: is.Kind, begun: now, step: is.Step, stepAt: now}
+	case w.plan != "" && is.Step != w.step:
+		w.step, w.stepAt = is.Step, now
+	}
+	return run, ended
+}
+
+// durations reads what was measured; a file that can't be read counts as empty.
+func (r *roles) durations() *ready.Durations {
+	data, err := os.ReadFile(r.node.state.file(durationsName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ready.Durations{}
+	}
+	var d *ready.Durations
+	if err == nil {
+		d, err = ready.UnmarshalDurations(data)
+	}
+	if err != nil {
+		r.logger.Warn("how long changes of roles took can't be read", "error", err)
+		return &ready.Durations{}
+	}
+	return d
+}
+
+// keepRuns adds to what was measured.
+func (r *roles) keepRuns(runs []ready.Run) {
+	if len(runs) == 0 {
+		return
+	}
+	d := r.durations()
+	for _, run := range runs {
+		d.Add(run)
+	}
+	data, err := d.Marshal()
+	if err == nil {
+		err = durable.WriteFile(r.node.state.file(durationsName), data, 0o600)
+	}
+	if err != nil {
+		r.logger.Warn("how long a change of roles took could not be kept", "error", err)
+	}
+}
