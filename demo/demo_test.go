@@ -56,6 +56,7 @@ func short(out *bytes.Buffer) Options {
 }
 
 func TestDemoHoldsAndItsChecksCanFail(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	o := short(&out)
 	o.Keep = filepath.Join(t.TempDir(), "kept")
@@ -135,6 +136,7 @@ func TestWhatWasHandedOver(t *testing.T) {
 
 // An application that was interrupted finishes what it had begun, and goes on.
 func TestTheApplicationGoesOn(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	once := func(node string) *operations {
 		done := &operations{}
@@ -294,6 +296,7 @@ func TestAProcessThatEndsIsNamed(t *testing.T) {
 
 // Without privileges the daemons watch by inotify.
 func TestUnprivileged(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		testfs.Missing(t, "run as root: only root can become another user; the other tests have shown it without privileges")
 	}

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,6 +228,8 @@ func (s *scan) read(f *tree.File, at, n uint64) (change.Digest, error) {
 	return blake3.Sum256(s.buf[:n]), nil
 }
 
+var noBytes [change.ChunkMax]byte
+
 // zeros reports whether a piece of any length is nothing but zeros.
 func (s *scan) zeros(f *tree.File, at, length uint64) (bool, error) {
 	for done := uint64(0); done < length; {
@@ -234,10 +237,8 @@ func (s *scan) zeros(f *tree.File, at, length uint64) (bool, error) {
 		if _, err := s.read(f, at+done, n); err != nil {
 			return false, err
 		}
-		for _, b := range s.buf[:n] {
-			if b != 0 {
-				return false, nil
-			}
+		if !bytes.Equal(s.buf[:n], noBytes[:n]) {
+			return false, nil
 		}
 		done += n
 	}
