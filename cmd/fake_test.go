@@ -17,6 +17,7 @@ import (
 	"repld/health"
 	"repld/parity"
 	"repld/ready"
+	"repld/role"
 )
 
 // fakeDaemon is the daemon of a script's "daemon" command. Its answers are set
@@ -210,11 +211,26 @@ func (f *fakeDaemon) Ready(ctx context.Context) (*ready.Ready, error) {
 
 func (f *fakeDaemon) ChangeRole(ctx context.Context, req control.RoleRequest, progress func(control.RoleProgress)) (*control.RoleReply, error) {
 	r := &control.RoleReply{Verb: req.Verb, Node: f.state.Node, Role: f.state.Role, Status: f.state.Status, Epoch: f.state.Epoch}
+	kind := map[control.RoleVerb]role.Kind{control.VerbCutover: role.Cutover, control.VerbFailback: role.Cutover, control.VerbFailover: role.Failover,
+		control.VerbRejoin: role.Rejoin, control.VerbSwitchTo: role.StepDown}[req.Verb]
+	if kind == role.Failover {
+		if _, known := req.Barriers["nothing"]; known {
+			return nil, control.Errorf(control.ExitUsage, "no group %q on this node", "nothing")
+		}
+		cert := change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: 812}}
+		ledger := role.LedgerOf(role.State{}, role.Epoch{Number: 2}, role.ByClaim, role.Facts{Node: "slayer", Peer: "megadeth",
+			Groups: []role.GroupFacts{{Group: "tree", Complete: cert, Captured: change.BarrierID{Epoch: 1, Seq: 813}, Files: []string{"tree/lost"}}}})
+		r.Ledger = &ledger
+	}
+	if r.Nothing = req.Target == role.Role(f.state.Role); r.Nothing {
+		return r, nil
+	}
 	if req.DryRun {
-		r.Plan = "the plan of a " + string(req.Verb) + "\n"
+		r.Plan = role.PlanOf(kind).Render("slayer", "megadeth")
 		return r, nil
 	}
 	progress(control.RoleProgress{Node: f.state.Node, Text: string(req.Verb) + " has begun"})
+	r.Took, r.Production = control.Seconds(1500*time.Millisecond), new(control.Seconds(900*time.Millisecond))
 	return r, f.enter(ctx, "change-role")
 }
 
