@@ -87,8 +87,11 @@ func (m *member) signal() {
 	m.changed = make(chan struct{})
 }
 
-// waitFor returns when done says so, asked at every signal.
+// waitFor returns when done says so, asked at every signal and once a second: what the
+// pair and its roles do isn't signalled here.
 func (m *member) waitFor(ctx context.Context, done func() (bool, error)) error {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
 	for {
 		m.mu.Lock()
 		changed := m.changed
@@ -100,6 +103,7 @@ func (m *member) waitFor(ctx context.Context, done func() (bool, error)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-again.C:
 		}
 	}
 }
@@ -133,14 +137,17 @@ func (m *member) matched(ctx context.Context) error {
 	if err := m.linked(ctx); err != nil {
 		return err
 	}
-	_, err := m.roles.await(ctx, func(s role.State) bool {
-		opposite := role.Standby
-		if m.roles.taskOf(s).does == role.Takes {
-			opposite = role.Production
-		}
-		return s.Cause != role.New && s.Link && s.Heard.Epoch == s.Epoch && s.Heard.Stored == opposite
-	})
+	_, err := m.roles.await(ctx, m.matches)
 	return err
+}
+
+// matches reports whether the peer does the opposite of this node, in the same epoch.
+func (m *member) matches(s role.State) bool {
+	opposite := role.Standby
+	if m.roles.taskOf(s).does == role.Takes {
+		opposite = role.Production
+	}
+	return s.Cause != role.New && s.Link && s.Heard.Epoch == s.Epoch && s.Heard.Stored == opposite
 }
 
 // opposite refuses a peer that doesn't do the opposite of this group, in the same epoch.
@@ -229,13 +236,26 @@ func (m *member) ownDirection(c wire.Counters) uint64 {
 	return c.Received
 }
 
+// sessionSoon is how long after the pair has connected its groups may take to follow.
+const sessionSoon = 5 * time.Second
+
+// awaited reports whether a session is to be expected: the pair is connected, and the
+// peer does the opposite of this node, or has had no time to say so.
+func (m *member) awaited() bool {
+	n := m.node
+	n.mu.Lock()
+	linked, age := n.conn != nil, n.clock.Mono()-n.connAt
+	n.mu.Unlock()
+	return linked && (age < sessionSoon || m.matches(m.roles.now()))
+}
+
 // unreachable is an error for callers without a time limit while there is no
 // session, and for all of them while there can't be one.
 func (m *member) unreachable(ctx context.Context) error {
 	if err := m.differs(); err != nil {
 		return err
 	}
-	if _, limited := ctx.Deadline(); limited || m.link() != nil {
+	if _, limited := ctx.Deadline(); limited || m.link() != nil || m.awaited() {
 		return nil
 	}
 	return control.Errorf(control.ExitPeer, "the peer can't be reached").
