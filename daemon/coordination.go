@@ -300,6 +300,7 @@ func (r *roles) silence(k *lease.Keeper, begun time.Duration, failed *time.Durat
 		Maintenance: r.maintenanceLeft(), FailoverAfter: r.conf.Coordination.FailoverAfter,
 	}
 	r.mu.Lock()
+	q.Goodbye = max(r.gone-now, 0)
 	if r.served != 0 {
 		age := now - r.served
 		q.Heard = &age
@@ -325,5 +326,5 @@ func (r *roles) noteServed(h role.Hello) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.served = r.clock.Mono()
+	r.served, r.gone = r.clock.Mono(), 0
 }

@@ -212,8 +212,8 @@ func (s *service) decides(words string) {
 func TestAutomaticFailover(t *testing.T) {
 	t.Parallel()
 	e, dir := startEtcd(t), t.TempDir()
-	standby := launch(t, coordinated(t, dir, "standby", "primary", config.Secondary, e.url), "standby")
-	primary := launch(t, coordinated(t, dir, "primary", "standby", config.Primary, e.url), "primary")
+	standby := launchWith(t, Options{Config: coordinated(t, dir, "standby", "primary", config.Secondary, e.url), abrupt: true}, "standby")
+	primary := launchWith(t, Options{Config: coordinated(t, dir, "primary", "standby", config.Primary, e.url), abrupt: true}, "primary")
 	pairUp(t, standby, primary)
 	primary.is(control.StatusProduction)
 	if c := primary.status().Coordination; !c.Held || !c.Answers {
@@ -320,6 +320,11 @@ func TestCutOffFromCoordination(t *testing.T) {
 	primary.change(control.RoleRequest{Verb: control.VerbRejoin})
 	standby.is(control.StatusStandbyAsProduction)
 	neverBoth(t, dir)
+
+	// One that stops on purpose is no outage: its services run on.
+	stop(t, standby)
+	primary.decides("the peer has said that it goes")
+	primary.is(control.StatusProductionAsStandby)
 }
 
 // asks asks a node's load balancer endpoint.

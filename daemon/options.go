@@ -31,4 +31,6 @@ type Options struct {
 	// fault is called at each fault point of a change of roles; an error ends the daemon
 	// there, as a crash would. nil = there are none.
 	fault func(point string) error
+	// abrupt: the end tells the peer nothing, as that of a machine does.
+	abrupt bool
 }

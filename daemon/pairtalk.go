@@ -123,6 +123,8 @@ func (n *node) answer(ctx context.Context, m *wire.PairMessage) (any, error) {
 			return nil, err
 		}
 		return nil, n.eachReceiving(ctx, func(ctx context.Context, s *receiving) error { return s.databasesReady(ctx) })
+	case askGoodbye:
+		return nil, n.roles.hearGoodbye(m.Body)
 	case askReady:
 		return n.readyPart(ctx)
 	case noteMaintenance:

@@ -46,6 +46,7 @@ type roles struct {
 	coordination coordination
 	decision     lease.Decision // of the policy for outages, the newest
 	served       time.Duration  // when the peer was last heard to be well, monotonic; 0 = never
+	gone         time.Duration  // monotonic: until then the peer may be away, as it has said
 
 	followers map[chan control.RoleProgress]bool
 	queue     []control.Event // to be noted

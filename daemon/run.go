@@ -30,7 +30,13 @@ func Run(ctx context.Context, o Options) error {
 		return explain(err)
 	}
 	defer n.close()
-	err = n.run(ctx)
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		n.sayGoodbye()
+		end()
+	})()
+	err = n.run(running)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		n.event(control.EventStopped, nil, "stopped")
 		return nil
