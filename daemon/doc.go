@@ -7,7 +7,8 @@
 // # Structure
 //
 //	node            identity, state directory, events, health, control socket, HTTP
-//	├── roles       what package role decides, stored and carried out: hooks, words to the peer
+//	├── roles       what package role decides, stored and carried out: hooks, words to the peer;
+//	│               with coordination the lease of package lease, and automatic failover
 //	├── pair        the connection of the pair itself: who the other is, its clock, roles
 //	└── group …     one for each consistency group: opens its side, runs it, and
 //	    │           opens it anew after a failure
@@ -47,6 +48,8 @@
 //	promoted.yaml     epoch, and of each group the barrier at which this node was promoted
 //	                  last: up to that its data and the former primary's are the same
 //	failover.yaml     what the operator chose for a failover that is under way
+//	maintenance.yaml  until when an operator has announced an outage, and when that was said
+//	durations.json    how long changes of roles took: package ready
 //	failovers/N.json  the loss ledger of the failover that made epoch N: package role
 //
 // # What it does not promise
