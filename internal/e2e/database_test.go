@@ -38,6 +38,7 @@ type databases struct {
 
 	checks, inFlight, rows int
 	operations             int64
+	altered                int // changes of the schema
 }
 
 // database is a server of any engine.
@@ -206,13 +207,24 @@ func (d *databases) check(demand pairtest.Demand) error {
 	return err
 }
 
-// checkHeld pauses applying, checks and resumes.
+// heldWithin is how long a barrier may take that was being published when it paused.
+const heldWithin = 10 * time.Second
+
+// checkHeld pauses applying, checks and resumes. What doesn't match while all stands
+// still never will; until a barrier that was being published is finished, it may.
 func (d *databases) checkHeld(demand pairtest.Demand) {
 	d.t.Helper()
 	d.standby.must("pause")
-	id := d.still()
-	if err := d.check(demand); err != nil {
-		d.t.Fatalf("barrier %s: %v", id, err)
+	end := time.Now().Add(heldWithin)
+	for {
+		id := d.still()
+		err := d.check(demand)
+		if again := d.still(); err == nil && again == id {
+			break
+		} else if err != nil && time.Now().After(end) {
+			d.t.Fatalf("barrier %s: %v", id, err)
+		}
+		<-time.After(100 * time.Millisecond)
 	}
 	d.standby.must("resume")
 }
