@@ -19,6 +19,7 @@ need e2fsprogs mkfs.ext4
 need xfsprogs mkfs.xfs
 need btrfs-progs mkfs.btrfs
 need mount mount
+need iproute2 ip
 [ -d /usr/lib/postgresql ] || need postgresql postgres # its programs are not in the PATH
 need mariadb-server-core mariadbd
 need mariadb-backup mariadb-backup

@@ -5,6 +5,10 @@
 //     killed, the link is cut and applying is paused, and then wants equal trees.
 //   - TestRefusals and its neighbours give the programs bad input and broken
 //     machines, and want one clear message, the exit code, and the trees untouched.
+//   - TestRoles… change roles while a client writes: each node has a service, which its
+//     hooks start and stop (this program itself), and two network namespaces joined by a
+//     cable stand for the machines. A checker wants one writer at all times, and only what
+//     lies behind a promoted barrier lost, and kept in a salvage.
 //   - TestProof follows a tree of real software while a compiler and git work in it;
 //     it runs with REPLD_PROOF set (make proof).
 //

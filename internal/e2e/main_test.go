@@ -22,10 +22,18 @@ var bin string
 const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == serviceWord {
+		os.Exit(serviceMain(os.Args[2:]))
+	}
 	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {
+	// For all programs that tests start. Without the last one each ends a second late.
+	if err := os.Setenv("GORACE", "halt_on_error=1 exitcode=66 atexit_sleep_ms=0"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "repld-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

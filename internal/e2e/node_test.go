@@ -61,7 +61,6 @@ func (n *node) start(more ...string) {
 	args = append(args, n.args...)
 	args = append(append(n.user[:len(n.user):len(n.user)], args...), more...)
 	n.cmd = exec.Command(args[0], args[1:]...)
-	n.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
 	n.cmd.Stdout, n.cmd.Stderr = n.output, log
 	// The daemons must not outlive the test.
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
