@@ -271,6 +271,9 @@ func (r *roles) watchOutage(ctx context.Context) error {
 				failed = &at
 				r.event(control.EventFailover, map[string]string{"failure": err.Error()}, "the automatic failover failed: %v", err)
 			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			continue
 		}
 		wait := outageEvery

@@ -33,15 +33,20 @@ var plannedCodes = []health.Code{health.LinkDown, health.BarrierLate}
 
 // Maintenance announces a planned outage, or its end; see [control.Backend].
 func (n *node) Maintenance(ctx context.Context, req control.MaintenanceRequest) (*control.MaintenanceReply, error) {
-	now := n.clock.Now().UTC()
+	now := n.clock.Now().UTC().Round(0) // without a reading of the monotonic clock
 	m := maintenanceFile{Set: now}
+	n.mu.Lock()
+	if last := n.maintenance.Set; !m.Set.After(last) {
+		m.Set = last.Add(1) // said by the clock of a peer that is ahead
+	}
+	n.mu.Unlock()
 	if !req.End {
 		if req.For <= 0 || req.For.Duration() > maintenanceMost {
 			return nil, control.Errorf(control.ExitUsage, "--for is %s, want more than 0 and at most %s", req.For.Duration(), maintenanceMost)
 		}
 		m.Until = now.Add(req.For.Duration())
 	}
-	if _, err := n.setMaintenance(m); err != nil {
+	if err := n.setMaintenance(m); err != nil {
 		return nil, err
 	}
 	reply := &control.MaintenanceReply{Node: n.name, Until: control.TimeOf(m.Until)}
@@ -52,15 +57,15 @@ func (n *node) Maintenance(ctx context.Context, req control.MaintenanceRequest) 
 	return reply, nil
 }
 
-// setMaintenance stores an announcement, unless a later one is known.
-func (n *node) setMaintenance(m maintenanceFile) (known bool, err error) {
+// setMaintenance stores an announcement, unless it or a later one is known.
+func (n *node) setMaintenance(m maintenanceFile) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if m.Set.Before(n.maintenance.Set) || m == n.maintenance {
-		return true, nil
+	if !m.Set.After(n.maintenance.Set) {
+		return nil
 	}
 	if err := n.state.store(maintenanceName, m); err != nil {
-		return false, err
+		return err
 	}
 	n.maintenance = m
 	n.alerter.Hold(plannedCodes, m.Until)
@@ -69,7 +74,7 @@ func (n *node) setMaintenance(m maintenanceFile) (known bool, err error) {
 		text = fmt.Sprintf("maintenance for %s: no alerts of the outage, and no automatic failover", left.Round(time.Second))
 	}
 	n.event(control.EventMaintenance, nil, "%s", text)
-	return false, nil
+	return nil
 }
 
 // loadMaintenance reads what was announced before this start.
@@ -105,8 +110,7 @@ func (n *node) hearMaintenance(body []byte) error {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return fmt.Errorf("the peer's %s: %w", noteMaintenance, err)
 	}
-	_, err := n.setMaintenance(m)
-	return err
+	return n.setMaintenance(m)
 }
 
 // tellMaintenance tells a peer that has just come what holds here.
