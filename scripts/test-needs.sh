@@ -25,6 +25,8 @@ need mariadb-server-core mariadbd
 need mariadb-backup mariadb-backup
 need dbus-daemon dbus-daemon
 need etcd-server etcd
+need redis-server redis-server
+need curl curl
 if command -v gcc >/dev/null 2>&1 && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then
 	missing="$missing libc6-dev"
 fi
