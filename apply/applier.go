@@ -235,9 +235,18 @@ func (a *Applier) Paused() bool {
 	return a.paused
 }
 
-// Pause stops applying after the barrier that is being published; the log may
-// still be appended to. It holds over a restart.
-func (a *Applier) Pause() error { return a.setPaused(true) }
+// Pause stops applying, and returns once a barrier that was being published is; the
+// log may still be appended to. It holds over a restart, also if ctx ends first.
+func (a *Applier) Pause(ctx context.Context) error {
+	if err := a.setPaused(true); err != nil {
+		return err
+	}
+	if err := a.acquire(ctx); err != nil {
+		return err
+	}
+	a.release()
+	return nil
+}
 
 // Freeze stops applying until the applier is closed: the trees stay at the barrier
 // that they are at, which is returned. It waits for one that is being published.

@@ -68,7 +68,7 @@ func TestPausedHalfway(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop = false
-	must(t, s.Pause())
+	must(t, s.Pause(t.Context()))
 	must(t, s.Step(t.Context()))
 	same(t, p, s)
 

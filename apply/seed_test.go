@@ -329,7 +329,7 @@ func TestSeveralBarriersAsOne(t *testing.T) {
 	p := newPrimary(t)
 	p.write("a", "1")
 	s := seeded(t, p)
-	must(t, s.Pause())
+	must(t, s.Pause(t.Context()))
 	var applied []change.BarrierID
 	s.o.OnApplied = func(c change.Certificate, _ change.LogPosition) { applied = append(applied, c.ID) }
 	for i := range 5 {

@@ -97,7 +97,7 @@ func (n *node) each(ctx context.Context, name string, f func(side) error) error 
 
 // Pause stops applying; see [control.Backend].
 func (n *node) Pause(ctx context.Context, req control.ApplyRequest) error {
-	return n.each(ctx, req.Group, side.pause)
+	return n.each(ctx, req.Group, func(s side) error { return s.pause(ctx) })
 }
 
 // Resume goes on applying; see [control.Backend].
@@ -254,7 +254,7 @@ func errNotStandby(verb string) error {
 }
 
 // pause is refused: a primary applies nothing.
-func (p *sending) pause() error { return errNotStandby("pause") }
+func (p *sending) pause(context.Context) error { return errNotStandby("pause") }
 
 // resume lets a halted group go on; else it is refused, as a primary applies nothing.
 func (p *sending) resume(accept bool) error {
@@ -270,8 +270,8 @@ func (p *sending) resume(accept bool) error {
 }
 
 // pause stops applying.
-func (s *receiving) pause() error {
-	if err := s.applier.Pause(); err != nil {
+func (s *receiving) pause(ctx context.Context) error {
+	if err := s.applier.Pause(ctx); err != nil {
 		return err
 	}
 	s.event(control.EventPaused, nil, "applying is paused")

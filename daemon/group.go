@@ -36,7 +36,7 @@ type side interface {
 	barrier(ctx context.Context, req control.BarrierRequest) (*control.BarrierReply, error)
 	barriers(req control.BarriersRequest) (*control.BarrierList, error)
 	verify(ctx context.Context, req control.VerifyRequest, progress func(control.VerifyProgress)) (*control.VerifyReport, error)
-	pause() error
+	pause(ctx context.Context) error
 	resume(accept bool) error
 	// set takes over settings that may change while it works.
 	set(ctx context.Context, live config.GroupLive)

@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"repld/change"
 	"repld/control"
 	"repld/dblog"
 	"repld/health"
-	"repld/role"
 	"repld/ship"
 )
 
@@ -78,10 +78,10 @@ func (g *group) takeBack(name string) error {
 	return g.storeStage(name, databaseFile{Stage: stageJoining})
 }
 
-// rejoinFile is what an operator has chosen for a rejoin beside the plan.
+// rejoinFile is what an operator has chosen for a rejoin, which joins an epoch.
 type rejoinFile struct {
-	Plan            role.Nonce `yaml:"plan"`
-	DiscardDatabase bool       `yaml:"discard_database"`
+	Epoch           change.Epoch `yaml:"epoch"`
+	DiscardDatabase bool         `yaml:"discard_database"`
 }
 
 // rejoinName is the name of the rejoinFile.
@@ -91,7 +91,7 @@ const rejoinName = "rejoin.yaml"
 func (n *node) discards() (bool, error) {
 	var f rejoinFile
 	_, err := n.state.load(rejoinName, &f)
-	return f.DiscardDatabase, err
+	return f.DiscardDatabase && f.Epoch == n.roles.now().Epoch.Number, err
 }
 
 // joinEvery is how often a former primary's database is tried again.

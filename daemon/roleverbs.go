@@ -65,6 +65,12 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		}
 	}
 	r.noteDecider(o.ID, by)
+	if o.Command == role.DoRejoin && planned.Plan.ID == o.ID {
+		choice := rejoinFile{Epoch: planned.Plan.Target.Number, DiscardDatabase: req.DiscardDatabase}
+		if err := r.node.state.store(rejoinName, choice); err != nil {
+			return nil, err
+		}
+	}
 	following, stop := r.follow()
 	defer stop()
 	done := make(chan error, 1)
@@ -252,6 +258,10 @@ func (r *roles) checkChoice(req control.RoleRequest) error {
 		if id != cert.ID && !slices.ContainsFunc(side.applier.Retained(), func(c change.Certificate) bool { return c.ID == id }) {
 			return control.Errorf(control.ExitUsage, "group %s doesn't hold barrier %s", name, id).
 				WithHint("`replctl barriers --group %s` lists those that can be gone back to", name)
+		}
+		if id != cert.ID && len(side.replicas) > 0 && req.Databases != control.DatabasesEnd {
+			return control.Errorf(control.ExitRefused, "group %s has databases, whose replicas are at barrier %s and can't go back to %s", name, cert.ID, id).
+				WithState(string(control.RoleStandby)).WithHint("with --databases end they are promoted where they are, and don't belong to the files then")
 		}
 	}
 	return nil
