@@ -32,7 +32,9 @@
 // number where the back end knows it; objects that are known by nothing else are
 // listed apart ([Set.Objects]): changed through a name outside the trees, through
 // no name at all (an NFS server opens by handle), or their name was given away
-// since. Such an object need not be in a tree.
+// since. Such an object need not be in a tree. Where a name that the reader knew is gone
+// or leads to another object, the other names that its old object had are dirty, too: what
+// happened through it may have been told by it alone, and be read only when it was gone.
 //
 // D ∩ E of a cut is [Set.Overlaps]. An inotify drain that added a watch
 // (Sync.AddedWatches) must be followed by another round.
@@ -97,8 +99,11 @@
 //     device into its image, chattr and dedupe give no event at all. [Invisible]
 //     names the files of the first two kinds; it leaves out SQLite's X-shm beside
 //     X-wal or X, which is rebuilt from the log and not worth keeping.
-//   - inotify misses what happens through a hard link in a skipped directory or outside the
-//     trees, and doesn't know inode numbers of files that are written.
+//   - inotify doesn't know inode numbers of files that are written, but looks them up, where
+//     there are several names, as long as the event's name is still there. So of an object
+//     with another name in a tree it misses what happens through a hard link in a skipped
+//     directory or outside the trees, through one that was made and went again before its
+//     events were read, and through a descriptor that was opened by a name that is gone.
 //   - What another host does to a network file system: only [Poll] sees that.
 //   - A file system mounted inside a tree is not part of it and not watched.
 //   - The root directories are kept open: a watched file system can't be unmounted.

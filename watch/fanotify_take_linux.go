@@ -139,6 +139,22 @@ func (f *fanotify) rename(ev *event, isDir bool, at time.Duration) {
 	if ev.to.dir != nil {
 		f.name(ev, ev.to, Entry, isDir, at)
 	}
+	if ev.target != nil && !isDir && ev.from.dir != nil && !f.holds(ev.to) {
+		// It may have another name inside, and have been changed through the one that
+		// has left, which leads nowhere now.
+		left := *ev
+		left.mask |= unix.FAN_MODIFY | unix.FAN_ATTRIB
+		f.unnamed(&left, at, 2)
+	}
+}
+
+// holds reports whether a tree has a name: it is inside and isn't skipped.
+func (f *fanotify) holds(n named) bool {
+	if n.dir == nil {
+		return false
+	}
+	p, state := f.dirs.place(n.dir)
+	return state == placeInside && !f.options.Trees[p.tree].skips(change.Join(p.path, string(n.name)))
 }
 
 // unnamed handles an event on an object through a name outside the trees, or

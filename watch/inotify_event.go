@@ -71,11 +71,24 @@ func (w *inotify) takeSkipped(tree int, path string, ev fsnotify.Event, at time.
 	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
 		w.pending.Add(Key{Tree: tree, Dir: dir}, Meta, at)
 	}
-	if !ev.Has(fsnotify.Write) && !ev.Has(fsnotify.Chmod) {
+	w.takeObject(tree, ev, at)
+}
+
+// takeObject marks the object of a change by its number, too, if it has several names:
+// whoever looks later may find that this one leads elsewhere.
+func (w *inotify) takeObject(tree int, ev fsnotify.Event, at time.Duration) {
+	var what What
+	if ev.Has(fsnotify.Write) {
+		what |= Content
+	}
+	if ev.Has(fsnotify.Chmod) {
+		what |= Meta
+	}
+	if what == 0 {
 		return
 	}
 	if ino, links := linksOf(ev.Name); links > 1 {
-		w.pending.AddObject(Object{tree, ino}, Content|Meta, at)
+		w.pending.AddObject(Object{tree, ino}, what, at)
 	}
 }
 
@@ -97,6 +110,7 @@ func (w *inotify) takeRoot(tree int, op fsnotify.Op, at time.Duration) {
 func (w *inotify) takeName(tree int, path string, ev fsnotify.Event, at time.Duration) {
 	dir, name := change.Split(path)
 	key := Key{tree, dir, name}
+	w.takeObject(tree, ev, at)
 	if ev.Has(fsnotify.Write) {
 		w.pending.Add(key, Content, at)
 	}

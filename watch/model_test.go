@@ -16,6 +16,7 @@ type model struct {
 	root  string
 	names map[string]uint64   // path → inode
 	nodes map[uint64]nodeStat // what the last look at it said
+	left  map[uint64]bool     // lost a name since the last look at all its names
 }
 
 type nodeStat struct {
@@ -26,7 +27,7 @@ type nodeStat struct {
 }
 
 func newModel(root string) *model {
-	return &model{root: root, names: map[string]uint64{}, nodes: map[uint64]nodeStat{}}
+	return &model{root: root, names: map[string]uint64{}, nodes: map[uint64]nodeStat{}, left: map[uint64]bool{}}
 }
 
 func (m *model) apply(set *Set) {
@@ -46,6 +47,15 @@ func (m *model) apply(set *Set) {
 			m.scan(k.Path(), true)
 		case it.What&Names != 0:
 			m.scan(k.Path(), false)
+		}
+	}
+	for len(m.left) > 0 {
+		left := m.left
+		m.left = map[uint64]bool{}
+		for path, ino := range m.names {
+			if left[ino] {
+				m.look(path)
+			}
 		}
 	}
 }
@@ -72,14 +82,21 @@ func (m *model) look(path string) bool {
 
 func (m *model) forget(path string) {
 	if ino, ok := m.names[path]; ok && !m.nodes[ino].mode.IsDir() {
-		delete(m.names, path)
+		m.drop(path)
 		return
 	}
 	for p := range m.names {
 		if change.Within(p, path) {
-			delete(m.names, p)
+			m.drop(p)
 		}
 	}
+}
+
+// drop forgets one name. A change may have been told by it, so the object's other names
+// are to be looked at.
+func (m *model) drop(path string) {
+	m.left[m.names[path]] = true
+	delete(m.names, path)
 }
 
 func (m *model) scan(dir string, deep bool) {
@@ -95,7 +112,7 @@ func (m *model) scan(dir string, deep bool) {
 		if p != dir && change.Within(p, dir) {
 			name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(p, dir), "/"), "/")
 			if !there[name] {
-				delete(m.names, p)
+				m.drop(p)
 			}
 		}
 	}

@@ -50,7 +50,9 @@ func stress(t *testing.T, o Options, base string, seed uint64, operations int) W
 		writers.Add(1)
 		go func() {
 			defer writers.Done()
-			wr := &writer{tree: tree, outside: outside, id: i, rand: rand.New(rand.NewPCG(seed, uint64(i)))}
+			// What happens to a link that comes and goes unread inotify can't tell: see
+			// TestLinkedFiles.
+			wr := &writer{tree: tree, outside: outside, id: i, links: o.Backend == Fanotify, rand: rand.New(rand.NewPCG(seed, uint64(i)))}
 			for n := range operations {
 				wr.step(n)
 			}
@@ -98,6 +100,7 @@ func stress(t *testing.T, o Options, base string, seed uint64, operations int) W
 type writer struct {
 	tree, outside string
 	id            int
+	links         bool // makes hard links
 	rand          *rand.Rand
 }
 
@@ -149,7 +152,9 @@ func (w *writer) step(n int) {
 		_ = os.Chmod(w.file(), 0o600+os.FileMode(w.rand.IntN(64)))
 	case 14:
 		_ = os.Symlink("nowhere", w.file())
-		_ = os.Link(w.file(), w.file())
+		if w.links {
+			_ = os.Link(w.file(), w.file())
+		}
 	case 15:
 		at := time.Unix(int64(n), int64(w.id))
 		_ = os.Chtimes(w.dir(), at, at)
