@@ -71,8 +71,8 @@
 //   - Watches know paths, not directories. When a directory moves, the library
 //     forgets its watch and keeps those below under their old paths; a second
 //     watch on the same directory becomes an alias of the first. So every watched
-//     directory is known by device and inode here, a moved one is given up with all
-//     below it, and watched anew at its new path.
+//     directory is known by device and inode here, as seen before and after its watch was
+//     added; a moved one is given up with all below it, and watched anew at its new path.
 //   - A directory is searched after its watch was added, and is a Subtree.
 //   - Errors come apart from events, some of them while the library holds the lock
 //     that adding a watch needs. A goroutine of their own receives them. Any of

@@ -148,6 +148,13 @@ func (w *inotify) watch(s scan, abs string, id dirID) bool {
 		}
 		return false
 	}
+	if now, _, err := identify(abs); err != nil || now != id {
+		// Another directory was there when the watch was added. Known by the wrong identity
+		// it would, where it moves on to, only become an alias of what is given up here.
+		_ = w.events.Remove(abs) // it fails where the library has an alias already
+		w.work = append(w.work, s)
+		return false
+	}
 	n := w.insert(s.tree, s.path)
 	n.id, n.watched = id, true
 	w.byID[id] = n
