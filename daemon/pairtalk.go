@@ -103,8 +103,12 @@ func (n *node) hear(ctx context.Context, t *talk, m *wire.PairMessage) error {
 		r := reply{Error: control.AsError(explain(err))}
 		if err == nil {
 			r.Body, err = json.Marshal(body)
+			r.Error = control.AsError(err)
 		}
 		text, err := json.Marshal(r)
+		if len(text) > wire.MaxPairBody {
+			text, err = json.Marshal(reply{Error: control.Errorf(control.ExitFailed, "the answer of %s has %d bytes, more than the link takes at once", n.name, len(text))})
+		}
 		if err == nil {
 			err = t.conn.Send(ctx, &wire.PairMessage{Kind: wire.PairAnswer, ID: m.ID, Verb: m.Verb, Body: text})
 		}

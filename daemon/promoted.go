@@ -27,13 +27,3 @@ func (n *node) promotedAt() promotedFile {
 	}
 	return f
 }
-
-// barrier is that of a group; the zero id if it isn't known.
-func (f promotedFile) barrier(group string) change.BarrierID {
-	for _, b := range f.Groups {
-		if b.Group == group {
-			return b.Barrier
-		}
-	}
-	return change.BarrierID{}
-}

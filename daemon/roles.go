@@ -160,9 +160,7 @@ func (r *roles) Observe(before, after role.State, _ role.Event) {
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
-	for _, e := range r.changes(before, after) {
-		r.queue = append(r.queue, e)
-	}
+	r.queue = append(r.queue, r.changes(before, after)...)
 	select {
 	case r.noting <- struct{}{}:
 	default:
