@@ -14,5 +14,5 @@
 //
 // The programs are built once with the race detector. A random test prints its
 // seed; go test ./internal/e2e -run Model -seed N repeats it. REPLD_SOAK=DURATION
-// lets it run that long.
+// lets it run that long, TestRolesCutover too; TestRolesPartitions runs only then.
 package e2e

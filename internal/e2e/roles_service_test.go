@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,10 +48,11 @@ func (o serviceOp) name() string { return fmt.Sprintf("ops/%06d", o.Number) }
 func (o serviceOp) content() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "operation %d\n", o.Number)
-	rng := rand.New(rand.NewPCG(uint64(o.Number), 77))
-	for b.Len() < o.Bytes {
-		b.WriteByte(byte(rng.Uint32()))
-	}
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], uint64(o.Number))
+	noise := make([]byte, max(o.Bytes-b.Len(), 0))
+	rand.NewChaCha8(seed).Read(noise) // never fails
+	b.Write(noise)
 	fmt.Fprintf(&b, "\n%x\n", sha256.Sum256(b.Bytes()))
 	return b.Bytes()
 }
