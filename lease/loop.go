@@ -192,7 +192,7 @@ func (k *Keeper) done(o outcome) (soon bool) {
 		k.holder = Identity{}
 	case errors.As(o.err, &taken):
 		k.err, k.heard, k.answered, k.holder = o.err, now, true, taken.Holder
-		return false
+		return true // in a cutover it is about to be given back
 	case errors.Is(o.err, errGone):
 		k.err, k.heard, k.answered = o.err, now, true
 		if k.grant == o.grant {
