@@ -53,7 +53,7 @@ var confined = map[string]struct {
 	"go.etcd.io/etcd":                       {[]string{"lease"}, "who decides which node may serve is asked in one place"},
 	"google.golang.org/grpc":                {[]string{"lease"}, "it is the transport of etcd's client"},
 	"go.uber.org/zap":                       {[]string{"lease"}, "etcd's client wants one; our log is log/slog"},
-	"modernc.org/sqlite":                    {[]string{"demo"}, "files are all that is replicated; the demo's application has a database in its files"},
+	"modernc.org/sqlite":                    {[]string{"demo", "internal/pairtest"}, "files are all that is replicated; the demo's application and the checker of tests have a database in theirs"},
 	"github.com/prometheus/client_golang":   {[]string{"control"}, "the other packages say what they know in their own words; only the endpoint speaks Prometheus'"},
 	"github.com/PlakarKorp/go-cdc-chunkers": {nil, "it is the peer that benchmarks compare with"},
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
