@@ -191,8 +191,11 @@ func (g *GroupLedger) text(b *strings.Builder) {
 	if g.Barriers > 0 {
 		fmt.Fprintf(b, "    given up: %s up to %s\n", english.Plural(int(g.Barriers), "barrier", ""), g.Captured)
 	}
-	if g.FileCount > 0 || g.Bytes > 0 {
+	switch {
+	case g.FileCount > 0:
 		fmt.Fprintf(b, "    given up: changes of %s, %s\n", english.Plural(int(g.FileCount), "file", ""), english.Plural(int(g.Bytes), "byte", ""))
+	case g.Bytes > 0: // all of it is still on its way: none of its names has come
+		fmt.Fprintf(b, "    given up: %s of changes, of files that are not known here\n", english.Plural(int(g.Bytes), "byte", ""))
 	}
 	const shown = 20
 	for _, name := range g.Files[:min(len(g.Files), shown)] {

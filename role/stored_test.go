@@ -125,6 +125,10 @@ func TestLedger(t *testing.T) {
 	if found := unnamed.Text(); !strings.Contains(found, "changes of 3 files") || strings.Contains(found, "more") {
 		t.Errorf("three files of which no name is known: %s", found)
 	}
+	none := Ledger{Groups: []GroupLedger{{Group: "sounz", Barrier: change.BarrierID{Epoch: 1, Seq: 810}, Bytes: 7}}}
+	if found := none.Text(); !strings.Contains(found, "given up: 7 bytes of changes, of files that are not known here\n") {
+		t.Errorf("seven bytes of which no file is known: %s", found)
+	}
 	data, err := l.JSON()
 	if err != nil {
 		t.Fatal(err)
