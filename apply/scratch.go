@@ -95,7 +95,7 @@ func (s *scratch) open() error {
 		err = s.update(func(t *scratchTx) error { return t.checkBoot() })
 	}
 	if err != nil {
-		s.close()
+		_ = s.close() // err says what was wrong
 	}
 	return err
 }

@@ -116,5 +116,5 @@ func (c *Capturer) reportMissed(r *round, work *watch.Set) {
 		return
 	}
 	c.missed += found
-	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %s that no event had told", english.Plural(int(c.missed), "change", "")))
+	c.raise(health.MissedChanges, fmt.Sprintf("periodic scans found %s that no event had told", english.Plural(c.missed, "change", "")))
 }

@@ -125,20 +125,20 @@ func waitFor(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// real is a keeper at real endpoints.
-type real struct {
+// keeperAt is a keeper at real endpoints.
+type keeperAt struct {
 	*Keeper
 	gains, losses atomic.Int64
 	kill          func()
 }
 
-func newReal(t *testing.T, name, pair string, ttl time.Duration, endpoints ...string) *real {
+func newReal(t *testing.T, name, pair string, ttl time.Duration, endpoints ...string) *keeperAt {
 	t.Helper()
 	times, err := timing.Of(ttl, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &real{}
+	r := &keeperAt{}
 	r.Keeper, err = New(Options{Endpoints: endpoints, Timing: times, Self: Identity{name, name}, Pair: pair, Tell: func(e Event) {
 		if e.Gained {
 			r.gains.Add(1)
@@ -164,17 +164,17 @@ func newReal(t *testing.T, name, pair string, ttl time.Duration, endpoints ...st
 
 // referee looks all the time whether two keepers count on the lease, and when the services
 // of the first must have stopped at the latest.
-func referee(t *testing.T, a, b *real) {
+func referee(t *testing.T, a, b *keeperAt) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		var last [2]time.Time
-		others := []*real{b, a}
+		others := []*keeperAt{b, a}
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {
-			for i, k := range []*real{a, b} {
+			for i, k := range []*keeperAt{a, b} {
 				if !k.Held() {
 					continue
 				}
@@ -320,7 +320,7 @@ func TestMembersDie(t *testing.T) {
 	waitFor(t, "one of them has it again", func() bool { return a.gains.Load()+b.gains.Load() > gains })
 }
 
-func (r *real) heardAt() time.Duration {
+func (r *keeperAt) heardAt() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err != nil {

@@ -127,7 +127,7 @@ func (d *Driver) effect(e Effect) {
 	case Say:
 		d.o.Steps.Send(d.hello())
 	case SendGrant:
-		d.o.Steps.Send(GrantCame{Grant: e.Grant, For: e.For})
+		d.o.Steps.Send(GrantCame(e))
 	case AnswerStepDown:
 		d.o.Steps.Send(e)
 	case Forward:

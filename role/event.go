@@ -16,7 +16,7 @@ type Start struct {
 	Rebooted bool   // the machine was started since the last run, so no service need be spared
 }
 
-// Paired: an operator has paired this node with a peer. Both nodes must have
+// Paired means: an operator has paired this node with a peer. Both nodes must have
 // different designations. PeerEpoch is what the peer's state holds.
 type Paired struct {
 	Peer      ID
@@ -45,10 +45,10 @@ type Hello struct {
 	At        time.Time    `json:"-"` // of receipt, by the receiver's wall clock
 }
 
-// LinkDown: the peer can't be heard any more.
+// LinkDown means: the peer can't be heard any more.
 type LinkDown struct{}
 
-// PatienceOver: the peer was asked for long enough.
+// PatienceOver means: the peer was asked for long enough.
 type PatienceOver struct{}
 
 // FenceDone is the result of [Fence].
@@ -63,7 +63,7 @@ type GrantCame struct {
 	For   Nonce `json:"for"`
 }
 
-// StepDownAsked: the peer wants to be promoted to Epoch and asks this node to stop
+// StepDownAsked means: the peer wants to be promoted to Epoch and asks this node to stop
 // serving.
 type StepDownAsked struct {
 	Plan  Nonce `json:"plan"`  // of the peer's plan
@@ -71,21 +71,21 @@ type StepDownAsked struct {
 	For   Nonce `json:"for"`   // this node's session
 }
 
-// LeaseGained: this node holds the lease. Epoch is the highest that the coordination
+// LeaseGained means: this node holds the lease. Epoch is the highest that the coordination
 // has recorded; the zero Epoch = none yet.
 type LeaseGained struct{ Epoch Epoch }
 
-// LeaseLost: this node must count its lease as lost, early enough before the peer can
+// LeaseLost means: this node must count its lease as lost, early enough before the peer can
 // take it.
 type LeaseLost struct{}
 
-// StepDone: a step that [Do] or [Undo] named has ended well.
+// StepDone means: a step that [Do] or [Undo] named has ended well.
 type StepDone struct {
 	Plan Nonce
 	Step Name
 }
 
-// StepFailed: a step could not be done, or not be undone.
+// StepFailed means: a step could not be done, or not be undone.
 type StepFailed struct {
 	Plan    Nonce
 	Step    Name
@@ -134,53 +134,53 @@ func (Order) event()         {}
 // repeated, and lost in a crash: the next start brings them again.
 type Effect interface{ effect() }
 
-// Ask: ask the peer, and tell [PatienceOver] when it hasn't answered for too long.
+// Ask means: ask the peer, and tell [PatienceOver] when it hasn't answered for too long.
 type Ask struct{}
 
-// Say: send a [Hello] now.
+// Say means: send a [Hello] now.
 type Say struct{}
 
-// Do: carry out a step of the plan, then tell [StepDone] or [StepFailed].
+// Do means: carry out a step of the plan, then tell [StepDone] or [StepFailed].
 type Do struct {
 	Plan Nonce
 	Kind Kind
 	Step Name
 }
 
-// Undo: undo a step of the plan, then tell [StepDone] or [StepFailed].
+// Undo means: undo a step of the plan, then tell [StepDone] or [StepFailed].
 type Undo struct {
 	Plan Nonce
 	Kind Kind
 	Step Name
 }
 
-// Enforce: run hooks outside of a plan, until they succeed or another Enforce or Do
+// Enforce means: run hooks outside of a plan, until they succeed or another Enforce or Do
 // takes their place.
 type Enforce struct{ Hooks Hooks }
 
-// Fence: run the fence hooks, then tell [FenceDone].
+// Fence means: run the fence hooks, then tell [FenceDone].
 type Fence struct{}
 
-// SendGrant: send the grant to the peer.
+// SendGrant means: send the grant to the peer.
 type SendGrant struct {
 	Grant Grant
 	For   Nonce
 }
 
-// AnswerStepDown: tell the peer whether this node has stepped down for its plan. The
+// AnswerStepDown means: tell the peer whether this node has stepped down for its plan. The
 // peer's proof step waits for it.
 type AnswerStepDown struct {
 	Plan    Nonce  `json:"plan"`
 	Refusal string `json:"refusal,omitempty"` // "" = it has
 }
 
-// Forward: give the order to the peer, which serves.
+// Forward means: give the order to the peer, which serves.
 type Forward struct{ Order Order }
 
-// Release: give the lease back.
+// Release means: give the lease back.
 type Release struct{}
 
-// Ended: a plan has ended. Failure is "" if it has done all that it was to do.
+// Ended means: a plan has ended. Failure is "" if it has done all that it was to do.
 type Ended struct {
 	Plan    Nonce
 	Kind    Kind

@@ -115,7 +115,7 @@ func (r *rules) tell(w *world, i int, e Event) {
 			m.s.Said = h.Seq
 			w.send(1-i, h)
 		case SendGrant:
-			w.send(1-i, GrantCame{effect.Grant, effect.For})
+			w.send(1-i, GrantCame(effect))
 		case AnswerStepDown:
 			w.send(1-i, effect)
 		case Forward:

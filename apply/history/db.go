@@ -107,9 +107,9 @@ func open(path string) (*DB, error) {
 		db, _, proof, err := boltproof.Open(path, 0o600, bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 		switch {
 		case errors.Is(err, boltproof.ErrDamaged):
-			return fmt.Errorf("%w: %v", ErrDamaged, err)
+			return fmt.Errorf("%w: %s", ErrDamaged, err.Error())
 		case errors.Is(err, boltproof.ErrVersion):
-			return fmt.Errorf("%w: %v", errFormat, err)
+			return fmt.Errorf("%w: %s", errFormat, err.Error())
 		case err != nil:
 			return err
 		}

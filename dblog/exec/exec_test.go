@@ -182,6 +182,8 @@ func (s *stage) advance(g *Gate, p dblog.Point) {
 func poll(t *testing.T, what string, done func() error) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
 	for {
 		err := done()
 		if err == nil {
@@ -190,7 +192,7 @@ func poll(t *testing.T, what string, done func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: %v", what, err)
 		}
-		time.Sleep(2 * time.Millisecond)
+		<-again.C
 	}
 }
 

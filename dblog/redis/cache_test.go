@@ -49,6 +49,8 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
 	for {
 		answer, err := s.do("PING")
 		if err == nil && answer == "PONG" || err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
@@ -57,7 +59,7 @@ func (s *server) start() {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("the server does not answer: %v\n%s", err, log.String())
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-again.C
 	}
 }
 
@@ -170,13 +172,15 @@ func TestServersThatCantBeFlushed(t *testing.T) {
 	watched, cancel := context.WithCancel(t.Context())
 	watching := make(chan error, 1)
 	go func() { watching <- owner.Watch(watched, time.Millisecond) }()
-	for deadline := time.Now().Add(20 * time.Second); len(owner.Health()) > 0; time.Sleep(time.Millisecond) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(20 * time.Second); len(owner.Health()) > 0; <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("it stays: %v", owner.Health())
 		}
 	}
 	s.kill()
-	for deadline := time.Now().Add(20 * time.Second); len(owner.Health()) == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); len(owner.Health()) == 0; <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatal("a server that is down is no trouble")
 		}

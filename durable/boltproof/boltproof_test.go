@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 	"pgregory.net/rapid"
 )
 
@@ -284,7 +285,7 @@ func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	db, _ := begin(t, path, bbolt.Options{})
 	defer db.Close()
-	if _, _, _, err := Open(path, 0o600, bbolt.Options{Timeout: 60 * time.Millisecond}); !errors.Is(err, bbolt.ErrTimeout) {
+	if _, _, _, err := Open(path, 0o600, bbolt.Options{Timeout: 60 * time.Millisecond}); !errors.Is(err, bbolterrors.ErrTimeout) {
 		t.Errorf("error %v, wanted ErrTimeout", err)
 	}
 }

@@ -81,13 +81,13 @@ func (s *station) killService() bool {
 
 // configure changes the configuration, and has the daemon, if it runs, read it again.
 // It returns what changes it back, for the next start.
-func (s *station) configure(old, new string) (back func()) {
+func (s *station) configure(old, next string) (back func()) {
 	s.t.Helper()
 	conf, err := os.ReadFile(s.node.conf)
 	if err != nil || !strings.Contains(string(conf), old) {
 		s.t.Fatalf("%v: there is no %q in %s", err, old, conf)
 	}
-	write(s.t, s.node.conf, strings.ReplaceAll(string(conf), old, new))
+	write(s.t, s.node.conf, strings.ReplaceAll(string(conf), old, next))
 	if s.node.cmd != nil {
 		if err := s.node.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			s.t.Fatal(err)

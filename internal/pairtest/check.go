@@ -215,11 +215,11 @@ func (c *check) writer(w int, t *traces) (inFlight bool) {
 	return inFlight
 }
 
-func some(any, all bool) string {
+func some(one, all bool) string {
 	switch {
 	case all:
 		return "all"
-	case any:
+	case one:
 		return "some, or others"
 	}
 	return "none"
