@@ -472,6 +472,12 @@ func TestStreamOfAnotherHistory(t *testing.T) {
 	}
 	g := s.gate(false)
 	defer s.hold(g)()
+	poll(t, "the hold", func() error { // else it begins where the advance has led
+		if got := s.calls(); got != "hold " {
+			return fmt.Errorf("calls: %q", got)
+		}
+		return nil
+	})
 	s.advance(g, two)
 	want(t, "calls", s.calls(), "hold , advance 1")
 }

@@ -150,7 +150,7 @@ func (g *Gate) rejoin(ctx context.Context) error {
 		err = g.hold(ctx, change.StreamPosition{})
 	}
 	if errors.Is(err, dblog.ErrNeedsSeed) {
-		return fmt.Errorf("%w: %w", errByHand, err)
+		return fmt.Errorf("%w: %s", errByHand, err.Error())
 	}
 	return err
 }
