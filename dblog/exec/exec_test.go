@@ -479,7 +479,7 @@ func TestStreamOfAnotherHistory(t *testing.T) {
 		return nil
 	})
 	s.advance(g, two)
-	want(t, "calls", s.calls(), "hold , advance 1")
+	want(t, "calls", s.calls(), "advance 1")
 }
 
 // TestRecords: a position is only where a record ends.
