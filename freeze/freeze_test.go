@@ -231,8 +231,8 @@ func TestLimit(t *testing.T) {
 	if z.Still() {
 		t.Error("it counts as frozen")
 	}
-	since := time.Since(z.begun)
-	if stood, err := z.Thaw(); !errors.Is(err, ErrOverrun) || stood < 100*time.Millisecond || stood > since {
+	stood, err := z.Thaw()
+	if since := time.Since(z.begun); !errors.Is(err, ErrOverrun) || stood < 100*time.Millisecond || stood > since {
 		t.Errorf("stood %v of %v, error %v; want %v", stood, since, err, ErrOverrun)
 	}
 	r.freezesAgain(t)
