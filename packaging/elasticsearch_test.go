@@ -84,7 +84,9 @@ func TestElasticsearchExample(t *testing.T) {
 	netrc := filepath.Join(t.TempDir(), "netrc")
 	run := func(action, position string) (string, error) {
 		t.Helper()
+		e.mu.Lock()
 		e.calls = nil
+		e.mu.Unlock()
 		cmd := exec.Command("examples/elasticsearch-snapshots", server.URL, "shop", "/srv/shop/snapshots", "shop-*")
 		cmd.Env = append(os.Environ(), "REPLD_ACTION="+action, "REPLD_POSITION="+position, "REPLD_NETRC="+netrc)
 		var stderr strings.Builder
