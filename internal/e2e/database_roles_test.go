@@ -219,7 +219,7 @@ func (d *databases) follows() {
 		}
 		return fmt.Errorf("%+v; %+v", list.Databases, s.Health)
 	})
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.barriers(lasting(d.t, 0), 2)
 	d.rest()
 	d.settle()
@@ -255,7 +255,7 @@ func changeSides(t *testing.T, e seatEngine, whole bool) {
 	d.follows()
 
 	// A cutover.
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.settle()
 	d.rest()
 	begun := time.Now()
@@ -269,7 +269,7 @@ func changeSides(t *testing.T, e seatEngine, whole bool) {
 	}
 
 	// A failover: all of b's processes are killed, in the midst of operations.
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.settle()
 	b.node.kill()
 	b.crash()

@@ -123,7 +123,7 @@ func databaseSoak(t *testing.T, e seatEngine) {
 	d.standby.must("database", "seed", paired)
 	stop := beside(t, e, a)
 	begun, end := time.Now(), time.Now().Add(lasting(t, 0))
-	d.work(2, 2*time.Millisecond)
+	d.work(2, 5*time.Millisecond)
 	order := rng.Perm(len(databaseFaults))
 	for i := 0; i < len(order) || time.Now().Before(end); i++ {
 		d.barriers(5*time.Second, 3)
@@ -133,7 +133,7 @@ func databaseSoak(t *testing.T, e seatEngine) {
 		if f.breaks {
 			d.operations += d.load.Total()
 			_ = d.load.Stop() // writers were interrupted
-			d.work(2, 2*time.Millisecond)
+			d.work(2, 5*time.Millisecond)
 		}
 	}
 	stop()
