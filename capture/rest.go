@@ -26,9 +26,10 @@ const openMost = 1024
 
 // ahead captures items before t*, as far as they can rest: what is left to do
 // behind t* is then a stat of each. It returns the rest, for which there is no more
-// haste than for everything that is captured behind t*.
+// haste than for everything that is captured behind t*. After a start, and wherever
+// directories are to be listed, nothing rests.
 func (r *round) ahead(ctx context.Context, work *watch.Set, items []workItem) error {
-	if r.unsettled || r.skipDrainCheck {
+	if r.unsettled || r.skipDrainCheck || scans(work) {
 		return nil
 	}
 	var stale []workItem
@@ -48,6 +49,17 @@ func (r *round) ahead(ctx context.Context, work *watch.Set, items []workItem) er
 		r.rest(it.key)
 	}
 	return nil
+}
+
+// scans reports whether directories are to be listed: what is found in them, and what
+// isn't, is judged by one look of all that is dirty, behind t*.
+func scans(work *watch.Set) bool {
+	for _, item := range work.All() {
+		if item.What&(watch.Subtree|watch.Names) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // captureAhead captures items without judging anything: what they looked like is
