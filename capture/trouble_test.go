@@ -285,26 +285,8 @@ func TestVerify(t *testing.T) {
 		must(t, os.Link(r.path("big"), r.path("linked")))
 		must(t, syscall.Mkfifo(r.path("fifo"), 0o600))
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var stepping sync.WaitGroup
-	stepping.Go(func() {
-		var waiting []request
-		for {
-			select {
-			case req := <-r.c.requests:
-				waiting = append(waiting, req)
-			case <-ctx.Done():
-				return
-			}
-			for len(waiting) > 0 && ctx.Err() == nil {
-				if err := r.c.step(ctx, &waiting); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-	})
-	defer stepping.Wait()
-	defer cancel()
+	ctx, stop := r.steps()
+	defer stop()
 	verify := func() VerifyReport {
 		report, err := r.c.Verify(ctx, func(uint64, uint64) {})
 		must(t, err)

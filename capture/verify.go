@@ -37,7 +37,8 @@ const (
 )
 
 // Verify reads every file that is unchanged since it was captured and compares it
-// with the catalog, and looks at all else but directories. Files that changed are tried again behind a later barrier.
+// with the catalog, and looks at all else but directories. Files that changed are tried
+// again behind a later barrier, at last one for which the whole of the trees is scanned.
 func (c *Capturer) Verify(ctx context.Context, progress func(files, bytes uint64)) (VerifyReport, error) {
 	v := &verifier{Capturer: c, progress: progress, buf: make([]byte, change.ChunkMax)}
 	for i := range c.opts.Trees {
@@ -49,6 +50,9 @@ func (c *Capturer) Verify(ctx context.Context, progress func(files, bytes uint64
 		return v.report, err
 	}
 	for try := 1; try < verifyTries && len(v.changed) > 0; try++ {
+		if try == verifyTries-1 {
+			c.Rescan() // what a barrier doesn't settle may have changed without an event
+		}
 		if _, err := c.Barrier(ctx); err != nil {
 			return v.report, err
 		}
