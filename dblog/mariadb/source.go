@@ -144,13 +144,13 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierI
 		if err := who.unsuitable(); err != nil {
 			return err
 		}
+		s.mu.Lock()
+		known := s.durable // the log can't end before what it had given by now
+		s.mu.Unlock()
 		now, err := masterStatus(ctx, c)
 		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		known := s.durable // the log can't end before what it has given
-		s.mu.Unlock()
 		if known.Before(r.Position) {
 			known = r.Position
 		}
