@@ -20,7 +20,7 @@ BENCH     ?= -rounds 3
 # Two packages at a time: each has tests that use several cores.
 PARALLEL ?= 2
 # The slowest package takes minutes on two cores under the race detector.
-TIMEOUT  ?= 25m
+TIMEOUT  ?= 14m
 
 # What makes the package is no dependency of the module.
 NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
