@@ -77,6 +77,8 @@
 // captured behind t*, in batches as above. This is for file systems with fine time stamps
 // only; elsewhere everything is captured behind t*.
 //
+// Nothing is captured ahead in an attempt that lists directories.
+//
 // # Freezing
 //
 // Where rounds don't converge, from half of an attempt on, the application is made to
