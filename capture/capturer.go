@@ -294,7 +294,7 @@ func (c *Capturer) step(ctx context.Context, waiting *[]request) error {
 		// everything can mend what led to it.
 		c.conflicts++
 		c.opts.Logger.Error("capturing begins anew with a scan of the trees", "error", err)
-		c.rescan.Store(true)
+		c.scanAll()
 		return nil
 	}
 	if errors.Is(err, catalog.ErrConflict) {
@@ -382,13 +382,17 @@ func (c *Capturer) Shippable() uint64 { return c.hold.Load() }
 // rescanIfDue makes everything dirty from time to time: what no event told is
 // found then.
 func (c *Capturer) rescanIfDue() {
-	now := c.opts.Clock.Mono()
-	if !c.rescan.Swap(false) && now-c.lastScan < c.settings().RescanEvery {
-		return
+	if c.rescan.Swap(false) || c.opts.Clock.Mono()-c.lastScan >= c.settings().RescanEvery {
+		c.scanAll()
+		c.rescanning = true
 	}
-	c.lastScan, c.rescanning = now, true
+}
+
+// scanAll makes everything dirty, where nobody knows what has changed.
+func (c *Capturer) scanAll() {
+	c.lastScan, c.rescanning = c.opts.Clock.Mono(), false
 	for i := range c.opts.Trees {
-		c.dirty.Add(watch.Key{Tree: i}, watch.Subtree, now)
+		c.dirty.Add(watch.Key{Tree: i}, watch.Subtree, c.lastScan)
 	}
 }
 

@@ -39,7 +39,7 @@ func (c *Capturer) checkRoots() error {
 		c.accepted.Store(false)
 	}
 	if c.State().Halted != nil {
-		c.rescan.Store(true)
+		c.scanAll()
 		c.mu.Lock()
 		c.state.Halted = nil
 		c.mu.Unlock()

@@ -170,7 +170,7 @@ const robbedLimit = 10_000
 func (r *round) rob(dir change.NodeID) {
 	if len(r.robbed) >= robbedLimit {
 		clear(r.robbed)
-		r.Capturer.rescan.Store(true)
+		r.scanAll()
 	}
 	if r.robbed == nil {
 		r.robbed = make(map[change.NodeID]struct{})

@@ -101,9 +101,6 @@ func (c *Capturer) reportMissed(r *round, work *watch.Set) {
 	if !r.rescan {
 		return
 	}
-	if c.conflicts > 0 {
-		return // what events told was thrown away with what was captured
-	}
 	found := 0
 	for _, key := range r.missed {
 		_, told := work.Get(key)

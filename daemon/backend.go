@@ -132,7 +132,7 @@ func (p *sending) barrier(ctx context.Context, req control.BarrierRequest) (*con
 		return nil, p.lateError(err)
 	case errors.Is(err, capture.ErrStopped):
 		return nil, control.Errorf(control.ExitNoDaemon, "the daemon is stopping")
-	case errors.Is(err, tree.ErrRootReplaced):
+	case errors.Is(err, tree.ErrRootReplaced), errors.Is(err, capture.ErrEmptied):
 		return nil, halted(err)
 	case err != nil:
 		return nil, err

@@ -110,6 +110,34 @@ func TestRootReplacedWhileRunning(t *testing.T) {
 	p.standby.well()
 }
 
+// TestEmptiedWhileDown has all of a tree deleted while the primary doesn't run. That is
+// not copied before an operator has agreed.
+func TestEmptiedWhileDown(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	for i := range 6 {
+		write(t, fmt.Sprintf("%s/f%d", p.from, i), "one")
+	}
+	p.equal()
+	before := describe(t, p.to)
+	p.primary.kill()
+	for i := range 6 {
+		if err := os.Remove(fmt.Sprintf("%s/f%d", p.from, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.primary.start()
+	p.primary.unwell("guard-halted", "suddenly empty")
+	if r := p.primary.ctl("barrier", "--wait", "applied", "--timeout", "20s"); r.code != 4 || !emptied(r) {
+		t.Errorf("barrier: exit %d, %s", r.code, r.stderr)
+	}
+	if !slices.Equal(describe(t, p.to), before) {
+		t.Error("the standby's tree was changed")
+	}
+	p.equal()
+	p.primary.well()
+}
+
 func phase(t *testing.T, n *node, want control.Phase) {
 	t.Helper()
 	poll(t, fmt.Sprintf("the %s is %s", n.role, want), func() error {

@@ -209,7 +209,7 @@ func (k *soak) calm() {
 				return fmt.Errorf("it waited for an operator")
 			}
 			if r := k.primary.ctl("--group", name, "barrier", "--wait", "applied", "--timeout", "2s"); r.code != 0 {
-				if strings.Contains(r.stderr, "suddenly empty") { // by an editor
+				if emptied(r) { // by an editor
 					k.accepted++
 					k.primary.ctl("--group", name, "resume", "--accept")
 				}
