@@ -3,7 +3,6 @@ package mariadb
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"repld/dblog"
 	"repld/dblog/spool"
@@ -57,17 +56,4 @@ func (s *Source) noted(err error) error {
 	code, text := codeOf(err)
 	s.trouble[code] = text
 	return err
-}
-
-// conditions lists trouble as conditions of a database.
-func conditions(trouble map[health.Code]string, name string) []health.Condition {
-	var list []health.Condition
-	for code, text := range trouble {
-		severity, hint := health.Describe(code)
-		list = append(list, health.Condition{
-			Code: code, Severity: severity, Subject: name, Text: "database " + name + ": " + text, Hint: hint,
-		})
-	}
-	slices.SortFunc(list, func(a, b health.Condition) int { return b.Severity.Rank() - a.Severity.Rank() })
-	return list
 }

@@ -183,7 +183,7 @@ func (s *Source) Acknowledge(durable, replayed change.StreamPosition) {
 func (s *Source) Health() []health.Condition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return conditions(s.trouble, s.opts.Name)
+	return dblog.Conditions(s.trouble, s.opts.Name)
 }
 
 // Check looks at the server once and returns what it found wrong.

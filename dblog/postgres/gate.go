@@ -363,7 +363,7 @@ func (g *Gate) Health() []health.Condition {
 	if bytes := sp.Bytes(); bytes >= sp.Limit() {
 		trouble[health.SpoolFull] = fmt.Sprintf("the spool takes %d bytes of %d, and nothing can be freed before the replica goes on", bytes, sp.Limit())
 	}
-	return conditions(trouble, g.opts.Name)
+	return dblog.Conditions(trouble, g.opts.Name)
 }
 
 // noted keeps the condition of an error for Health and returns it.

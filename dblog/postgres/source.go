@@ -272,5 +272,5 @@ func (s *Source) announce() {
 func (s *Source) Health() []health.Condition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return conditions(s.trouble, s.opts.Name)
+	return dblog.Conditions(s.trouble, s.opts.Name)
 }

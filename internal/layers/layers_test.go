@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"change", "durable", "durable/boltproof", "notify", "program", "lease/timing", "internal/testfs", "internal/pairtest"},
 	{"health"},
 	{"watch", "tree", "freeze", "chunker", "journal", "journal/catalog", "wire", "config"},
-	{"dblog", "dblog/spool"},
+	{"dblog", "dblog/spool", "dblog/gatefile"},
 	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "dblog/exec", "dblog/redis", "role", "hook", "lease", "parity"},
 	{"ready"},
 	{"ship", "control", "preflight"},
