@@ -77,7 +77,8 @@
 // captured behind t*, in batches as above. This is for file systems with fine time stamps
 // only; elsewhere everything is captured behind t*.
 //
-// Nothing is captured ahead in an attempt that lists directories.
+// A directory that is to be listed never rests, for a listing finds what no event tells;
+// and where a whole tree is scanned, as after a start, nothing is captured ahead.
 //
 // # Freezing
 //

@@ -112,7 +112,11 @@ func (r *round) vanished(key watch.Key, parent change.NodeID) error {
 		clear(r.dirs)
 	}
 	r.note(key, r.scanning)
-	return r.sink.emit(&change.Unlink{Parent: parent, Name: key.Name})
+	if err := r.sink.emit(&change.Unlink{Parent: parent, Name: key.Name}); err != nil {
+		return err
+	}
+	r.lost(node)
+	return nil
 }
 
 // present captures the object that is at g's path.
@@ -126,7 +130,7 @@ func (r *round) present(g glimpse, parent change.NodeID) error {
 	fresh := node == 0
 	if fresh {
 		node = r.tx.NewNode()
-		if g.stat.Kind == change.KindDir {
+		if g.stat.Kind == change.KindDir && !r.early {
 			r.made[node] = struct{}{}
 		}
 	}
@@ -154,6 +158,9 @@ func (r *round) present(g glimpse, parent change.NodeID) error {
 	if err := r.sink.emit(&change.Link{Parent: parent, Name: g.key.Name, Node: node}); err != nil {
 		return err
 	}
+	if had {
+		r.lost(known)
+	}
 	if !fresh && g.stat.Kind == change.KindDir {
 		r.relist()
 	}
@@ -178,7 +185,8 @@ func (r *round) rob(dir change.NodeID) {
 	r.robbed[dir] = struct{}{}
 }
 
-// relist has the names of robbed directories looked at that have a place again.
+// relist has the names of robbed directories looked at that have a place again: in
+// another round, whether or not this one has come to its t*.
 func (r *round) relist() {
 	for dir := range r.robbed {
 		if r.tx.Kind(dir) == change.KindDir {
@@ -188,7 +196,7 @@ func (r *round) relist() {
 			}
 			for t := range r.opts.Trees {
 				if r.opts.Trees[t].Name == name {
-					r.retry(watch.Key{Tree: t, Dir: path}, watch.Names)
+					r.again.Add(watch.Key{Tree: t, Dir: path}, watch.Names, r.sync.At)
 				}
 			}
 		}

@@ -26,10 +26,10 @@ const openMost = 1024
 
 // ahead captures items before t*, as far as they can rest: what is left to do
 // behind t* is then a stat of each. It returns the rest, for which there is no more
-// haste than for everything that is captured behind t*. After a start, and wherever
-// directories are to be listed, nothing rests.
+// haste than for everything that is captured behind t*. Where a whole tree is scanned,
+// nothing rests.
 func (r *round) ahead(ctx context.Context, work *watch.Set, items []workItem) error {
-	if r.unsettled || r.skipDrainCheck || scans(work) {
+	if r.unsettled || r.skipDrainCheck || r.doubt {
 		return nil
 	}
 	var stale []workItem
@@ -49,17 +49,6 @@ func (r *round) ahead(ctx context.Context, work *watch.Set, items []workItem) er
 		r.rest(it.key)
 	}
 	return nil
-}
-
-// scans reports whether directories are to be listed: what is found in them, and what
-// isn't, is judged by one look of all that is dirty, behind t*.
-func scans(work *watch.Set) bool {
-	for _, item := range work.All() {
-		if item.What&(watch.Subtree|watch.Names) != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // captureAhead captures items without judging anything: what they looked like is
@@ -104,10 +93,12 @@ func (r *round) captureAhead(ctx context.Context, items []workItem) error {
 }
 
 // mayRest reports whether an item is of the kind that can be captured ahead: a
-// small object with one name at a place that stands.
+// small object with one name at a place that stands. What isn't only looked at but
+// listed can't, whichever of the drains has told so.
 func (r *round) mayRest(work *watch.Set, it workItem) bool {
 	seen, looked := r.looked[it.key]
-	if !looked || !r.fineTimes[it.key.Tree] || it.item.What&(watch.Subtree|watch.Names) != 0 || movedAbove(work, it.key) {
+	whole, _ := work.Get(it.key)
+	if !looked || !r.fineTimes[it.key.Tree] || whole.What&(watch.Subtree|watch.Names) != 0 || movedAbove(work, it.key) {
 		return false
 	}
 	if _, odd := r.uncovered[r.name(it.key)]; odd && len(r.uncovered) > 0 {

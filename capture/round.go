@@ -308,6 +308,9 @@ func (r *round) capture(ctx context.Context, dirty *watch.Set, items []workItem)
 			return false, err
 		}
 	}
+	if err := r.lookElsewhere(ctx); err != nil {
+		return false, err
+	}
 	if err := r.endBatch(ctx); err != nil {
 		return false, err
 	}
@@ -378,8 +381,9 @@ func (r *round) force(key watch.Key, item watch.Item) {
 }
 
 // known turns objects that are known by their number only into items for their
-// names.
+// names, and adds other names of files whose names have gone.
 func (r *round) known(work *watch.Set) {
+	r.elsewhere(work)
 	for object, item := range work.Objects() {
 		for _, key := range r.keysOf(object) {
 			work.Add(key, item.What, item.Last)

@@ -69,6 +69,11 @@ func (r *round) names(ctx context.Context, t int, path string) (below []string, 
 		if err := r.endFullBatch(ctx); err != nil {
 			return nil, err
 		}
+		if len(r.left) >= leftMost {
+			if err := r.lookElsewhere(ctx); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return below, nil
 }
