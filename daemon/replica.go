@@ -47,6 +47,7 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 	if err := os.MkdirAll(s.file(filepath.Join("gates", c.Name)), 0o700); err != nil {
 		return nil, err
 	}
+	s.rests(c, nil) // a replica takes none
 	r := &replica{conf: c}
 	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
 		return nil, err
@@ -197,7 +198,15 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 			WithState("occupied").WithHint("stop the server that uses it, and move the directory away")
 	}
 	begun := s.clock.Mono()
-	size, err := r.restore(ctx, s)
+	var size uint64
+	// The pair may have connected just now, and the session of the group not yet.
+	err := s.waitFor(ctx, func() (bool, error) {
+		var err error
+		if size, err = r.restore(ctx, s); !errors.Is(err, ship.ErrNoSession) {
+			return err == nil, err
+		}
+		return false, s.unreachable(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -219,10 +228,10 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 // restore makes the data of a replica from what the primary sends, and has its gate wait
 // for a barrier behind that. It returns how many bytes came.
 func (r *replica) restore(ctx context.Context, s *receiving) (uint64, error) {
-	s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, r.conf.DataDir)
 	var archive *blockReader
 	var tail []byte
 	err := s.receiver.SeedDatabase(ctx, r.conf.Name, func(from io.Reader) error {
+		s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, r.conf.DataDir)
 		archive = &blockReader{from: from}
 		if err := r.gate.Restore(ctx, archive); err != nil {
 			return err
