@@ -62,6 +62,15 @@ func (tx *Tx) eachName(id change.NodeID, r *record, fn func(change.NodeID, strin
 	})
 }
 
+// Linked reports whether any node has several names.
+func (tx *Tx) Linked() (some bool) {
+	tx.links.eachPrefix(nil, func(_, _ []byte) bool {
+		some = true
+		return false
+	})
+	return some
+}
+
 // maxDepth ends a walk from a node up to the group, which a cycle would keep
 // going; Collect finds the cycle.
 const maxDepth = 1 << 20
