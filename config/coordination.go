@@ -28,8 +28,10 @@ type Coordination struct {
 	// FailoverAfter is how long the node that serves must be silent before the other one
 	// takes over by itself.
 	FailoverAfter time.Duration
-	// DemoteWithin is what the demote hooks get after the lease was lost, all together.
-	DemoteWithin time.Duration
+	// DemoteWithin is what is to stop gets after the lease was lost, all together: the
+	// demote hooks, then the database servers. DatabasesWithin is the part of it that is kept
+	// for those; 0 = there are none.
+	DemoteWithin, DatabasesWithin time.Duration
 	// Watchdog is the device that resets this machine if the services outlive the lease;
 	// "" = none.
 	Watchdog string
@@ -52,11 +54,11 @@ const DefaultLeaseTTL = 10 * time.Second
 const maxEndpoints = 16
 
 var (
-	coordinationLevel = &level{"coordination", []string{"etcd", "failover_after", "demote_within", "watchdog"}}
+	coordinationLevel = &level{"coordination", []string{"etcd", "failover_after", "demote_within", "databases_within", "watchdog"}}
 	etcdLevel         = &level{"etcd", []string{"endpoints", "ttl", "ca", "cert", "key"}}
 )
 
-func (r *reader) coordination(v field, alone StartAlone) Coordination {
+func (r *reader) coordination(v field, alone StartAlone, groups []Group) Coordination {
 	var c Coordination
 	f, ok := r.mapping(v.value, coordinationLevel, v.label, "coordination.")
 	if !ok {
@@ -94,7 +96,42 @@ func (r *reader) coordination(v field, alone StartAlone) Coordination {
 		r.wrong(at(demote.value), "give etcd.ttl", "coordination.demote_within: %v for etcd.ttl", wrong)
 	}
 	c.Timing, c.DemoteWithin = t, t.Demote
+	r.stopping(f, &c, groups)
 	return c
+}
+
+// stopping reads what the database servers get of the time for demotion. A node that has
+// lost its lease must be able to shut them down, and to start them with the next one.
+func (r *reader) stopping(f fields, c *Coordination, groups []Group) {
+	found := false
+	for _, g := range groups {
+		for _, d := range g.Databases {
+			if d.Redis.Mode == RedisCache || d.Engine == "" {
+				continue // nothing counts that is written there
+			}
+			found = true
+			for _, command := range []struct {
+				key  string
+				argv []string
+			}{{"start", d.Start}, {"stop", d.Stop}} {
+				if key := command.key; len(command.argv) == 0 {
+					r.errs = append(r.errs, (&Config{source: r.source}).Wrong("groups."+g.Name+".databases."+d.Name+"."+d.Engine,
+						"for example "+key+": [/usr/bin/systemctl, "+key+", postgresql@15-main]",
+						"%s is missing in the database %s/%s: with coordination a node that loses its lease shuts its servers down, and starts them when it has it again", key, g.Name, d.Name))
+				}
+			}
+		}
+	}
+	within, given := f.get("databases_within")
+	switch {
+	case given && !value(r, within, &c.DatabasesWithin, ParseDuration):
+	case given && !found:
+		r.wrong(within.key, "leave it out", "coordination.databases_within is given, but no group has a database that is to be stopped")
+	case given && (c.DatabasesWithin <= 0 || c.DatabasesWithin >= c.DemoteWithin) && c.DemoteWithin > 0:
+		r.wrong(at(within.value), "", "coordination.databases_within: found %v, want more than 0 and less than demote_within, which is %v: the demote hooks get the rest", c.DatabasesWithin, c.DemoteWithin)
+	case !given && found:
+		c.DatabasesWithin = c.DemoteWithin / 2
+	}
 }
 
 // etcd reads the cluster, and returns where its ttl stands.

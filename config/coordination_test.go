@@ -38,4 +38,15 @@ func TestCoordinationDefaults(t *testing.T) {
 		found.Timing.Hold != 3900*time.Millisecond || found.Watchdog != "" {
 		t.Errorf("found %+v", found)
 	}
+	if found.DatabasesWithin != 0 {
+		t.Errorf("without databases %v are kept for them", found.DatabasesWithin)
+	}
+	c, err = Parse("repld.yaml", []byte("designated: primary\ngroups: [{name: g, trees: [{name: t, path: /srv/t}], databases: [{name: d, postgres: "+
+		"{dsn: host=/run, start: [/bin/a], stop: [/bin/b]}}]}]\ncoordination: {etcd: {endpoints: [\"http://127.0.0.1:2379\"]}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := c.Coordination; found.DatabasesWithin != 2500*time.Millisecond || found.DemoteWithin != 5*time.Second {
+		t.Errorf("found %+v", found)
+	}
 }

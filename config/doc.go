@@ -61,6 +61,8 @@
 //	  etcd                  {endpoints: [URL, …], ttl: 10s, ca, cert, key}
 //	  failover_after        the ttl
 //	  demote_within         half of the ttl; package lease/timing has what must hold
+//	  databases_within      the part of it that is kept for shutting database servers down;
+//	                        half of it where there are any, which must have start and stop
 //	  watchdog              a device; absent: none
 //	alerts                  list of {exec: […]} or {http: {post, headers, headers_file}},
 //	                        each with at_most_every (5m) and timeout (30s)

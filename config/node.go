@@ -57,7 +57,7 @@ func (r *reader) config(root ast.Node) *Config {
 		c.Hooks = r.hooks(v)
 	}
 	if v, ok := f.get("coordination"); ok {
-		c.Coordination = r.coordination(v, c.StartAlone)
+		c.Coordination = r.coordination(v, c.StartAlone, c.Groups)
 	}
 	if v, ok := f.get("parity"); ok {
 		c.Parity = r.parity(v)

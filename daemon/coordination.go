@@ -21,7 +21,7 @@ type coordination struct {
 	tls *tls.Config
 	// keeper is nil until there is a peer, for the lease is the pair's.
 	keeper atomic.Pointer[lease.Keeper]
-	// stopped: the demote hooks have succeeded, and no promote hooks have begun since.
+	// stopped: services and databases have been stopped, and none have been started since.
 	stopped atomic.Bool
 }
 
@@ -123,13 +123,14 @@ func (r *roles) loseLease() {
 	if err == nil {
 		return
 	}
-	r.logger.Error("the loss of the lease could not be stored; the demote hooks run all the same", "error", err)
+	r.logger.Error("the loss of the lease could not be stored; services and databases are stopped all the same", "error", err)
 	if err := r.Hooks(context.Background(), role.DemoteHooks, r.now()); err != nil {
-		r.logger.Error("the demote hooks", "error", err)
+		r.logger.Error("stop services and databases", "error", err)
 	}
 }
 
-// starting is called right before the promote hooks; an error keeps them from running.
+// starting is called right before databases are opened for writing and before the promote
+// hooks; an error keeps them from it.
 func (r *roles) starting() error {
 	if !r.policy.Coordinated {
 		return nil
@@ -142,15 +143,7 @@ func (r *roles) starting() error {
 	return k.Starting()
 }
 
-// stopping bounds the demote hooks, so that what hangs is killed before the peer can
-// take the lease; stopped is called after they have succeeded.
-func (r *roles) stopping(ctx context.Context) (context.Context, context.CancelFunc) {
-	if k := r.coordination.keeper.Load(); k != nil {
-		return k.Limit(ctx)
-	}
-	return context.WithCancel(ctx)
-}
-
+// hasStopped is called when neither services nor databases of this node run.
 func (r *roles) hasStopped() {
 	r.coordination.stopped.Store(true)
 	if k := r.coordination.keeper.Load(); k != nil {

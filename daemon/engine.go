@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,6 +26,9 @@ type engine struct {
 	// commands returns the commands that start the server of a data directory and shut
 	// it down where the configuration has none; nil: there are none.
 	commands func(config.Database) (start, stop []string)
+	// down reports whether provably no server listens where a connection string leads; nil:
+	// that can't be told.
+	down func(ctx context.Context, dsn string) bool
 	// bare servers have no data directory of which repld knows: none is made or set aside.
 	bare bool
 	// cache opens a server that isn't replicated but flushed; then there is nothing of

@@ -14,7 +14,7 @@ import (
 	"repld/dblog/postgres"
 )
 
-var postgresEngine = engine{primary: postgresPrimary, standby: postgresStandby, commands: postgresCommands}
+var postgresEngine = engine{primary: postgresPrimary, standby: postgresStandby, commands: postgresCommands, down: postgres.Down}
 
 // slotName is the replication slot of a database: what slots may be named by is less
 // than what groups and databases may.

@@ -57,6 +57,8 @@ type group struct {
 	ends  context.Context // ends with the side
 	users sync.WaitGroup  // of the side; it is closed after them
 
+	stages sync.Mutex // held while the file of a database is edited
+
 	turned chan struct{} // closed when the side works, or couldn't be opened
 }
 

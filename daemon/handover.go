@@ -98,10 +98,15 @@ func (s *source) answers(ctx context.Context) bool {
 }
 
 // startDatabases starts the group's servers, those that don't run.
-func (p *sending) startDatabases(ctx context.Context) error {
+func (p *sending) startDatabases(ctx context.Context) error { return p.startThese(ctx, nil) }
+
+// startThese starts those of the group's servers that are named; nil: all.
+func (p *sending) startThese(ctx context.Context, names map[string]bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range p.sources {
-		g.Go(func() error { return s.start(ctx, p) })
+		if names == nil || names[s.conf.Name] {
+			g.Go(func() error { return s.start(ctx, p) })
+		}
 	}
 	return g.Wait()
 }
@@ -109,7 +114,7 @@ func (p *sending) startDatabases(ctx context.Context) error {
 func (s *source) start(ctx context.Context, p *sending) error {
 	defer s.resting.Store(false)
 	if s.answers(ctx) {
-		return nil
+		return p.started(s.conf)
 	}
 	if err := p.startServer(ctx, s.conf); err != nil {
 		return err
@@ -124,7 +129,7 @@ func (s *source) start(ctx context.Context, p *sending) error {
 		case <-time.After(askServer):
 		}
 	}
-	return nil
+	return p.started(s.conf)
 }
 
 // promoteDatabases makes primaries of the group's replicas: at the positions of the

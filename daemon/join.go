@@ -35,6 +35,9 @@ type databaseFile struct {
 	// Inode is that of the data directory which a seed began to fill: what is in it is
 	// removed when the seed begins again.
 	Inode uint64 `yaml:"inode,omitempty"`
+	// Rests: the server was shut down because the node must not serve, and is started
+	// before its services are.
+	Rests bool `yaml:"rests,omitempty"`
 }
 
 func (g *group) databaseFile(name string) string {
@@ -56,11 +59,20 @@ func (g *group) storeStage(name string, f databaseFile) error {
 // served notes that this node sends a database's stream: from now on what it has may be
 // what the peer has not.
 func (g *group) served(name string) error {
+	return g.editStage(name, func(f *databaseFile) { f.Stage, f.Inode = stageServed, 0 })
+}
+
+// editStage changes what is stored of a database.
+func (g *group) editStage(name string, edit func(*databaseFile)) error {
+	g.stages.Lock()
+	defer g.stages.Unlock()
 	f, err := g.loadStage(name)
-	if err != nil || f.Stage == stageServed {
+	was := f
+	edit(&f)
+	if err != nil || f == was {
 		return err
 	}
-	return g.storeStage(name, databaseFile{Stage: stageServed})
+	return g.storeStage(name, f)
 }
 
 // takeBack forgets, before a database is opened on the standby, what the gate and the

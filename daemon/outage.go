@@ -61,7 +61,7 @@ func (r *roles) silence(k *lease.Keeper, begun time.Duration, failed *time.Durat
 	q := lease.Silence{
 		Coordinated: true, StandsBy: s.Role() == role.Standby && s.Plan.IsZero(), Barrier: r.complete(),
 		// A peer that says that it would serve, but may not, is as good as silent.
-		LinkUp: s.Link && !lacksLease(s.Heard), Up: now - begun,
+		LinkUp: s.Link && !s.Heard.LacksLease(), Up: now - begun,
 		Quorum: status.Answers, Held: status.Holder.ID != "" && status.Holder.ID != string(s.Self),
 		Maintenance: r.maintenanceLeft(), FailoverAfter: r.conf.Coordination.FailoverAfter,
 	}
@@ -79,15 +79,9 @@ func (r *roles) silence(k *lease.Keeper, begun time.Duration, failed *time.Durat
 	return q
 }
 
-// lacksLease reports whether a peer is one that produces and doesn't serve, without a
-// plan that would tell why.
-func lacksLease(h role.Hello) bool {
-	return h.Stored == role.Production && h.Role == role.Down && !h.Busy
-}
-
 // noteServed notes that the peer is heard, and not only heard to be held.
 func (r *roles) noteServed(h role.Hello) {
-	if lacksLease(h) {
+	if h.LacksLease() {
 		return
 	}
 	r.mu.Lock()

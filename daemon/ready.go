@@ -212,7 +212,7 @@ func (r *roles) readyCoordination() *ready.Coordination {
 		return nil
 	}
 	conf := r.conf.Coordination
-	c := &ready.Coordination{DemoteWithin: conf.DemoteWithin, Watchdog: conf.Watchdog != ""}
+	c := &ready.Coordination{DemoteWithin: conf.DemoteWithin - conf.DatabasesWithin, Watchdog: conf.Watchdog != ""}
 	for _, h := range r.hooksOf(role.DemoteHooks) {
 		c.HookTimeouts += h.Timeout * time.Duration(1+h.Retry)
 	}

@@ -47,6 +47,7 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 	if err := os.MkdirAll(s.file(filepath.Join("gates", c.Name)), 0o700); err != nil {
 		return nil, err
 	}
+	s.rests(c, nil) // a replica takes none
 	r := &replica{conf: c}
 	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
 		return nil, err

@@ -63,22 +63,25 @@ func (r *roles) Hooks(ctx context.Context, list role.Hooks, s role.State) error 
 	switch list {
 	case role.PromoteHooks:
 		if err := r.starting(); err != nil {
-			r.board.Raise(health.Condition{Code: health.HookFailed, Subject: string(list), Text: fmt.Sprintf("services are not started: %v", err)})
-			return err
+			return r.notStarted(err)
 		}
-	case role.DemoteHooks:
-		limited, cancel := r.stopping(ctx)
-		defer cancel()
-		err := r.runHooks(limited, list, s)
+		err := r.startServers(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil:
-			r.hasStopped()
+		case err != nil:
+			return r.notStarted(err)
 		}
-		return err
+	case role.DemoteHooks:
+		return r.demote(ctx, s)
 	}
 	return r.runHooks(ctx, list, s)
+}
+
+// notStarted shows why the promote hooks don't run.
+func (r *roles) notStarted(err error) error {
+	r.board.Raise(health.Condition{Code: health.HookFailed, Subject: string(role.PromoteHooks), Text: fmt.Sprintf("services are not started: %v", err)})
+	return err
 }
 
 func (r *roles) runHooks(ctx context.Context, list role.Hooks, s role.State) error {

@@ -23,11 +23,14 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 	case role.StepReady:
 		return r.doReady(ctx, s)
 	case role.StepDemote:
+		if s.Plan.Kind == role.Cutover {
+			return r.demoteForCutover(ctx, s)
+		}
 		return r.Hooks(ctx, role.DemoteHooks, s)
 	case role.StepBarrier:
 		return r.doBarrier(ctx)
 	case role.StepDatabases:
-		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.stopDatabases(ctx) })
+		return r.doDatabases(ctx)
 	case role.StepLedger:
 		return r.doLedger(s)
 	case role.StepProof:
@@ -58,9 +61,26 @@ func (r *roles) Undo(ctx context.Context, step role.Step, s role.State) error {
 	case role.StepDemote:
 		return r.Hooks(ctx, role.PromoteHooks, s)
 	case role.StepDatabases:
-		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
+		return r.startDatabases(ctx)
 	}
 	return nil
+}
+
+// doDatabases shuts the databases down for the peer; the services have stopped before.
+func (r *roles) doDatabases(ctx context.Context) error {
+	if err := r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.stopDatabases(ctx) }); err != nil {
+		return err
+	}
+	r.hasStopped()
+	return nil
+}
+
+// startDatabases starts the servers of a node that serves, those that don't run.
+func (r *roles) startDatabases(ctx context.Context) error {
+	if err := r.starting(); err != nil {
+		return err
+	}
+	return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
 }
 
 // eachSending calls f with all groups' sides, at once; they must be sending.
@@ -250,7 +270,10 @@ func (s *receiving) applyNewest(ctx context.Context) error {
 // promoted.
 func (r *roles) doOpen(ctx context.Context, s role.State) error {
 	if !r.stood(s.Plan) {
-		return r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.startDatabases(ctx) })
+		return r.startDatabases(ctx)
+	}
+	if err := r.starting(); err != nil {
+		return err
 	}
 	promoted := promotedFile{Epoch: s.Epoch.Number}
 	for _, g := range r.groups {

@@ -12,7 +12,7 @@
 //
 //	s            a request that renews the lease is about to be sent; it is answered
 //	s + hold     not renewed since: the lease counts as lost, the demote hooks begin
-//	  + demote   hooks that hang are killed
+//	  + demote   hooks and commands of databases that hang are killed
 //	  + kill     the watchdog has reset the machine if services may still run
 //	  + drift    our clock is behind etcd's by no more than that
 //	= s + ttl    etcd lets the lease end, not before: the other node can take it
@@ -35,10 +35,10 @@
 //
 // # Who says what
 //
-// Whoever runs the hooks calls [Keeper.Starting] right before the first promote hook, which
-// fails if the lease isn't held at this very moment, and [Keeper.Stopped] when all demote
-// hooks have succeeded. Until the first Stopped services may be running: an earlier daemon
-// may have started them. [Keeper.Limit] bounds the demote hooks after a loss.
+// Whoever runs services and databases calls [Keeper.Starting] right before the first of
+// them, which fails if the lease isn't held at this very moment, and [Keeper.Stopped] when all
+// have been stopped. Until the first Stopped they may be running: an earlier daemon may have
+// started them. [Keeper.Limit] bounds what stops them after a loss.
 //
 // # In etcd
 //

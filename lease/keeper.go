@@ -183,7 +183,7 @@ func (k *Keeper) Starting() error {
 	return nil
 }
 
-// Stopped is called when all demote hooks have succeeded: no service runs.
+// Stopped is called when no service and no database of this node runs.
 func (k *Keeper) Stopped() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -252,13 +252,14 @@ func (k *Keeper) Record(ctx context.Context, e Epoch) error {
 	return err
 }
 
-// Limit bounds the demote hooks. After a loss the context ends when their time is over, so
-// that what hangs is killed; else, and when that time has passed already, it is ctx.
-func (k *Keeper) Limit(ctx context.Context) (context.Context, context.CancelFunc) {
+// Limit bounds what is to stop. After a loss the context ends when the time for demotion is
+// over but for spare, which is left to what stops next: what hangs is killed. Else, and
+// when all of that time has passed already, it is ctx.
+func (k *Keeper) Limit(ctx context.Context, spare time.Duration) (context.Context, context.CancelFunc) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if left := k.lostAt + k.t.Demote - k.clock.Mono(); k.lost && left > 0 {
-		return context.WithTimeoutCause(ctx, left, errors.New("the lease ends soon: demotion has taken all of its time"))
+		return context.WithTimeoutCause(ctx, left-spare, errors.New("the lease ends soon: demotion has taken all of its time"))
 	}
 	return context.WithCancel(ctx)
 }

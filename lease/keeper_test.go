@@ -111,8 +111,15 @@ func TestGainKeepLoseRegain(t *testing.T) {
 			t.Error("services may start without a lease")
 		}
 		kicks := b.dog.kicks.Load()
-		ctx, cancel := b.Limit(t.Context())
+		spare := b.t.Demote / 4
+		first, cancel := b.Limit(t.Context(), spare)
 		begun := time.Now()
+		<-first.Done()
+		cancel()
+		if d := time.Since(begun); d > b.t.Demote-spare || d < b.t.Demote-spare-50*time.Millisecond {
+			t.Errorf("what stops first was cut short after %v, want %v", d, b.t.Demote-spare)
+		}
+		ctx, cancel := b.Limit(t.Context(), 0)
 		<-ctx.Done()
 		cancel()
 		if d := time.Since(begun); d > b.t.Demote || d < b.t.Demote-50*time.Millisecond || !strings.Contains(context.Cause(ctx).Error(), "demotion has taken all of its time") {
@@ -121,7 +128,7 @@ func TestGainKeepLoseRegain(t *testing.T) {
 		if b.dog.kicks.Load() != kicks {
 			t.Error("the watchdog got a sign without a lease")
 		}
-		ctx, cancel = b.Limit(t.Context())
+		ctx, cancel = b.Limit(t.Context(), spare)
 		if _, bound := ctx.Deadline(); bound {
 			t.Error("a later attempt to stop is bound too")
 		}

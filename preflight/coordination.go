@@ -40,8 +40,12 @@ func (k *check) coordination() {
 	if len(k.config.Hooks.Demote) == 0 {
 		k.note("coordination is configured, but there are no demote hooks: nothing stops the services when the lease is lost")
 	}
-	if most := longest(k.config.Hooks.Demote); most > c.DemoteWithin {
-		k.note("the demote hooks may take %v by their time limits, but are killed after %v when the lease is lost (coordination.demote_within)", most, c.DemoteWithin)
+	limit, keys := c.DemoteWithin, "coordination.demote_within"
+	if c.DatabasesWithin > 0 {
+		limit, keys = limit-c.DatabasesWithin, keys+" less databases_within"
+	}
+	if most := longest(k.config.Hooks.Demote); most > limit {
+		k.note("the demote hooks may take %v by their time limits, but are killed after %v when the lease is lost (%s)", most, limit, keys)
 	}
 }
 

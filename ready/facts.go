@@ -77,9 +77,9 @@ type Database struct {
 // Coordination is what package lease knows.
 type Coordination struct {
 	Answers      bool
-	Err          string // why not
-	Holder       string // name of the node that has the lease, "" = nobody or unknown
-	DemoteWithin time.Duration
+	Err          string        // why not
+	Holder       string        // name of the node that has the lease, "" = nobody or unknown
+	DemoteWithin time.Duration // that the demote hooks get
 	// HookTimeouts are the time limits of all demote hooks, one after the other.
 	HookTimeouts time.Duration
 	Watchdog     bool

@@ -45,6 +45,12 @@ type Hello struct {
 	At        time.Time    `json:"-"` // of receipt, by the receiver's wall clock
 }
 
+// LacksLease reports whether the node, which has coordination, is one that produces and
+// doesn't serve, without a plan that would tell why.
+func (h Hello) LacksLease() bool {
+	return h.Stored == Production && h.Role == Down && !h.Busy
+}
+
 // LinkDown means: the peer can't be heard any more.
 type LinkDown struct{}
 

@@ -122,6 +122,10 @@ func (s State) proof(o Order) (Proof, error) {
 	switch {
 	case s.Link && s.Heard.Role == Production && s.Heard.Healthy:
 		return refuse(NotAllowed, "cutover", "the peer serves and is healthy: a failover would give up what a cutover keeps")
+	case s.Link && s.Policy.Coordinated && s.Heard.LacksLease():
+		// Its services had to stop before this node can have the lease, which is sure
+		// even if a hook that hangs keeps it from answering.
+		return ByLease, nil
 	case s.Link: // it can be asked, so nothing has to be believed
 		return ByStepDown, nil
 	case o.PeerIsDown:
