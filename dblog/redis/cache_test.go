@@ -18,13 +18,13 @@ import (
 
 // server is a real one, by socket, with its data in a directory of the test's.
 type server struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	args []string
 	cmd  *exec.Cmd
 }
 
-func start(t *testing.T, args ...string) *server {
+func start(t testing.TB, args ...string) *server {
 	t.Helper()
 	// The path of a socket must be short.
 	dir, err := os.MkdirTemp("", "redis-")

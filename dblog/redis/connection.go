@@ -9,11 +9,16 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// maxBulk bounds an answer, in bytes: INFO replication with some thousand replicas.
-const maxBulk = 1 << 20
+// Bounds of an answer: bytes of a text, such as INFO with some thousand replicas, and
+// texts of a list.
+const (
+	maxBulk = 1 << 20
+	maxList = 1 << 10
+)
 
 // connection speaks RESP2, the protocol of Redis.
 // (https://redis.io/docs/latest/develop/reference/protocol-spec/)
@@ -34,8 +39,8 @@ func dial(ctx context.Context, a address) (*connection, error) {
 		}
 		return nil, fmt.Errorf("it can't be reached: %w", err)
 	}
-	c := &connection{Conn: raw, r: bufio.NewReader(raw)}
-	c.stop = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	c := &connection{Conn: raw, r: bufio.NewReaderSize(raw, 64<<10)}
+	c.bind(ctx)
 	if a.password != "" {
 		login := []string{"AUTH", a.password}
 		if a.user != "" {
@@ -49,9 +54,22 @@ func dial(ctx context.Context, a address) (*connection, error) {
 	return c, nil
 }
 
+// bind has the connection break when ctx ends, in place of an earlier one.
+func (c *connection) bind(ctx context.Context) {
+	c.release()
+	c.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+}
+
+// release lets the connection outlive its context, and reports false if that has ended.
+func (c *connection) release() bool {
+	ok := c.stop == nil || c.stop()
+	c.stop = nil
+	return ok
+}
+
 // Close closes the connection.
 func (c *connection) Close() error {
-	c.stop()
+	c.release()
 	return c.Conn.Close()
 }
 
@@ -60,25 +78,73 @@ type answerError string
 
 func (e answerError) Error() string { return string(e) }
 
-// do sends a command and returns the answer: a line, a number as text, or a text.
-func (c *connection) do(words ...string) (string, error) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%d\r\n", len(words))
+// request is a command as it is sent.
+func request(words ...string) []byte {
+	b := fmt.Appendf(nil, "*%d\r\n", len(words))
 	for _, w := range words {
-		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(w), w)
 	}
-	if _, err := io.WriteString(c.Conn, b.String()); err != nil {
+	return b
+}
+
+// do sends a command and returns the answer: a line, a number as text, or a text; of a
+// list the last text.
+func (c *connection) do(words ...string) (string, error) {
+	list, err := c.list(words...)
+	if err != nil || len(list) == 0 {
 		return "", err
 	}
-	line, err := c.r.ReadString('\n')
+	return list[len(list)-1], nil
+}
+
+// list sends a command and returns the answer, a list of texts or a single one.
+func (c *connection) list(words ...string) ([]string, error) {
+	if _, err := c.Write(request(words...)); err != nil {
+		return nil, err
+	}
+	return c.answer(words[0])
+}
+
+func (c *connection) answer(to string) ([]string, error) {
+	kind, rest, err := c.line(to)
 	if err != nil {
-		return "", fmt.Errorf("it did not answer %s: %w", words[0], err)
+		return nil, err
 	}
-	line = strings.TrimSuffix(line, "\r\n")
-	if line == "" {
-		return "", fmt.Errorf("it answered %s with an empty line", words[0])
+	if kind != '*' {
+		text, err := c.text(to, kind, rest)
+		return []string{text}, err
 	}
-	kind, rest := line[0], line[1:]
+	n, err := strconv.Atoi(rest)
+	if err != nil || n > maxList {
+		return nil, fmt.Errorf("it answered %s with a list of %s, want %d at most", to, rest, maxList)
+	}
+	var list []string
+	for range n {
+		if kind, rest, err = c.line(to); err != nil {
+			return nil, err
+		}
+		text, err := c.text(to, kind, rest)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, text)
+	}
+	return list, nil
+}
+
+func (c *connection) line(to string) (kind byte, rest string, err error) {
+	line, err := c.r.ReadSlice('\n')
+	if err != nil {
+		return 0, "", fmt.Errorf("it did not answer %s: %w", to, err)
+	}
+	text := strings.TrimSuffix(string(line), "\r\n")
+	if text == "" {
+		return 0, "", fmt.Errorf("it answered %s with an empty line", to)
+	}
+	return text[0], text[1:], nil
+}
+
+func (c *connection) text(to string, kind byte, rest string) (string, error) {
 	switch kind {
 	case '+', ':':
 		return rest, nil
@@ -87,16 +153,73 @@ func (c *connection) do(words ...string) (string, error) {
 	case '$':
 		n, err := strconv.Atoi(rest)
 		if err != nil || n < -1 || n > maxBulk {
-			return "", fmt.Errorf("it answered %s with a text of %s bytes, want %d at most", words[0], rest, maxBulk)
+			return "", fmt.Errorf("it answered %s with a text of %s bytes, want %d at most", to, rest, maxBulk)
 		}
 		if n < 0 {
 			return "", nil
 		}
 		text := make([]byte, n+2)
 		if _, err := io.ReadFull(c.r, text); err != nil {
-			return "", fmt.Errorf("it did not answer %s: %w", words[0], err)
+			return "", fmt.Errorf("it did not answer %s: %w", to, err)
 		}
 		return string(text[:n]), nil
 	}
-	return "", fmt.Errorf("it answered %s with %q, which isn't Redis' protocol", words[0], line[:min(len(line), 40)])
+	return "", fmt.Errorf("it answered %s with %q, which isn't Redis' protocol", to, string(kind)+rest[:min(len(rest), 40)])
+}
+
+// link is a connection that is kept open and made anew after it broke. One caller uses
+// it at a time.
+type link struct {
+	at address
+
+	mu   sync.Mutex
+	conn *connection
+}
+
+// with calls do with the open connection. An error that isn't the server's own answer
+// closes it. One that broke since it was used last is replaced, and do is called once
+// more.
+func (l *link) with(ctx context.Context, do func(c *connection) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		kept, err := l.try(ctx, do)
+		if kept || ctx.Err() != nil {
+			return err
+		}
+	}
+	c, err := dial(ctx, l.at)
+	if err != nil {
+		return err
+	}
+	l.conn = c
+	_, err = l.try(ctx, do)
+	return err
+}
+
+// try calls do and reports whether the connection is still good.
+func (l *link) try(ctx context.Context, do func(c *connection) error) (kept bool, err error) {
+	l.conn.bind(ctx)
+	err = do(l.conn)
+	var answer answerError
+	var broken interface{ Timeout() bool }
+	ended := !l.conn.release()
+	kept = !ended && (err == nil || errors.As(err, &answer) || !errors.As(err, &broken) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF))
+	if !kept {
+		l.conn.Close()
+		l.conn = nil
+	}
+	if ended && ctx.Err() != nil && err != nil {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return kept, err
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.Close()
+		l.conn = nil
+	}
 }

@@ -1,0 +1,51 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"repld/change"
+)
+
+// lookEvery is how often a server is looked at that is being stopped.
+const lookEvery = 100 * time.Millisecond
+
+// Drained implements [dblog.Primary]. A server that is shut down waits until its replicas
+// have acknowledged all of its stream, and closes their connections then. So the stream's
+// end is the server's if it was acknowledged before.
+func (s *Source) Drained(ctx context.Context) error {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		err := s.drained(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *Source) drained(ctx context.Context) error {
+	s.mu.Lock()
+	end, durable := s.ended, s.durable
+	s.mu.Unlock()
+	switch {
+	case end == nil:
+		return errors.New("it isn't known where its stream ended: it wasn't shut down, or nobody read the stream then")
+	case end.acked != end.Offset:
+		return fmt.Errorf("its stream ended at %d, and it knew that the standby has it up to %d: want a longer shutdown-timeout", end.Offset, end.acked)
+	case durable.Before(change.StreamPosition{Chapter: end.chapter, Offset: end.Offset}):
+		return fmt.Errorf("the standby has the stream up to %d, it ended at %d", durable.Offset, end.Offset)
+	}
+	if c, err := dial(ctx, s.at); err == nil {
+		c.Close()
+		return errors.New("it runs")
+	}
+	return s.remember(func(r *record) { r.Ended = &end.stop })
+}

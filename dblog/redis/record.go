@@ -1,0 +1,68 @@
+package redis
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"repld/durable"
+)
+
+// record is what is remembered of this node's server, whichever side it is on. It is
+// kept in the file "server" (JSON).
+type record struct {
+	// Chapter stands for the replication id ID.
+	Chapter uint32 `json:"chapter"`
+	ID      string `json:"id"`
+	// Origin is where the stream for a standby begins that has nothing of it: where the
+	// backup was taken.
+	Origin uint64 `json:"origin,omitempty"`
+	Made   bool   `json:"made,omitempty"` // there was a backup
+	// Ended is where the server's stream ended when it was shut down, if the standby was
+	// told all of it.
+	Ended *stop `json:"ended,omitempty"`
+}
+
+// stop is where a stream ended.
+type stop struct {
+	ID     string `json:"id"`
+	Offset uint64 `json:"offset"`
+}
+
+// of returns the record of a server with a replication id: another chapter, if it is
+// another one.
+func (r record) of(id string) record {
+	if r.ID == id {
+		return r
+	}
+	return record{Chapter: r.Chapter + 1, ID: id, Ended: r.Ended}
+}
+
+func loadRecord(dir string) (record, error) {
+	var r record
+	if dir == "" {
+		return r, nil
+	}
+	path := filepath.Join(dir, "server")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+func (r record) save(dir string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, "server"), b, 0o600)
+}

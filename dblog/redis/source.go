@@ -1,0 +1,294 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"repld/change"
+	"repld/dblog"
+	"repld/dblog/spool"
+	"repld/health"
+)
+
+// SourceOptions are the settings of a Source.
+type SourceOptions struct {
+	Name string // of the database in the configuration, for messages
+	// DSN is the server: redis://[USER:PASSWORD@]HOST:PORT or unix://[USER:PASSWORD@]/PATH.
+	// The user needs PING, INFO, PSYNC and REPLCONF.
+	DSN string
+	// Spool takes the stream; it should be volatile.
+	Spool *spool.Spool
+	// Dir is an existing directory for what must be known after a restart. Empty:
+	// nothing is kept, for a mere Check.
+	Dir    string
+	Logger *slog.Logger // nil: nothing is logged
+}
+
+// Source is a Redis server on the primary. It implements [dblog.Primary].
+type Source struct {
+	opts SourceOptions
+	at   address
+	cut  link // for Position only, so that nothing else can delay it
+	work link
+
+	mu       sync.Mutex
+	record   record
+	unsaved  bool                  // the record
+	quiet    change.StreamPosition // of the newest barrier
+	durable  change.StreamPosition // what the standby has
+	stream   *incoming             // that Ship reads
+	prepared *connection           // goes on at the record's origin
+	ended    *ending               // of the last stream
+	trouble  map[health.Code]string
+}
+
+var _ dblog.Primary = (*Source)(nil)
+
+// NewSource returns a source. It connects when it is first asked something.
+func NewSource(o SourceOptions) (*Source, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	at, err := parse(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	r, err := loadRecord(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{opts: o, at: at, cut: link{at: at}, work: link{at: at}, record: r, trouble: make(map[health.Code]string)}, nil
+}
+
+// Close closes the connections.
+func (s *Source) Close() error {
+	s.cut.close()
+	s.work.close()
+	s.prepare(nil)
+	return nil
+}
+
+// Position implements [dblog.Source]. The server runs one command after the other, and
+// counts in INFO what all earlier ones have put into its stream.
+func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
+	var is info
+	err := s.cut.with(ctx, func(c *connection) (err error) {
+		is, err = ask(c, "replication")
+		return err
+	})
+	if err == nil && is.replica() {
+		err = is.unsuitablePrimary()
+	}
+	var at change.StreamPosition
+	if err == nil {
+		at.Offset, err = is.offset()
+	}
+	if err != nil {
+		return dblog.Reading{}, s.noted(err)
+	}
+	id := is["master_replid"]
+	at.Chapter = s.see(id).Chapter
+	return dblog.Reading{Position: at, Moved: s.moved(ctx, at), Server: id}, s.noted(nil)
+}
+
+// see returns the record as it is with the server's replication id.
+func (s *Source) see(id string) record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.record.of(id); now != s.record {
+		s.record, s.unsaved = now, true
+	}
+	return s.record
+}
+
+// remember keeps the record.
+func (s *Source) remember(change func(*record)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.record
+	change(&r)
+	if r == s.record && !s.unsaved || s.opts.Dir == "" {
+		return nil
+	}
+	if err := r.save(s.opts.Dir); err != nil {
+		return err
+	}
+	s.record, s.unsaved = r, false
+	return nil
+}
+
+// streamLag is how long Position waits for the stream to show what there is up to it.
+const streamLag = 20 * time.Millisecond
+
+// moved reports whether there was anything but signs of life since the newest barrier.
+// Where that isn't known it is true.
+func (s *Source) moved(ctx context.Context, at change.StreamPosition) bool {
+	timer := time.NewTimer(streamLag)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		quiet, in := s.quiet, s.stream
+		if at == quiet || quiet.Chapter != at.Chapter || in == nil || in.chapter != at.Chapter {
+			s.mu.Unlock()
+			return at != quiet
+		}
+		known, moved := in.since(quiet.Offset)
+		in.align(at.Offset)
+		if !known || moved || in.at() >= at.Offset {
+			s.mu.Unlock()
+			return !known || moved
+		}
+		more := in.more()
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return true
+		case <-timer.C:
+			return true
+		case <-more:
+		}
+	}
+}
+
+// Confirm implements [dblog.Source]. Nothing is written.
+func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierID) (dblog.Point, error) {
+	p := dblog.Point{Position: r.Position, Retain: r.Position}
+	err := s.work.with(ctx, func(c *connection) error {
+		is, err := ask(c, "server", "cluster", "replication")
+		if err != nil {
+			return err
+		}
+		if err := is.unsuitablePrimary(); err != nil {
+			return err
+		}
+		if is["master_replid"] != r.Server {
+			return dblog.ErrRestarted
+		}
+		return nil
+	})
+	if errors.Is(err, dblog.ErrRestarted) {
+		return p, err
+	}
+	if err == nil {
+		err = s.remember(func(*record) {})
+	}
+	if err != nil {
+		return p, s.noted(err)
+	}
+	s.mu.Lock()
+	s.quiet = r.Position
+	s.mu.Unlock()
+	return p, nil
+}
+
+// Acknowledge implements [dblog.Source]. The server is told what is durable.
+func (s *Source) Acknowledge(durable, _ change.StreamPosition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = durable
+	if s.stream != nil {
+		s.stream.tell()
+	}
+}
+
+// Health implements [dblog.Source].
+func (s *Source) Health() []health.Condition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return dblog.Conditions(s.trouble, s.opts.Name)
+}
+
+// noted keeps the condition of an error for Health, and of a nil one forgets what shows
+// in the same way. It returns err, with the server's name.
+func (s *Source) noted(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.trouble, health.DatabaseDown)
+		delete(s.trouble, health.DatabaseSetup)
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	err = unreachable("the server", s.at, err)
+	code, text := codeOf(err)
+	s.trouble[code] = text
+	return err
+}
+
+// answerWithin bounds how long a server may take for what it is asked now and then.
+const answerWithin = 20 * time.Second
+
+// Check looks at the server once and returns what it found wrong.
+func (s *Source) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return s.noted(s.work.with(ctx, func(c *connection) error {
+		is, err := ask(c, "server", "cluster", "persistence", "replication")
+		if err != nil {
+			return err
+		}
+		if err := is.unsuitablePrimary(); err != nil {
+			return err
+		}
+		// Who may not begin the stream is told so without it being begun.
+		for _, words := range [][]string{{"PSYNC", "?", "-1"}, {"REPLCONF", "capa", "psync2"}} {
+			if err := permitted(c, words...); err != nil {
+				return err
+			}
+		}
+		if is["loading"] == "1" {
+			return errLoading
+		}
+		return nil
+	}))
+}
+
+var errLoading = errors.New("it is loading its keys")
+
+// permitted says that the connection's user may not run a command. Users who may not ask
+// that are taken to.
+func permitted(c *connection, words ...string) error {
+	user, err := c.do("ACL", "WHOAMI")
+	if err != nil {
+		return notAnswer(err)
+	}
+	answer, err := c.do(append([]string{"ACL", "DRYRUN", user}, words...)...)
+	if err != nil {
+		return notAnswer(err)
+	}
+	if answer != "OK" {
+		return setupError{fmt.Sprintf("the login lacks a permission: %s", answer)}
+	}
+	return nil
+}
+
+// notAnswer is an error that isn't the server's own no.
+func notAnswer(err error) error {
+	var answer answerError
+	if errors.As(err, &answer) {
+		return nil
+	}
+	return err
+}
+
+// Watch checks the server every so often until ctx ends.
+func (s *Source) Watch(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if err := s.Check(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Logger.Warn("the database was checked", "database", s.opts.Name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
