@@ -26,8 +26,8 @@ const (
 
 // String returns the position as the engine itself writes it: an LSN such as
 // "0/1A2B3C8" for PostgreSQL (its timeline is left out, as it is there), number and
-// offset of the binary log file for MariaDB ("000042:1337"), the offset for Redis, and for commands
-// the number that stands for their text.
+// offset of the binary log file for MariaDB ("000042:1337"), for Redis master_repl_offset, which is one less than the byte that
+// comes next, and for commands the number that stands for their text.
 // Of engines that it doesn't know it is that of [StreamPosition.String].
 func (p DatabasePosition) String() string {
 	at := p.Position
@@ -36,7 +36,9 @@ func (p DatabasePosition) String() string {
 		return fmt.Sprintf("%X/%X", at.Offset>>32, uint32(at.Offset))
 	case EngineMariaDB:
 		return fmt.Sprintf("%06d:%d", at.Chapter, at.Offset)
-	case EngineRedis, EngineExec:
+	case EngineRedis:
+		return fmt.Sprint(max(at.Offset, 1) - 1)
+	case EngineExec:
 		return fmt.Sprint(at.Offset)
 	}
 	return at.String()

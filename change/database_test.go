@@ -15,7 +15,7 @@ func TestDatabasePositionAsItsEngineWritesIt(t *testing.T) {
 		"1/0":               {Engine: EnginePostgres, Position: StreamPosition{7, 1 << 32}},
 		"000042:1337":       {Engine: EngineMariaDB, Position: StreamPosition{42, 1337}},
 		"1234567:4":         {Engine: EngineMariaDB, Position: StreamPosition{1234567, 4}},
-		"812":               {Engine: EngineRedis, Position: StreamPosition{0, 812}},
+		"812":               {Engine: EngineRedis, Position: StreamPosition{1, 813}},
 		"813":               {Engine: EngineExec, Position: StreamPosition{1763746000, 813}},
 		"3:9":               {Engine: "of a later version", Position: StreamPosition{3, 9}},
 	} {

@@ -13,7 +13,7 @@ import (
 type backup struct {
 	Chapter uint32 `json:"chapter"`
 	ID      string `json:"id"`
-	Offset  uint64 `json:"offset"`
+	Next    uint64 `json:"next"` // byte of the stream that comes behind it
 }
 
 // Backup implements [dblog.Primary]: it writes an RDB file, and sees to it that the stream
@@ -28,19 +28,19 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 		return nil, err
 	}
 	var made backup
-	_, _, err := copySnapshot(ctx, s.at, w, func(id string, offset uint64) error {
-		made = backup{Chapter: s.see(id).Chapter, ID: id, Offset: offset}
+	err := copySnapshot(ctx, s.at, w, func(id string, next uint64) error {
+		made = backup{Chapter: s.see(id).Chapter, ID: id, Next: next}
 		// The connection waits for Ship, which comes with the standby's next request.
 		c, err := dial(ctx, s.at)
 		if err != nil {
 			return err
 		}
-		if err := follow(c, id, offset); err != nil {
+		if err := follow(c, id, next); err != nil {
 			c.Close()
 			return fmt.Errorf("the stream behind the backup: %w", err)
 		}
 		c.release()
-		if err := s.remember(func(r *record) { r.Origin, r.Made = offset, true }); err != nil {
+		if err := s.remember(func(r *record) { r.Origin, r.Made = next, true }); err != nil {
 			c.Close()
 			return err
 		}

@@ -104,7 +104,7 @@ func (g *Gate) Seeded(tail []byte) error {
 	if err := json.Unmarshal(tail, &made); err != nil {
 		return fmt.Errorf("the tail of the backup: %w", err)
 	}
-	if made.Chapter == 0 || made.ID == "" {
+	if made.Chapter == 0 || made.ID == "" || made.Next == 0 {
 		return fmt.Errorf("the tail of the backup is %q, want a replication id and its number", tail)
 	}
 	g.releasing.Lock()
@@ -113,7 +113,7 @@ func (g *Gate) Seeded(tail []byte) error {
 	old, session := g.state, g.session
 	g.mu.Unlock()
 	st := gateState{
-		Chapter: made.Chapter, ID: made.ID, Base: made.Offset, Floor: made.Offset, Point: true, Full: true,
+		Chapter: made.Chapter, ID: made.ID, Base: made.Next, Floor: made.Next, Point: true, Full: true,
 		Adopt: old.Adopt, Discard: old.Discard, Run: old.Run, Timeout: old.Timeout,
 	}
 	if err := g.adopt(st, fromSeed); err != nil {
@@ -173,11 +173,11 @@ func (g *Gate) renew(ctx context.Context) error {
 	g.mu.Unlock()
 	var at uint64
 	err := writeRDB(filepath.Join(g.opts.Dir, fromReplica), func(w io.Writer) error {
-		_, _, err := copySnapshot(ctx, g.at, w, func(id string, offset uint64) error {
-			if id != from.ID || offset < from.Base {
-				return fmt.Errorf("it is at %d of the replication id %s, want %d or more of %s", offset, id, from.Base, from.ID)
+		err := copySnapshot(ctx, g.at, w, func(id string, next uint64) error {
+			if id != from.ID || next < from.Base {
+				return fmt.Errorf("it is at byte %d of the replication id %s, want %d or more of %s", next, id, from.Base, from.ID)
 			}
-			at = offset
+			at = next
 			return nil
 		})
 		return err
@@ -197,7 +197,7 @@ func (g *Gate) renew(ctx context.Context) error {
 	if err := g.adopt(st, fromReplica); err != nil {
 		return err
 	}
-	g.opts.Logger.Info("the replica's base was made anew", "database", g.opts.Name, "offset", at)
+	g.opts.Logger.Info("the replica's base was made anew", "database", g.opts.Name, "offset", at-1)
 	return g.opts.Spool.Free(change.StreamPosition{Chapter: st.Chapter, Offset: st.Base})
 }
 
@@ -205,8 +205,7 @@ func (g *Gate) renew(ctx context.Context) error {
 func (g *Gate) keepKeys(ctx context.Context) (string, error) {
 	path := filepath.Join(g.opts.Home, fmt.Sprintf("kept-%s.rdb", time.Now().UTC().Format("20060102T150405")))
 	err := writeRDB(path+".tmp", func(w io.Writer) error {
-		_, _, err := copySnapshot(ctx, g.at, w, func(string, uint64) error { return nil })
-		return err
+		return copySnapshot(ctx, g.at, w, func(string, uint64) error { return nil })
 	})
 	if err == nil {
 		err = os.Rename(path+".tmp", path)

@@ -24,7 +24,8 @@
 //
 // # Positions
 //
-// Offsets are Redis' own (master_repl_offset): how many bytes of its stream there were. A
+// An offset is the number of the byte of the stream that comes next, as PSYNC and
+// second_repl_offset have it; master_repl_offset is one less, and is what people are shown. A
 // chapter stands for a replication id, by numbers that a Source gives and remembers;
 // [spool.Chapter.Info] is JSON, the id. A server that was restarted, or whose backlog was
 // dropped, has another id, and another stream: then a seed is needed.
@@ -61,8 +62,8 @@
 //
 // [Source.Backup] asks the server for an RDB file only (REPLCONF rdb-only), as of an offset,
 // and for the stream from there at once. [Gate.Restore] takes it as the base. The byte
-// before the base's offset in the spool stands for the base, and is never sent: so a
-// barrier at that very offset can be received.
+// in the spool before that stream stands for the base, and is never sent: so a barrier
+// behind which nothing has come yet can be received.
 //
 // # Files
 //

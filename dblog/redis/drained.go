@@ -38,10 +38,10 @@ func (s *Source) drained(ctx context.Context) error {
 	switch {
 	case end == nil:
 		return errors.New("it isn't known where its stream ended: it wasn't shut down, or nobody read the stream then")
-	case end.acked != end.Offset:
-		return fmt.Errorf("its stream ended at %d, and it knew that the standby has it up to %d: want a longer shutdown-timeout", end.Offset, end.acked)
-	case durable.Before(change.StreamPosition{Chapter: end.chapter, Offset: end.Offset}):
-		return fmt.Errorf("the standby has the stream up to %d, it ended at %d", durable.Offset, end.Offset)
+	case end.acked != end.Next:
+		return fmt.Errorf("its stream ended at %d, and it knew that the standby has it up to %d: want a longer shutdown-timeout", end.Next-1, end.acked-1)
+	case durable.Before(change.StreamPosition{Chapter: end.chapter, Offset: end.Next}):
+		return fmt.Errorf("the standby has the stream up to byte %d, it ended before %d", durable.Offset, end.Next)
 	}
 	if c, err := dial(ctx, s.at); err == nil {
 		c.Close()

@@ -120,7 +120,7 @@ func (g *Gate) Text(at change.StreamPosition) string {
 	if at.Chapter != g.state.Chapter {
 		return ""
 	}
-	return fmt.Sprintf("%s:%d", g.state.ID, at.Offset)
+	return g.state.ID + ":" + show(at)
 }
 
 // Close closes the gate's file and its connections to the replica.

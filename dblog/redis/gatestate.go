@@ -15,7 +15,7 @@ type gateState struct {
 	// zero.
 	Chapter uint32 `json:"chapter"`
 	ID      string `json:"id"`
-	Base    uint64 `json:"base"`  // offset that the base is of
+	Base    uint64 `json:"base"`  // byte of the stream that comes behind the base
 	Floor   uint64 `json:"floor"` // the same of the first base: the stream begins there
 	Gate    uint64 `json:"gate"`  // nothing beyond it was ever released
 	Open    bool   `json:"open"`  // there is a gate

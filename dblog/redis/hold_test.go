@@ -35,8 +35,8 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 			t.Errorf("%s on the replica is %q, want %q", what, got, want)
 		}
 	}
-	if at := p.replica.offset(); at != strconv.FormatUint(point.Position.Offset, 10) {
-		t.Errorf("the replica is at %s, the barrier at %d", at, point.Position.Offset)
+	if at := p.replica.offset(); at != show(point.Position) {
+		t.Errorf("the replica is at %s, the barrier at %s", at, show(point.Position))
 	}
 	p.advance(later)
 	if got := p.replica.must("GET", "late"); got != "1" {

@@ -33,13 +33,13 @@ func (i info) number(name string) (int64, error) {
 	return n, nil
 }
 
-// offset returns master_repl_offset: up to where the server's stream goes.
-func (i info) offset() (uint64, error) {
-	n, err := i.number("master_repl_offset")
+// next returns the number of the byte that comes next in the server's stream.
+func (i info) next(name string) (uint64, error) {
+	n, err := i.number(name)
 	if err == nil && n < 0 {
-		err = fmt.Errorf("it says master_repl_offset %d in INFO, want 0 or more", n)
+		err = fmt.Errorf("it says %s %d in INFO, want 0 or more", name, n)
 	}
-	return uint64(n), err
+	return uint64(n) + 1, err
 }
 
 // replica reports whether the server is one.

@@ -54,9 +54,9 @@ func (g *Gate) promotable(ctx context.Context, c *connection, is info, at change
 		}
 		return fmt.Errorf("%w: %w", dblog.ErrNotReached, err)
 	}
-	has, err := is.number("slave_repl_offset")
-	if !is.replica() || err != nil || is["master_replid"] != st.ID || uint64(has) != at.Offset || is["master_sync_in_progress"] == "1" {
-		return fmt.Errorf("%w: the replica is at %s of %s, the gate at %d of %s", dblog.ErrNotReached, is["slave_repl_offset"], is["master_replid"], at.Offset, st.ID)
+	has, err := is.next("slave_repl_offset")
+	if !is.replica() || err != nil || is["master_replid"] != st.ID || has != at.Offset || is["master_sync_in_progress"] == "1" {
+		return fmt.Errorf("%w: the replica is at %s of %s, the gate at %s of %s", dblog.ErrNotReached, is["slave_repl_offset"], is["master_replid"], show(at), st.ID)
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (g *Gate) promotable(ctx context.Context, c *connection, is info, at change
 // exactly a position: it says so itself.
 func stands(is info, id string, at change.StreamPosition) bool {
 	second, err := is.number("second_repl_offset")
-	return err == nil && !is.replica() && is["master_replid2"] == id && uint64(second) == at.Offset+1
+	return err == nil && !is.replica() && is["master_replid2"] == id && uint64(second) == at.Offset
 }
 
 // final makes the gate's position final, so that a promotion which breaks off can only be
@@ -102,7 +102,7 @@ func (g *Gate) stood(c *connection, is info, at change.StreamPosition) error {
 	st := g.state
 	g.mu.Unlock()
 	if !stands(is, st.ID, at) && is["run_id"] == st.Run {
-		return fmt.Errorf("%w: it was promoted at %s of %s, the gate is at %d of %s", dblog.ErrAhead,
+		return fmt.Errorf("%w: it was promoted at byte %s of %s, the gate is at %d of %s", dblog.ErrAhead,
 			is["second_repl_offset"], is["master_replid2"], at.Offset, st.ID)
 	}
 	own := [][2]string{{"masteruser", ""}, {"masterauth", ""}}

@@ -16,8 +16,8 @@ type record struct {
 	// Chapter stands for the replication id ID.
 	Chapter uint32 `json:"chapter"`
 	ID      string `json:"id"`
-	// Origin is where the stream for a standby begins that has nothing of it: where the
-	// backup was taken.
+	// Origin is the byte with which the stream for a standby begins that has nothing of it, behind
+	// the backup.
 	Origin uint64 `json:"origin,omitempty"`
 	Made   bool   `json:"made,omitempty"` // there was a backup
 	// Ended is where the server's stream ended when it was shut down, if the standby was
@@ -27,8 +27,8 @@ type record struct {
 
 // stop is where a stream ended.
 type stop struct {
-	ID     string `json:"id"`
-	Offset uint64 `json:"offset"`
+	ID   string `json:"id"`
+	Next uint64 `json:"next"` // byte that would have come
 }
 
 // of returns the record of a server with a replication id: another chapter, if it is

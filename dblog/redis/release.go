@@ -32,7 +32,7 @@ func (g *Gate) Release(p dblog.Point) error {
 	case at.Chapter < st.Chapter, at.Offset < st.least():
 		return fmt.Errorf("%w: %d of stream %d, the replica needs %d of stream %d", dblog.ErrNotReached, at.Offset, at.Chapter, st.least(), st.Chapter)
 	case st.Promoted && at != st.position():
-		return fmt.Errorf("%w: it was promoted at %d", dblog.ErrAhead, st.Gate)
+		return fmt.Errorf("%w: it was promoted at %s", dblog.ErrAhead, show(st.position()))
 	case at == st.position():
 		return nil
 	}

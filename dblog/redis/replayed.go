@@ -65,6 +65,6 @@ func (g *Gate) ask(ctx context.Context, st gateState) (uint64, bool, error) {
 	if !is.replica() || is["master_link_status"] != "up" || is["master_replid"] != st.ID {
 		return 0, false, nil
 	}
-	at, err := is.number("slave_repl_offset")
-	return uint64(at), err == nil && at >= 0, err
+	at, err := is.next("slave_repl_offset")
+	return at, err == nil, err
 }

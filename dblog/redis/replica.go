@@ -58,7 +58,7 @@ func (g *Gate) tend(ctx context.Context, c *connection, is info) error {
 	ours := is.replica() && is["master_host"] == loopback && is["master_port"] == port
 	switch {
 	case st.Promoted:
-		return fmt.Errorf("%w: it was promoted at %d", dblog.ErrAhead, st.Gate)
+		return fmt.Errorf("%w: it was promoted at %s", dblog.ErrAhead, show(st.position()))
 	case !st.seeded():
 		return fmt.Errorf("%w: it was never made", dblog.ErrNeedsSeed)
 	case lost != "":
@@ -160,15 +160,15 @@ func (g *Gate) point(ctx context.Context, c *connection, is info, port string) e
 // and offset it is, and the server's own writes would count on from there.
 func (g *Gate) unchanged(st gateState, is info) bool {
 	second, err1 := is.number("second_repl_offset")
-	end, err2 := is.number("master_repl_offset")
-	if err1 != nil || err2 != nil || second != end+1 {
+	next, err2 := is.next("master_repl_offset")
+	if err1 != nil || err2 != nil || uint64(second) != next {
 		return false
 	}
-	if is["master_replid2"] == st.ID && uint64(end) <= st.Gate {
+	if is["master_replid2"] == st.ID && next <= st.Gate {
 		return true
 	}
 	r, err := loadRecord(g.opts.Home)
-	return err == nil && r.Ended != nil && is["master_replid2"] == r.Ended.ID && uint64(end) == r.Ended.Offset
+	return err == nil && r.Ended != nil && is["master_replid2"] == r.Ended.ID && next == r.Ended.Next
 }
 
 // Watch checks the server every so often until ctx ends; one that must become a replica, more

@@ -177,7 +177,7 @@ func (s *session) resumes(st gateState, id, next string) (uint64, bool) {
 	if err != nil || n < 1 || st.Full || st.Point || id != st.ID {
 		return 0, false
 	}
-	from := uint64(n - 1) // Redis counts bytes from 1 on
+	from := uint64(n)
 	start := s.gate.opts.Spool.Start()
 	return from, from >= st.Floor && from <= st.Gate && !(change.StreamPosition{Chapter: st.Chapter, Offset: from}).Before(start)
 }
@@ -193,7 +193,7 @@ func (s *session) base(st gateState) error {
 	if err != nil {
 		return err
 	}
-	if err := s.say(fmt.Sprintf("+FULLRESYNC %s %d", st.ID, st.Base)); err != nil {
+	if err := s.say(fmt.Sprintf("+FULLRESYNC %s %d", st.ID, st.Base-1)); err != nil {
 		return err
 	}
 	if err := s.say(fmt.Sprintf("$%d", about.Size())); err != nil {
@@ -248,7 +248,7 @@ func (s *session) listen() error {
 		if err != nil {
 			return fmt.Errorf("it acknowledges %q, want an offset", words[2])
 		}
-		s.gate.came(s, at)
+		s.gate.came(s, at+1)
 	}
 }
 
@@ -273,7 +273,7 @@ func (g *Gate) end(s *session) {
 	}
 }
 
-// came notes that the replica of a session is at an offset.
+// came notes that the replica of a session wants a byte next.
 func (g *Gate) came(s *session, at uint64) {
 	g.mu.Lock()
 	st := g.state

@@ -41,7 +41,7 @@ type incoming struct {
 	came    chan struct{} // closed when more has come; nil: nobody waits
 }
 
-// ending is how a stream ended: at what offset, and what the server knew to be durable on
+// ending is how a stream ended: where, and what the server knew to be durable on
 // the standby then.
 type ending struct {
 	stop
@@ -135,7 +135,7 @@ func (s *Source) Ship(ctx context.Context, from change.StreamPosition) error {
 }
 
 func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
-	c, r, offset, err := s.join(ctx, from)
+	c, r, next, err := s.join(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -143,13 +143,13 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	c.release()
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
-	if err := s.chapter(r, offset, from.IsZero()); err != nil {
+	if err := s.chapter(r, next, from.IsZero()); err != nil {
 		return err
 	}
-	in := &incoming{id: r.ID, chapter: r.Chapter, acked: offset, awake: make(chan struct{}, 1)}
-	in.scan = scanFrom(offset)
+	in := &incoming{id: r.ID, chapter: r.Chapter, acked: next, awake: make(chan struct{}, 1)}
+	in.scan = scanFrom(next)
 	in.scan.asked = in.tell
-	in.aligned, in.begun = from.IsZero(), offset
+	in.aligned, in.begun = from.IsZero(), next
 	s.mu.Lock()
 	s.stream, s.ended = in, nil
 	delete(s.trouble, health.DatabaseNeedsSeed)
@@ -169,7 +169,7 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	return group.Wait()
 }
 
-func stopAt(in *incoming) stop { return stop{ID: in.id, Offset: in.at()} }
+func stopAt(in *incoming) stop { return stop{ID: in.id, Next: in.at()} }
 
 // join begins the stream for a standby that ends at from, and returns where.
 func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connection, record, uint64, error) {
@@ -188,7 +188,7 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 	}
 	is, err := ask(c, "replication")
 	var r record
-	offset := from.Offset
+	next := from.Offset
 	if err == nil {
 		r = s.see(is["master_replid"])
 		switch {
@@ -197,25 +197,25 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 		case from.IsZero() && !r.Made:
 			err = fmt.Errorf("%w: it was never made from the server as it runs now, of the replication id %s", dblog.ErrNeedsSeed, r.ID)
 		case from.IsZero():
-			offset = r.Origin
+			next = r.Origin
 		case from.Chapter != r.Chapter:
 			err = fmt.Errorf("%w: the server's replication id is %s, which the standby's stream is not of: the server was restarted, "+
 				"took another's place, or was without replicas for repl-backlog-ttl", dblog.ErrNeedsSeed, r.ID)
 		}
 	}
 	if err == nil {
-		err = follow(c, r.ID, offset)
+		err = follow(c, r.ID, next)
 	}
 	if err != nil {
 		c.Close()
 		return nil, r, 0, err
 	}
-	return c, r, offset, nil
+	return c, r, next, nil
 }
 
 // chapter begins the stream in the spool. A byte before what comes first stands for the
 // base.
-func (s *Source) chapter(r record, offset uint64, first bool) error {
+func (s *Source) chapter(r record, next uint64, first bool) error {
 	sp := s.opts.Spool
 	text, err := chapterInfo{r.ID}.encode()
 	if err == nil {
@@ -224,8 +224,8 @@ func (s *Source) chapter(r record, offset uint64, first bool) error {
 	if err == nil {
 		err = sp.Begin(spool.Chapter{Number: r.Chapter, Info: text})
 	}
-	if err == nil && first && offset > 0 {
-		err = sp.Append(change.StreamPosition{Chapter: r.Chapter, Offset: offset - 1}, []byte{'\n'})
+	if err == nil && first {
+		err = sp.Append(change.StreamPosition{Chapter: r.Chapter, Offset: next - 1}, []byte{'\n'})
 	}
 	return err
 }
@@ -252,7 +252,7 @@ func (s *Source) read(ctx context.Context, c *connection, in *incoming) error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("its stream ended at %d: %w", at.Offset, err)
+			return fmt.Errorf("its stream ended at %s: %w", show(at), err)
 		}
 		if err := s.opts.Spool.WaitRoom(ctx); err != nil {
 			return err
@@ -272,7 +272,7 @@ func (s *Source) acknowledge(ctx context.Context, c *connection, in *incoming) e
 		}
 		acked := in.acked
 		s.mu.Unlock()
-		if _, err := c.Write(request("REPLCONF", "ACK", strconv.FormatUint(acked, 10))); err != nil {
+		if _, err := c.Write(request("REPLCONF", "ACK", strconv.FormatUint(acked-1, 10))); err != nil {
 			// Why the stream ended, the other half knows.
 			<-ctx.Done()
 			return ctx.Err()

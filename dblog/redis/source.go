@@ -85,7 +85,7 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	}
 	var at change.StreamPosition
 	if err == nil {
-		at.Offset, err = is.offset()
+		at.Offset, err = is.next("master_repl_offset")
 	}
 	if err != nil {
 		return dblog.Reading{}, s.noted(err)

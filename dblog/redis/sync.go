@@ -24,11 +24,11 @@ func hello(c *connection) error {
 	return nil
 }
 
-// psync asks for the stream behind an offset, or for all keys with the id "?". It returns
+// psync asks for the stream from a byte on, or for all keys with the id "?". It returns
 // the words of the answer. Signs of life may come before that for as long as the server
 // takes to fork.
-func psync(c *connection, id string, offset int64) ([]string, error) {
-	if _, err := c.Write(request("PSYNC", id, strconv.FormatInt(offset, 10))); err != nil {
+func psync(c *connection, id string, next int64) ([]string, error) {
+	if _, err := c.Write(request("PSYNC", id, strconv.FormatInt(next, 10))); err != nil {
 		return nil, err
 	}
 	for {
@@ -49,37 +49,37 @@ func psync(c *connection, id string, offset int64) ([]string, error) {
 	}
 }
 
-// follow begins the stream of a replication id behind an offset, if the server has it.
+// follow begins the stream of a replication id from a byte on, if the server has it.
 // One that hasn't is not asked: it would send all keys.
-func follow(c *connection, id string, offset uint64) error {
+func follow(c *connection, id string, next uint64) error {
 	is, err := ask(c, "replication")
 	if err != nil {
 		return err
 	}
-	if err := is.has(id, offset); err != nil {
+	if err := is.has(id, next); err != nil {
 		return err
 	}
 	if err := hello(c); err != nil {
 		return err
 	}
-	answer, err := psync(c, id, int64(offset)+1)
+	answer, err := psync(c, id, int64(next))
 	if err != nil {
 		return err
 	}
 	if answer[0] != "CONTINUE" {
-		return fmt.Errorf("%w: the server's backlog was overrun while the stream was asked for from %d on: want a larger repl-backlog-size", dblog.ErrNeedsSeed, offset)
+		return fmt.Errorf("%w: the server's backlog was overrun while the stream was asked for from byte %d on: want a larger repl-backlog-size", dblog.ErrNeedsSeed, next)
 	}
 	return nil
 }
 
-// has says why a server hasn't the stream of a replication id behind an offset; nil: it
-// has. The argument is of the section "replication".
-func (i info) has(id string, offset uint64) error {
+// has says why a server hasn't the stream of a replication id from a byte on; nil: it has.
+// It wants the section "replication".
+func (i info) has(id string, next uint64) error {
 	if now := i["master_replid"]; now != id {
 		return fmt.Errorf("%w: the server's replication id is %s, the standby's stream is of %s: the server was restarted, "+
 			"took another's place, or was without replicas for repl-backlog-ttl", dblog.ErrNeedsSeed, now, id)
 	}
-	end, err := i.offset()
+	end, err := i.next("master_repl_offset")
 	if err != nil {
 		return err
 	}
@@ -90,19 +90,19 @@ func (i info) has(id string, offset uint64) error {
 	switch {
 	case i["repl_backlog_active"] != "1":
 		return fmt.Errorf("%w: the server keeps no backlog of its stream", dblog.ErrNeedsSeed)
-	case offset > end:
-		return fmt.Errorf("%w: the standby has the stream up to %d, the server up to %d", dblog.ErrNeedsSeed, offset, end)
-	case int64(offset)+1 < first:
+	case next > end:
+		return fmt.Errorf("%w: the standby has the stream up to %d, the server up to %d", dblog.ErrNeedsSeed, next-1, end-1)
+	case int64(next) < first:
 		return fmt.Errorf("%w: the server's backlog begins at %d, the standby has the stream up to %d: want a larger repl-backlog-size than %s bytes",
-			dblog.ErrNeedsSeed, first-1, offset, i["repl_backlog_size"])
+			dblog.ErrNeedsSeed, first-1, next-1, i["repl_backlog_size"])
 	}
 	return nil
 }
 
 // snapshot is an RDB file as it comes.
 type snapshot struct {
-	id     string // replication id
-	offset uint64 // that it is of
+	id   string // replication id
+	next uint64 // byte of the stream that comes behind it
 
 	r    *bufio.Reader
 	left int64  // bytes that are still to come, or
@@ -113,7 +113,7 @@ type snapshot struct {
 
 // takeSnapshot asks a server for an RDB file without the stream behind it. begun is called
 // when it is known of when it will be.
-func takeSnapshot(c *connection, begun func(id string, offset uint64) error) (*snapshot, error) {
+func takeSnapshot(c *connection, begun func(id string, next uint64) error) (*snapshot, error) {
 	if err := hello(c); err != nil {
 		return nil, err
 	}
@@ -129,10 +129,11 @@ func takeSnapshot(c *connection, begun func(id string, offset uint64) error) (*s
 		return nil, fmt.Errorf("it answered PSYNC with %q, want FULLRESYNC, an id and an offset", answer)
 	}
 	s.id = answer[1]
-	if s.offset, err = strconv.ParseUint(answer[2], 10, 63); err != nil {
+	if s.next, err = strconv.ParseUint(answer[2], 10, 63); err != nil {
 		return nil, fmt.Errorf("it answered PSYNC with the offset %q", answer[2])
 	}
-	if err := begun(s.id, s.offset); err != nil {
+	s.next++
+	if err := begun(s.id, s.next); err != nil {
 		return nil, err
 	}
 	for {
@@ -215,16 +216,16 @@ func cutOff(err error) error {
 }
 
 // copySnapshot takes an RDB file of a server and writes it to w.
-func copySnapshot(ctx context.Context, at address, w io.Writer, begun func(id string, offset uint64) error) (id string, offset uint64, err error) {
+func copySnapshot(ctx context.Context, at address, w io.Writer, begun func(id string, next uint64) error) error {
 	c, err := dial(ctx, at)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	defer c.Close()
 	s, err := takeSnapshot(c, begun)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{w}, s, make([]byte, 256<<10))
-	return s.id, s.offset, err
+	return err
 }
