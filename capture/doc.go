@@ -80,6 +80,17 @@
 // A directory that is to be listed never rests, for a listing finds what no event tells;
 // and where a whole tree is scanned, as after a start, nothing is captured ahead.
 //
+// # Names that go
+//
+// What was done to a file through one of its names may be told by that name alone, and be
+// read when the name is gone, leads to another object, or the directory above is gone. So
+// a file that the catalog knows by several names, and that loses one of them, is captured by another
+// one in the same round, read if an event told of its content; that one is looked at before
+// t* if the name was seen to have gone by then. Of a directory that the trees don't have
+// any more at the end of a round all files are treated so that have names elsewhere: if
+// they are more than 10,000 that is as a scan, and no cut. A round that ends before it
+// has come to this leaves it to the next one.
+//
 // # Freezing
 //
 // Where rounds don't converge, from half of an attempt on, the application is made to
@@ -230,6 +241,7 @@
 // Writes through shared writable mappings and by libaio are not seen; such files
 // are found by looking at the processes of this machine and named in the
 // certificate as uncovered. Changes within a file that is declared to grow at its
-// end only are not found, unless they reach its last chunk. Ages are monotonic: a jump
+// end only are not found, unless they reach its last chunk. Of a write through one of several
+// names that is seen to be gone before the event is drained only time stamps tell. Ages are monotonic: a jump
 // of the wall clock changes nothing but the cut times in the certificates.
 package capture

@@ -71,7 +71,6 @@ func (r *round) lookBelow(ctx context.Context, top change.NodeID) error {
 	}
 	met := map[change.NodeID]struct{}{top: {}} // directories may lie below themselves, see catalog.Tx.Unreachable
 	pending := []change.NodeID{top}
-	passed := 0
 	for len(pending) > 0 {
 		dir := pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
@@ -87,15 +86,7 @@ func (r *round) lookBelow(ctx context.Context, top change.NodeID) error {
 					pending = append(pending, node)
 				}
 			}
-			if passed += len(nodes); passed >= commitEvery { // a transaction keeps what it has read
-				passed = 0
-				if err := r.settleReads(); err != nil {
-					return err
-				}
-				if err := r.commitNow(); err != nil {
-					return err
-				}
-			}
+			r.tx.Trim()
 			if len(names) < childrenPage {
 				break
 			}

@@ -69,6 +69,7 @@ func (r *round) names(ctx context.Context, t int, path string) (below []string, 
 		if err := r.endFullBatch(ctx); err != nil {
 			return nil, err
 		}
+		r.tx.Trim()
 		if len(r.left) >= leftMost {
 			if err := r.lookElsewhere(ctx); err != nil {
 				return nil, err

@@ -176,3 +176,50 @@ func TestBeginCommitRollback(t *testing.T) {
 		return nil
 	}))
 }
+
+// TestLinked: a name more than one each is enough, and the last of them makes an end.
+func TestLinked(t *testing.T) {
+	c := fresh(t)
+	for _, step := range []struct {
+		recs []change.Record
+		want bool
+	}{
+		{small[:7], false},
+		{small[7:8], true},
+		{[]change.Record{&change.Unlink{Parent: 2, Name: "a"}}, false},
+	} {
+		must(t, c.Update(func(tx *Tx) error {
+			err := applyAll(tx, step.recs)
+			if tx.Linked() != step.want {
+				t.Errorf("after %d records: found %v", len(step.recs), !step.want)
+			}
+			return err
+		}))
+	}
+}
+
+// TestTrim: who only looks at many nodes doesn't keep them all in memory, nor loses what
+// was changed before.
+func TestTrim(t *testing.T) {
+	defer func(most int) { maxCached = most }(maxCached)
+	maxCached = 3
+	c := fresh(t)
+	apply(t, c, small...)
+	must(t, c.Update(func(tx *Tx) error {
+		if err := tx.Apply(&change.Put{Node: 3, Kind: change.KindFile, Meta: meta(0o600)}); err != nil {
+			return err
+		}
+		for range 3 {
+			for id := change.NodeID(1); id <= 4; id++ {
+				if n, ok, err := tx.Node(id); err != nil || !ok || id == 3 && n.Meta.Mode != 0o600 {
+					t.Errorf("node %d: found %+v %v %v", id, n, ok, err)
+				}
+				tx.Trim()
+				if len(tx.cache) > maxCached {
+					t.Errorf("%d nodes are remembered, wanted %d at most", len(tx.cache), maxCached)
+				}
+			}
+		}
+		return nil
+	}))
+}

@@ -234,6 +234,11 @@ func (tx *Tx) trim() {
 	}
 }
 
+// Trim bounds what a transaction remembers of the nodes that were looked at in it.
+// Changes do so by themselves; who looks at a great many nodes and changes few of them
+// calls it between them.
+func (tx *Tx) Trim() { tx.trim() }
+
 // flushNodes brings the digests of edited nodes (but directories) up to date and
 // writes the nodes into their table.
 func (tx *Tx) flushNodes() {
