@@ -28,6 +28,8 @@ groups:
           spool_limit: 1MiB
       - {name: c, redis: {mode: cache, dsn: "unix:///run/redis.sock", start: [/bin/on]}}
       - {name: d, redis: {mode: cache, dsn_file: /etc/d}}
+      - {name: e, redis: {mode: gate, dsn_file: /etc/e}}
+      - {name: f, redis: {mode: gate, dsn: "redis://127.0.0.1", gate_port: 7000, spool_limit: 2MiB, start: [/bin/on], stop: [/bin/off]}}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +42,9 @@ groups:
 		{Name: "b", Engine: "exec", Server: Server{SpoolSize: 1 << 20, Start: []string{"/bin/on"}, Stop: []string{"/bin/off"}}, Exec: full},
 		{Name: "c", Engine: "redis", Server: Server{DSN: "unix:///run/redis.sock", Start: []string{"/bin/on"}}, Redis: Redis{Mode: RedisCache}},
 		{Name: "d", Engine: "redis", Server: Server{DSNFile: "/etc/d"}, Redis: Redis{Mode: RedisCache}},
+		{Name: "e", Engine: "redis", Server: Server{DSNFile: "/etc/e", SpoolSize: DefaultSpoolSize}, Redis: Redis{Mode: RedisGate}},
+		{Name: "f", Engine: "redis", Server: Server{DSN: "redis://127.0.0.1", SpoolSize: 2 << 20, Start: []string{"/bin/on"}, Stop: []string{"/bin/off"}},
+			Redis: Redis{Mode: RedisGate, GatePort: 7000}},
 	}
 	if got := c.Groups[0].Databases; !reflect.DeepEqual(got, want) {
 		t.Errorf("found %+v\nwant %+v", got, want)

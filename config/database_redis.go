@@ -10,40 +10,57 @@ import (
 // Redis is what only a Redis server has.
 type Redis struct {
 	Mode RedisMode
+	// GatePort is the port of the loopback address from which the replica gets its stream,
+	// on the standby, with [RedisGate]; 0 = one that is free, and the same one from then on.
+	GatePort int
 }
 
 // RedisMode is what a Redis server is.
 type RedisMode string
 
-// RedisCache is a server whose keys can be made again: it isn't replicated, and is
-// flushed when its node is promoted.
-const RedisCache RedisMode = "cache"
+const (
+	// RedisCache is a server whose keys can be made again: it isn't replicated, and is
+	// flushed when its node is promoted.
+	RedisCache RedisMode = "cache"
+	// RedisGate is a server whose keys count: the standby's is a replica that is fed up to
+	// the barrier.
+	RedisGate RedisMode = "gate"
+)
 
-// redisGate is for a later version: a replica that is fed up to the barrier.
-const redisGate = "gate"
+var redisLevel = &level{"redis", []string{"mode", "dsn", "dsn_file", "spool_limit", "gate_port", "start", "stop"}}
 
-var redisLevel = &level{"redis", []string{"mode", "dsn", "dsn_file", "start"}}
+// redisGateKeys are those that a cache doesn't have.
+var redisGateKeys = []string{"spool_limit", "gate_port", "stop"}
 
 func (r *reader) redis(n ast.Node, group string, d *Database) {
 	f, ok := r.block(n, redisLevel, group, d)
 	if !ok {
 		return
 	}
-	if v, ok := r.need(f, "mode", "redis", "cache (nothing is replicated, and it is flushed when the node is promoted)"); ok {
+	if v, ok := r.need(f, "mode", "redis", "gate (the standby's server is held at the barrier), or cache (nothing is replicated, and it is flushed when the node is promoted)"); ok {
 		var mode string
 		if r.text(v, &mode, redisMode) {
 			d.Redis.Mode = RedisMode(mode)
 		}
 	}
+	if d.Redis.Mode == RedisGate {
+		d.Server.SpoolSize = DefaultSpoolSize
+	}
 	r.server(f, "redis", group, d, checkRedisDSN)
+	maybe(r, f, "gate_port", &d.Redis.GatePort, parsePort)
+	if d.Redis.Mode != RedisCache {
+		return
+	}
+	for _, key := range redisGateKeys {
+		if v, ok := f.get(key); ok {
+			r.wrong(v.key, "", "redis.%s: a cache has none, it is of mode: gate", key)
+		}
+	}
 }
 
 func redisMode(s string) (string, error) {
-	if s == redisGate {
-		return "", errors.New("gate is " + notYet + "; for a server whose data counts put its directory, with appendonly yes, into a tree")
-	}
-	if s != string(RedisCache) {
-		return "", &valueError{found: s, want: string(RedisCache)}
+	if s != string(RedisCache) && s != string(RedisGate) {
+		return "", &valueError{found: s, want: string(RedisGate) + " or " + string(RedisCache)}
 	}
 	return s, nil
 }

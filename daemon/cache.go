@@ -33,7 +33,10 @@ type cache struct {
 }
 
 // isCache reports whether a database is one.
-func isCache(c config.Database) bool { return engines[c.Engine].cache != nil }
+func isCache(c config.Database) bool {
+	e := engines[c.Engine]
+	return e.isCache != nil && e.isCache(c)
+}
 
 // openCache opens a cache on the standby.
 func (s *receiving) openCache(c config.Database) (*cache, error) {

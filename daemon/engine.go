@@ -31,9 +31,14 @@ type engine struct {
 	down func(ctx context.Context, dsn string) bool
 	// bare servers have no data directory of which repld knows: none is made or set aside.
 	bare bool
+	// fed servers get all that they have through the gate, which keeps what a seed brought:
+	// they need no data directory either, and may run all the time. What a former primary
+	// has its gate keeps, which is a forgetter.
+	fed bool
 	// cache opens a server that isn't replicated but flushed; then there is nothing of
-	// the above.
-	cache func(databaseOptions) (cacheServer, error)
+	// the above. isCache says which are; nil: none is.
+	cache   func(databaseOptions) (cacheServer, error)
+	isCache func(config.Database) bool
 }
 
 // engines are those that this version knows, by the words of package change.

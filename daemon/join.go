@@ -172,7 +172,7 @@ func (s *receiving) joinTrouble(database string, err error) {
 
 // joinStep does what a stage asks for, and stores the next one.
 func (r *replica) joinStep(ctx context.Context, s *receiving, f databaseFile) error {
-	if r.conf.DataDir == "" && f.Stage != stageReady && !engines[r.conf.Engine].bare {
+	if r.conf.DataDir == "" && f.Stage != stageReady && !engines[r.conf.Engine].bare && !r.fed() {
 		return control.Errorf(control.ExitUsage, "there is no data_dir in this node's configuration").
 			WithHint("name the server's data directory with data_dir: and restart repld")
 	}
@@ -185,7 +185,7 @@ func (r *replica) joinStep(ctx context.Context, s *receiving, f databaseFile) er
 		}
 		return r.reseed(ctx, s, f)
 	case stageReady:
-		if _, connected := r.gate.Replayed(); !connected {
+		if _, connected := r.gate.Replayed(); !connected && !r.answers(ctx) {
 			if err := s.startServer(ctx, r.conf); err != nil {
 				if _, connected := r.gate.Replayed(); !connected {
 					return err
@@ -225,6 +225,9 @@ func (r *replica) rejoin(ctx context.Context, s *receiving) error {
 // setAside moves the data directory of a former primary away, and makes an empty one.
 func (r *replica) setAside(s *receiving) error {
 	dir, name := r.conf.DataDir, r.conf.Name
+	if r.fed() {
+		return r.leave(s)
+	}
 	st, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.storeStage(name, databaseFile{Stage: stageSeeding})
@@ -253,6 +256,26 @@ func (r *replica) setAside(s *receiving) error {
 	}
 	s.event(control.EventSalvaged, map[string]string{"database": name, "kept": kept}, "the old data directory of database %s is kept as %s", name, kept)
 	return s.storeStage(name, databaseFile{Stage: stageSeeding})
+}
+
+// forgetter is a gate that keeps what a former primary has, when that becomes a replica.
+type forgetter interface {
+	Discard() error // it need not be kept
+}
+
+// leave leaves what a former primary has to the gate of a server that is fed.
+func (r *replica) leave(s *receiving) error {
+	discard, err := s.node.discards()
+	if err != nil {
+		return err
+	}
+	if discard {
+		if err := r.gate.(forgetter).Discard(); err != nil {
+			return err
+		}
+		s.event(control.EventSalvaged, map[string]string{"database": r.conf.Name}, "what database %s had is discarded, as was ordered", r.conf.Name)
+	}
+	return s.storeStage(r.conf.Name, databaseFile{Stage: stageSeeding})
 }
 
 // room makes sure that a replica fits beside the old data directory.
@@ -300,6 +323,22 @@ func emptyDir(dir string) error {
 
 // reseed makes a replica from nothing.
 func (r *replica) reseed(ctx context.Context, s *receiving, f databaseFile) error {
+	if !r.fed() {
+		if err := r.clear(s, f); err != nil {
+			return err
+		}
+	}
+	if _, err := r.restore(ctx, s); err != nil {
+		if errors.Is(err, ship.ErrNoSession) || s.link() == nil {
+			return errNotYet
+		}
+		return err
+	}
+	return s.storeStage(r.conf.Name, databaseFile{Stage: stageReady})
+}
+
+// clear makes an empty data directory. What an attempt left there that broke off is removed.
+func (r *replica) clear(s *receiving, f databaseFile) error {
 	dir := r.conf.DataDir
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -321,15 +360,7 @@ func (r *replica) reseed(ctx context.Context, s *receiving, f databaseFile) erro
 		}
 	}
 	if f.Inode != inode(st) {
-		if err := s.storeStage(r.conf.Name, databaseFile{Stage: stageSeeding, Inode: inode(st)}); err != nil {
-			return err
-		}
+		return s.storeStage(r.conf.Name, databaseFile{Stage: stageSeeding, Inode: inode(st)})
 	}
-	if _, err := r.restore(ctx, s); err != nil {
-		if errors.Is(err, ship.ErrNoSession) || s.link() == nil {
-			return errNotYet
-		}
-		return err
-	}
-	return s.storeStage(r.conf.Name, databaseFile{Stage: stageReady})
+	return nil
 }

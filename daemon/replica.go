@@ -189,13 +189,10 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 		return nil, control.Errorf(control.ExitRefused, "database %s is held by commands: repld can't make its replica", r.conf.Name).
 			WithHint("what it is made from is the service's own business; see docs/DATABASES.md")
 	}
-	if dir == "" {
-		return nil, control.Errorf(control.ExitUsage, "database %s has no data_dir in this node's configuration", r.conf.Name).
-			WithHint("data_dir: names the directory in which the replica is made, user: whose it is")
-	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return nil, control.Errorf(control.ExitRefused, "%s is not empty: a replica is made in an empty directory only", dir).
-			WithState("occupied").WithHint("stop the server that uses it, and move the directory away")
+	if !r.fed() {
+		if err := vacant(r.conf.Name, dir); err != nil {
+			return nil, err
+		}
 	}
 	begun := s.clock.Mono()
 	var size uint64
@@ -215,7 +212,7 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 		return nil, err
 	}
 	reply := &control.DatabaseSeedReply{Group: s.name, Name: r.conf.Name, DataDir: dir, Bytes: size, Took: control.Seconds(s.clock.Mono() - begun)}
-	if len(r.conf.Start) == 0 {
+	if len(r.conf.Start) == 0 || r.answers(ctx) {
 		return reply, nil
 	}
 	if _, err := program.Run(ctx, program.Options{Args: r.conf.Start, DropCapabilities: true}); err != nil {
@@ -225,13 +222,43 @@ func (r *replica) seed(ctx context.Context, s *receiving) (*control.DatabaseSeed
 	return reply, nil
 }
 
+// vacant makes sure that a replica can be made in a directory.
+func vacant(name, dir string) error {
+	if dir == "" {
+		return control.Errorf(control.ExitUsage, "database %s has no data_dir in this node's configuration", name).
+			WithHint("data_dir: names the directory in which the replica is made, user: whose it is")
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return control.Errorf(control.ExitRefused, "%s is not empty: a replica is made in an empty directory only", dir).
+			WithState("occupied").WithHint("stop the server that uses it, and move the directory away")
+	}
+	return nil
+}
+
+// fed reports whether the server gets all that it has through the gate.
+func (r *replica) fed() bool { return engines[r.conf.Engine].fed }
+
+// answers reports whether a server that is fed runs: it needn't be started to be a replica.
+func (r *replica) answers(ctx context.Context) bool {
+	asked, ok := r.gate.(interface{ Answers(context.Context) bool })
+	return ok && asked.Answers(ctx)
+}
+
+// place is where the replica is, in messages.
+func (r *replica) place() string {
+	if r.fed() {
+		return "the gate, from which its server gets it"
+	}
+	return r.conf.DataDir
+}
+
 // restore makes the data of a replica from what the primary sends, and has its gate wait
 // for a barrier behind that. It returns how many bytes came.
 func (r *replica) restore(ctx context.Context, s *receiving) (uint64, error) {
 	var archive *blockReader
 	var tail []byte
 	err := s.receiver.SeedDatabase(ctx, r.conf.Name, func(from io.Reader) error {
-		s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, r.conf.DataDir)
+		s.event(control.EventSeedStarted, map[string]string{"database": r.conf.Name}, "a replica of database %s is being made in %s", r.conf.Name, r.place())
 		archive = &blockReader{from: from}
 		if err := r.gate.Restore(ctx, archive); err != nil {
 			return err
@@ -246,6 +273,10 @@ func (r *replica) restore(ctx context.Context, s *receiving) (uint64, error) {
 	if err != nil {
 		if errors.Is(err, ship.ErrNoSession) {
 			return 0, control.Errorf(control.ExitPeer, "%w", err)
+		}
+		if errors.Is(err, dblog.ErrOccupied) {
+			return 0, control.Errorf(control.ExitRefused, "%w", err).WithState("occupied").
+				WithHint("see whose they are; a replica takes a server whole")
 		}
 		return 0, fmt.Errorf("seed database %s: %w", r.conf.Name, err)
 	}

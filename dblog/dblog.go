@@ -53,6 +53,9 @@ var (
 	ErrAhead = errors.New("the replica is past the barrier")
 	// ErrBypass: the replica has another source of its log than the gate.
 	ErrBypass = errors.New("the replica can get its log past the gate")
+	// ErrOccupied: the server holds somebody's data, which would be lost if it became a
+	// replica.
+	ErrOccupied = errors.New("the server is not empty")
 	// ErrRunning: the server runs, and what was asked for needs it stopped.
 	ErrRunning = errors.New("the database server runs")
 	// ErrNotReached: the gate was moved back, or to a point before the end of the

@@ -2,9 +2,51 @@ package preflight
 
 import (
 	"context"
+	"strings"
 
+	"repld/config"
 	"repld/dblog/redis"
 )
+
+// redisSource checks the server that is replicated.
+func (k *check) redisSource(ctx context.Context, d server) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	s, err := redis.NewSource(redis.SourceOptions{Name: d.what, DSN: d.text})
+	if err != nil {
+		k.wrong(d.key+redisKey(d), "", "%s: %v", d.what, err)
+		return
+	}
+	defer s.Close()
+	if s.Check(ctx) == nil {
+		return
+	}
+	for _, c := range s.Health() {
+		k.wrong(d.key+redisKey(d), "", "%s", strings.TrimPrefix(c.Text, "database "))
+	}
+}
+
+// redisReplica notes how the server answers that is a replica, or becomes one.
+func (k *check) redisReplica(ctx context.Context, d server) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	st, err := redis.Look(ctx, d.text)
+	switch {
+	case err != nil:
+		k.note("%s has no server that answers: %v", d.what, err)
+	case st.Unsuitable != "":
+		k.wrong(d.key+redisKey(d), "", "%s: %s", d.what, st.Unsuitable)
+	case !st.Replica && st.Keys > 0:
+		k.note("%s: the server that answers is no replica and has %d keys: replctl database seed wants one without", d.what, st.Keys)
+	}
+}
+
+func redisKey(d server) string {
+	if d.DSNFile != "" {
+		return "dsn_file"
+	}
+	return "dsn"
+}
 
 // redisCache checks whether a cache could be flushed. It isn't flushed.
 func (k *check) redisCache(ctx context.Context, d server) error {
@@ -23,6 +65,10 @@ func (k *check) redisPrimary(ctx context.Context, d server) {
 	if d.text == "" {
 		return
 	}
+	if d.Redis.Mode == config.RedisGate {
+		k.redisSource(ctx, d)
+		return
+	}
 	if err := k.redisCache(ctx, d); err != nil {
 		k.note("%s could not be flushed here: %v", d.what, err)
 	}
@@ -30,18 +76,17 @@ func (k *check) redisPrimary(ctx context.Context, d server) {
 
 // redisStandby checks what a promotion needs, unless it starts the server first.
 func (k *check) redisStandby(ctx context.Context, d server) {
-	if len(d.Start) > 0 {
+	switch {
+	case d.text == "":
+		return
+	case d.Redis.Mode == config.RedisGate:
+		k.redisReplica(ctx, d)
+		return
+	case len(d.Start) > 0:
 		k.redisPrimary(ctx, d)
 		return
 	}
-	if d.text == "" {
-		return
-	}
 	if err := k.redisCache(ctx, d); err != nil {
-		key := d.key + "dsn"
-		if d.DSNFile != "" {
-			key += "_file"
-		}
-		k.wrong(key, "without it a promotion stops before services start", "%s: %v", d.what, err)
+		k.wrong(d.key+redisKey(d), "without it a promotion stops before services start", "%s: %v", d.what, err)
 	}
 }

@@ -72,7 +72,7 @@ func (g *Gate) vacant(ctx context.Context) error {
 		return nil //nolint:nilerr // it isn't up yet; before it becomes a replica its keys are kept
 	}
 	if n := is.keys(); n > 0 && !is.replica() {
-		return setupError{fmt.Sprintf("the server at %s has %d keys, and a replica is made of one without: FLUSHALL there if nobody needs them", g.at.at, n)}
+		return fmt.Errorf("%w: the one at %s has %d keys, and a replica is made of one without: FLUSHALL there if nobody needs them", dblog.ErrOccupied, g.at.at, n)
 	}
 	return nil
 }

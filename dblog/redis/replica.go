@@ -46,6 +46,16 @@ func look(c *connection) (info, error) {
 	return ask(c, "server", "cluster", "persistence", "keyspace", "replication")
 }
 
+// Answers reports whether the server runs and lets in.
+func (g *Gate) Answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return g.admin.with(ctx, func(c *connection) error {
+		_, err := c.do("PING")
+		return err
+	}) == nil
+}
+
 // tend makes the server a replica of the gate, if it should be and can, and says what is
 // wrong with it.
 func (g *Gate) tend(ctx context.Context, c *connection, is info) error {

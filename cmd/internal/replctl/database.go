@@ -61,7 +61,8 @@ func (a *app) databaseSeedCommand() *cobra.Command {
 		Use: "seed NAME", Short: "make a replica from nothing", Args: cli.Args("NAME"),
 		Long: `seed makes a replica of the primary's database in the data_dir of the configuration, which must be empty: a base
 backup comes over the link, the configuration is written, and the server is started by the configured command, or by
-hand. It stands at barriers from the first one on that lies behind the backup.`,
+hand. It stands at barriers from the first one on that lies behind the backup. A Redis server needs no directory: it
+runs, and becomes a replica.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.run(func(ctx context.Context, c *control.Client) error {
@@ -73,6 +74,11 @@ hand. It stands at barriers from the first one on that lies behind the backup.`,
 				next := "start the server there now"
 				if reply.Started {
 					next = "it was started"
+				}
+				if reply.DataDir == "" {
+					_, err := fmt.Fprintf(w, "the replica of %s is at the gate, %s in %s; the server on this node gets it at the next barrier\n",
+						reply.Name, view.Bytes(reply.Bytes), view.Duration(reply.Took.Duration()))
+					return err
 				}
 				_, err := fmt.Fprintf(w, "the replica of %s is in %s, %s in %s; %s\n", reply.Name, reply.DataDir, view.Bytes(reply.Bytes), view.Duration(reply.Took.Duration()), next)
 				return err
