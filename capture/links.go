@@ -17,7 +17,7 @@ import (
 
 // leftMost bounds how many nodes are remembered as having lost a name while a directory
 // is listed; what events tell of is bounded by [watch.Set].
-const leftMost = 4096
+const leftMost = 1024
 
 // lost notes that a node has just lost a name. A file without any other is of no
 // interest, nor is a directory that has another one: it was moved, and is looked at
