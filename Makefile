@@ -61,9 +61,10 @@ bench: needs build
 soak: needs
 	REPLD_SOAK=$(SOAK) REPLD_FAULTS=1 $(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./internal/e2e
 
-# A database and a tree for SOAK each, checked at barriers under one fault after the other. As root.
+# A database and a tree for SOAK with each engine, as shipped: checked at every barrier that is applied between
+# changes of role, under one fault after the other, each of them twice in ten minutes. As root.
 soak-databases: needs
-	REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB)Soak$$' -v ./internal/e2e
+	REPLD_PROOF=1 REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB)Soak$$' -v ./internal/e2e
 
 # The gate, promotion and the change of sides with other versions of PostgreSQL: POSTGRES
 # are directories of their programs (initdb, postgres, pg_ctl).

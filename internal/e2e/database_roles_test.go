@@ -47,6 +47,15 @@ type seatEngine interface {
 	create(s *seat)
 	pid(s *seat) string // path of the file that holds the server's process
 	database(s *seat) database
+	name() string
+	// order says where the database is of a load in a process of its own.
+	order(s *seat, o *pairtest.Order)
+	// schema is the statement that goes to where a soak makes its tables; "": none.
+	schema() string
+	// prepare makes what sound needs, on the primary; sound fails the test if the tables
+	// aren't whole, and returns what can be compared with those of the other server.
+	prepare(s *seat)
+	sound(s *seat) string
 }
 
 func (s *seat) dsn() string { return s.engine.dsn(s) }
@@ -117,7 +126,35 @@ func (postgresSeat) pid(s *seat) string { return filepath.Join(s.data, "postmast
 
 func (e postgresSeat) database(s *seat) database { return pairtest.Postgres{DSN: e.dsn(s)} }
 
-func newSeat(t *testing.T, e seatEngine, dir, name, designated, listen string) *seat {
+func (postgresSeat) name() string { return "PostgreSQL" }
+
+func (e postgresSeat) order(s *seat, o *pairtest.Order) { o.Postgres = e.dsn(s) }
+
+func (postgresSeat) schema() string { return "" }
+
+func (e postgresSeat) prepare(s *seat) {
+	s.t.Helper()
+	if !postgrestest.Has(s.t, "pg_amcheck") {
+		return
+	}
+	if err := e.database(s).Exec(s.t.Context(), "CREATE EXTENSION amcheck"); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (postgresSeat) sound(s *seat) string {
+	s.t.Helper()
+	if !postgrestest.Has(s.t, "pg_amcheck") {
+		return ""
+	}
+	cmd := postgrestest.Command(s.t.Context(), s.t, "pg_amcheck", "-h", s.host, "-U", "postgres", "--heapallindexed", "postgres")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("pg_amcheck of %s: %v\n%s", s.name, err, out)
+	}
+	return "pg_amcheck is content"
+}
+
+func newSeat(t *testing.T, e seatEngine, dir, name, designated, listen, barrier string) *seat {
 	t.Helper()
 	s := &seat{t: t, engine: e, name: name, dir: filepath.Join(dir, name), tree: filepath.Join(dir, name, "t"), host: filepath.Join(dir, name, "db")}
 	s.data = filepath.Join(s.host, "data")
@@ -150,16 +187,17 @@ disk_reserve: 8MB
 groups:
   - name: shop
     trees: [{name: up, path: %s}]
-    barrier: {every: 200ms}
+    barrier: %s
     guard: {changed: 100%%}
     databases:
       - {name: %s, %s: {dsn: %q, data_dir: %s, user: %s, start: [%s], stop: [%s], %s}}
-`, name, designated, listen, s.node.state, s.node.state, s.tree, paired, word, s.dsn(), s.data, owner.Username, start, stop, keys))
+`, name, designated, listen, s.node.state, s.node.state, s.tree, barrier, paired, word, s.dsn(), s.data, owner.Username, start, stop, keys))
 	return s
 }
 
 // newSeats starts two services and pairs them; the first one serves, with a server.
-func newSeats(t *testing.T, e seatEngine) (d *databases, a, b *seat) {
+// barrier is the group's setting.
+func newSeats(t *testing.T, e seatEngine, barrier string) (d *databases, a, b *seat) {
 	t.Helper()
 	testfs.NeedRoot(t)
 	dir := tempDir(t)
@@ -170,7 +208,7 @@ func newSeats(t *testing.T, e seatEngine) (d *databases, a, b *seat) {
 		t.Fatal(err)
 	}
 	d.relay = wiretest.NewRelay(t, addr, d.seed, wiretest.RelayOptions{})
-	a, b = newSeat(t, e, dir, "a", "primary", "127.0.0.1:0"), newSeat(t, e, dir, "b", "secondary", listen)
+	a, b = newSeat(t, e, dir, "a", "primary", "127.0.0.1:0", barrier), newSeat(t, e, dir, "b", "secondary", listen, barrier)
 	e.create(a)
 	if out, err := exec.Command(filepath.Join(a.dir, "start")).CombinedOutput(); err != nil {
 		t.Fatalf("start: %v\n%s", err, out)
@@ -199,8 +237,8 @@ func (d *databases) seated(serves, stands *seat) {
 	d.data = stands.data
 }
 
-// follows waits until the standby's replica is connected, and checks it under load.
-func (d *databases) follows() {
+// following waits until the standby's replica is connected, and its gate open.
+func (d *databases) following() {
 	d.t.Helper()
 	poll(d.t, "the replica follows", func() error {
 		var list control.DatabaseList
@@ -219,6 +257,12 @@ func (d *databases) follows() {
 		}
 		return fmt.Errorf("%+v; %+v", list.Databases, s.Health)
 	})
+}
+
+// follows waits until the standby's replica is there, and checks it under load.
+func (d *databases) follows() {
+	d.t.Helper()
+	d.following()
 	d.work(2, 20*time.Millisecond)
 	d.barriers(lasting(d.t, 0), 2)
 	d.rest()
@@ -250,7 +294,7 @@ func TestDatabaseChangesSides(t *testing.T) {
 // changeSides does that; not whole, it leaves out the way back, unless it is a soak.
 func changeSides(t *testing.T, e seatEngine, whole bool) {
 	t.Helper()
-	d, a, b := newSeats(t, e)
+	d, a, b := newSeats(t, e, "{every: 200ms}")
 	d.standby.must("database", "seed", paired)
 	d.follows()
 

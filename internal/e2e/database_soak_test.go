@@ -6,174 +6,304 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"repld/change"
 	"repld/dblog/postgres/postgrestest"
 	"repld/internal/pairtest"
+	"repld/internal/testfs"
 )
 
 // TestDatabaseSoak holds a PostgreSQL server and a tree together for REPLD_SOAK, under one
-// fault after the other, and checks at barriers all the while. It needs REPLD_SOAK.
-func TestDatabaseSoak(t *testing.T) { databaseSoak(t, postgresSeat{}) }
+// fault after the other, and checks at every barrier that is applied between changes of
+// role. It needs REPLD_SOAK.
+func TestDatabaseSoak(t *testing.T) { soakDatabase(t, postgresSeat{}) }
 
 // TestMariaDBSoak is the same with the other engine.
-func TestMariaDBSoak(t *testing.T) { databaseSoak(t, mariadbSeat{}) }
+func TestMariaDBSoak(t *testing.T) { soakDatabase(t, mariadbSeat{}) }
 
-// databaseFault is something bad that is over when it returns. One after which writers
-// can't go on says so.
-type databaseFault struct {
-	name   string
-	do     func(d *databases, serves, stands *seat)
-	breaks bool
+// The load: writers, operations of each that stay, files and rows of an operation at
+// most, and the time from one operation of a writer to its next.
+const (
+	soakWriters = 8
+	soakKeep    = 50
+	soakMost    = 3
+	soakEvery   = 16 * time.Millisecond
+)
+
+// databaseSoak is a run of the test.
+type databaseSoak struct {
+	*databases
+	a, b   *seat
+	rng    *rand.Rand
+	length time.Duration
+	begun  time.Time
+	cgroup string // directory of the writers' control group
+
+	mu             sync.Mutex // of what follows
+	serves, stands *seat
+	run            running
+	lost           map[int]bool // writers whose server has lost what they had committed
+
+	inspector     *inspector
+	appliedBefore int // barriers, when it began
+	counts        counts
+	worked        time.Duration // of writers that have ended
+	did           [3]int64      // operations, files, rows, of writers that have ended
+	happened      map[string]int
+	givenUp       []string // by each failover
 }
 
-// cutFor is how long the link is cut: longer than the nodes wait before they take it for
-// lost.
-const cutFor = time.Minute
+// loadWord makes the writers of this program, see [pairtest.Serve].
+const loadWord = "load-of-a-test"
 
-var databaseFaults = []databaseFault{
-	{"the standby's daemon is killed", func(d *databases, _, stands *seat) { stands.restart(d) }, false},
-	{"the primary's daemon is killed", func(d *databases, serves, _ *seat) { serves.restart(d) }, false},
-	{"the replica is killed", func(d *databases, _, stands *seat) {
-		stands.crash()
-		stands.startServer()
-	}, false},
-	{"the replica is restarted", func(d *databases, _, stands *seat) {
-		stands.run("stop")
-		stands.startServer()
-	}, false},
-	{"the link is cut", func(d *databases, _, _ *seat) {
-		d.relay.Cut()
-		select { // it is the time that is wanted
-		case <-time.After(cutFor):
-		case <-d.t.Context().Done():
-		}
-		d.relay.Mend()
-		d.linked()
-	}, false},
-	{"the primary's server is killed", func(d *databases, serves, _ *seat) {
-		serves.crash()
-		serves.startServer()
-	}, true},
-	{"the primary's server is restarted", func(d *databases, serves, _ *seat) {
-		serves.run("stop")
-		serves.startServer()
-	}, true},
-	{"the schema changes", func(d *databases, _, _ *seat) { d.alter() }, false},
+func loadMain() int {
+	if err := pairtest.Serve(context.Background(), os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
-// restart kills the daemon and starts it again.
-func (s *seat) restart(d *databases) {
-	s.node.kill()
-	s.node.start()
-	s.node.up()
-	d.linked()
+// running are the present writers.
+type running struct {
+	app   *pairtest.Process
+	first int
+	since time.Time
+	over  bool // and counted
 }
 
-// run runs one of the seat's scripts.
-func (s *seat) run(name string) {
-	s.t.Helper()
-	if out, err := exec.Command(filepath.Join(s.dir, name)).CombinedOutput(); err != nil {
-		s.t.Fatalf("%s of %s: %v\n%s", name, s.name, err, out)
+func (k *databaseSoak) now() running {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.run
+}
+
+func (k *databaseSoak) isLost(writer int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lost[writer]
+}
+
+// lose says that the present writers' server may lose what it has committed.
+func (k *databaseSoak) lose() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for w := k.run.first; w < k.run.first+soakWriters; w++ {
+		k.lost[w] = k.lost[w] || pairtest.Asynchronous(w)
 	}
 }
 
-func (s *seat) startServer() {
-	s.t.Helper()
-	// The children of a postmaster that was killed may hold the directory for a moment.
-	poll(s.t, "the server starts", func() error {
-		out, err := exec.Command(filepath.Join(s.dir, "start")).CombinedOutput()
-		if err == nil {
-			err = s.engine.database(s).Exec(s.t.Context(), "SELECT 1")
+func (k *databaseSoak) demand(first int) pairtest.Demand {
+	return pairtest.Demand{Seed: k.seed, Keep: soakKeep, Most: soakMost, First: first, Lost: k.isLost}
+}
+
+func soakDatabase(t *testing.T, e seatEngine) {
+	if os.Getenv("REPLD_SOAK") == "" {
+		t.Skip("it goes on for REPLD_SOAK: make soak-databases")
+	}
+	k := newDatabaseSoak(t, e)
+	k.standby.must("database", "seed", paired)
+	e.prepare(k.serves)
+	stop := k.beside()
+	k.begin()
+	k.inspect()
+	least := int(k.length/(5*time.Minute)) * len(databaseFaults)
+	var order []int
+	for i := 0; i < least || time.Since(k.begun) < k.length; i++ {
+		k.goOn()
+		if len(order) == 0 {
+			order = k.rng.Perm(len(databaseFaults))
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+		f := databaseFaults[order[0]]
+		order = order[1:]
+		t.Logf("%5.0f s: %s; %s", time.Since(k.begun).Seconds(), k.progress(), f.name)
+		f.do(k)
+		k.happened[f.name]++
+	}
+	k.goOn()
+	stop()
+	k.finish()
+}
+
+func newDatabaseSoak(t *testing.T, e seatEngine) *databaseSoak {
+	t.Helper()
+	cgroup, group := testfs.Cgroup(t)
+	d, a, b := newSeats(t, e, fmt.Sprintf("{every: 250ms, quiesce: [optimistic, cgroup], cgroup: %s, freeze_max: 100ms}", group))
+	k := &databaseSoak{databases: d, a: a, b: b, rng: rand.New(rand.NewPCG(d.seed, 7)), length: lasting(t, 0), begun: time.Now(), cgroup: cgroup,
+		serves: a, stands: b, lost: map[int]bool{}, happened: map[string]int{}}
+	k.counts.phases = map[string][]time.Duration{}
+	k.counts.first, k.counts.last, k.counts.conditions = map[change.Epoch]uint64{}, map[change.Epoch]uint64{}, map[string]*raised{}
+	return k
+}
+
+// begin starts writers, with numbers of their own.
+func (k *databaseSoak) begin() {
+	k.t.Helper()
+	first := 0
+	if run := k.now(); run.app != nil {
+		first = run.first + soakWriters
+	}
+	cmd := exec.Command("/proc/self/exe", loadWord)
+	var done func()
+	cmd.SysProcAttr, done = testfs.InCgroup(k.t, k.cgroup)
+	defer done()
+	cmd.SysProcAttr.Pdeathsig = 0 // of a thread, not of the process; its input ends with the test
+	cmd.Stderr = os.Stderr
+	o := pairtest.Order{Dir: k.from, Seed: k.seed, Writers: soakWriters, First: first, Keep: soakKeep, Most: soakMost, Every: soakEvery}
+	k.serves.engine.order(k.serves, &o)
+	app, err := pairtest.StartProcess(cmd, o)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(app.Kill)
+	k.mu.Lock()
+	k.run = running{app: app, first: first, since: time.Now()}
+	k.mu.Unlock()
+}
+
+// ended counts what writers did that have ended, and returns it.
+func (k *databaseSoak) ended() pairtest.State {
+	run := k.now()
+	s, _ := run.app.State() // what is known
+	k.worked += time.Since(run.since)
+	for j, n := range did(s) {
+		k.did[j] += n
+	}
+	k.mu.Lock()
+	k.run.over = true
+	k.mu.Unlock()
+	return s
+}
+
+func did(s pairtest.State) (n [3]int64) {
+	for _, done := range s.Done {
+		n[0] += done
+	}
+	n[1], n[2] = s.Files, s.Rows
+	return n
+}
+
+// goOn waits while all works, until the next fault, and until some barriers were looked at.
+func (k *databaseSoak) goOn() {
+	k.t.Helper()
+	rest := min(max(k.length/60, 2*time.Second), 12*time.Second)
+	rest += rand.N(rest / 2)
+	begun, least := time.Now(), 0
+	k.count(func(c *counts) bool { least = c.checked + 3; return true })
+	poll(k.t, "barriers are looked at", func() error {
+		k.judge()
+		if s, err := k.now().app.State(); err != nil || s.Failed != "" {
+			k.t.Fatalf("the writers failed: %v %s", err, s.Failed)
+		}
+		if time.Since(begun) < rest {
+			return fmt.Errorf("it goes on")
+		}
+		if !k.count(func(c *counts) bool { return c.checked >= least }) {
+			s, err := k.primary.status()
+			return fmt.Errorf("too few barriers: %+v, %v", s, err)
 		}
 		return nil
 	})
 }
 
-// alter changes the schema while writers write.
-func (d *databases) alter() {
-	d.t.Helper()
-	d.altered++
-	table := fmt.Sprintf("soak%d", d.altered)
-	for _, sql := range []string{
-		"CREATE TABLE " + table + " (n INT PRIMARY KEY, t VARCHAR(100))",
-		"INSERT INTO " + table + " SELECT writer * 1000000 + op * 10 + file, 'text' FROM pair0",
-		"ALTER TABLE " + table + " ADD COLUMN more INT DEFAULT 7",
-		"CREATE INDEX " + table + "_t ON " + table + " (t)",
-		"CREATE INDEX " + table + "_op ON pair1 (op)",
-		"DROP TABLE " + table,
-	} {
-		if err := d.serving.Exec(d.t.Context(), sql); err != nil {
-			d.t.Fatalf("%s: %v", sql, err)
+// progress says what was done so far.
+func (k *databaseSoak) progress() string {
+	n, worked := k.did, k.worked
+	if run := k.now(); !run.over {
+		s, _ := run.app.State() // what is known
+		for j, more := range did(s) {
+			n[j] += more
 		}
+		worked += time.Since(run.since)
 	}
+	per := worked.Seconds()
+	var text string
+	k.count(func(c *counts) bool {
+		all := k.applied()
+		text = fmt.Sprintf("%d barriers cut, %d applied, %d of them between changes of role, %d checked (%d whole) with %d operations in flight; %.0f transactions/s of %d writers with %.0f rows/s and %.0f files/s put and removed",
+			c.cut(), all, c.alone+all-k.appliedBefore, c.checked, c.whole, c.inFlight, float64(n[0])/per, soakWriters, float64(n[2])/per, float64(n[1])/per)
+		return true
+	})
+	return text
 }
 
-func databaseSoak(t *testing.T, e seatEngine) {
-	if os.Getenv("REPLD_SOAK") == "" {
-		t.Skip("it goes on for REPLD_SOAK: make soak-databases")
+// finish stops the writers; everything must get to the standby, and be sound.
+func (k *databaseSoak) finish() {
+	k.t.Helper()
+	k.letRun()
+	e, run := k.a.engine, k.now()
+	if err := run.app.Stop(); err != nil {
+		k.t.Fatal(err)
 	}
-	d, a, b := newSeats(t, e)
-	rng := rand.New(rand.NewPCG(d.seed, 7))
-	d.standby.must("database", "seed", paired)
-	stop := beside(t, e, a)
-	begun, end := time.Now(), time.Now().Add(lasting(t, 0))
-	d.work(2, 5*time.Millisecond)
-	order := rng.Perm(len(databaseFaults))
-	for i := 0; i < len(order) || time.Now().Before(end); i++ {
-		d.barriers(5*time.Second, 3)
-		f := databaseFaults[order[i%len(order)]]
-		t.Logf("%v: %d checks, %d operations; %s", time.Since(begun).Round(time.Second), d.checks, d.operations+d.load.Total(), f.name)
-		f.do(d, a, b)
-		if f.breaks {
-			d.operations += d.load.Total()
-			_ = d.load.Stop() // writers were interrupted
-			d.work(2, 5*time.Millisecond)
+	k.ended()
+	text := k.progress()
+	k.settle()
+	d := k.demand(0)
+	s, _ := run.app.State() // it has ended
+	d.Least = append(make([]int64, run.first), s.Done...)
+	k.checkHeld(d)
+	k.count(func(c *counts) bool { c.checked++; c.whole++; return true })
+	sums := e.sound(k.serves)
+	if other := e.sound(k.stands); other != sums {
+		k.t.Errorf("the replica: %s; the primary: %s", other, sums)
+	}
+	took := time.Since(k.begun).Round(time.Second)
+	var faults []string
+	for _, f := range databaseFaults {
+		faults = append(faults, fmt.Sprintf("%s %d×", f.name, k.happened[f.name]))
+	}
+	k.t.Logf("faults: %s", strings.Join(faults, ", "))
+	for _, text := range k.givenUp {
+		k.t.Logf("failover: %s", text)
+	}
+	k.t.Logf("at the end: %s", sums)
+	k.count(func(c *counts) bool {
+		k.t.Logf("conditions: %s", c.troubles())
+		k.t.Logf("barriers: %s", c.times())
+		k.t.Logf("at the barriers %d rows and %d files were compared (%d read anew); %d barriers frozen, %.1f ms each; %d with uncovered files", c.rows, c.files, c.read,
+			c.frozen, float64(c.stalled.Milliseconds())/float64(max(c.frozen, 1)), c.uncovered)
+		if c.inFlight == 0 {
+			k.t.Error("no operation was in flight at any barrier")
 		}
-	}
-	stop()
-	d.rest()
-	d.settle()
-	d.checkHeld(pairtest.Demand{First: d.first, Least: d.load.Done()})
-	if g, err := d.standby.group("shop"); err == nil && g.Barriers.Applied != nil {
-		t.Logf("%v: %d checks with %d rows at barriers up to %s, %d operations, %d of them in flight at a barrier", time.Since(begun).Round(time.Second),
-			d.checks, d.rows, g.Barriers.Applied.ID, d.operations, d.inFlight)
-	}
-	if (e == postgresSeat{}) && postgrestest.Has(t, "pg_amcheck") {
-		if err := d.serving.Exec(t.Context(), "CREATE EXTENSION amcheck"); err != nil {
-			t.Fatal(err)
-		}
-		d.settle()
-		d.still()
-		cmd := postgrestest.Command(t.Context(), t, "pg_amcheck", "-h", b.host, "-U", "postgres", "--heapallindexed", "postgres")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("pg_amcheck of the replica: %v\n%s", err, out)
-		}
-	}
+		return true
+	})
+	k.t.Logf("%s: %v, no violation: %s; %d faults", k.a.engine.name(), took, text, total(k.happened))
 }
 
-// beside runs pgbench on a PostgreSQL server, as often as that ends with the server, until
-// the caller stops it.
-func beside(t *testing.T, e seatEngine, s *seat) (stop func()) {
+func total(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// beside runs pgbench on the PostgreSQL server that serves, as often as that ends with the
+// server, until the caller stops it.
+func (k *databaseSoak) beside() (stop func()) {
+	t := k.t
 	t.Helper()
-	if (e != postgresSeat{}) || !postgrestest.Has(t, "pgbench") {
+	if (k.a.engine != postgresSeat{}) || !postgrestest.Has(t, "pgbench") {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	args := []string{"-h", s.host, "-U", "postgres", "postgres"}
-	if out, err := postgrestest.Command(ctx, t, "pgbench", append([]string{"-iq", "-s", "2"}, args...)...).CombinedOutput(); err != nil {
+	pgbench := func(args ...string) *exec.Cmd {
+		k.mu.Lock()
+		host := k.serves.host
+		k.mu.Unlock()
+		return postgrestest.Command(ctx, t, "pgbench", append(args, "-h", host, "-U", "postgres", "postgres")...)
+	}
+	if out, err := pgbench("-iq", "-s", "2").CombinedOutput(); err != nil {
 		t.Fatalf("pgbench -i: %v\n%s", err, out)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_ = postgrestest.Command(ctx, t, "pgbench", append([]string{"-n", "-c", "2", "-R", "200", "-T", "30"}, args...)...).Run()
+			_ = pgbench("-n", "-c", "2", "-R", "100", "-T", "30").Run() // it ends with the server
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):

@@ -47,6 +47,8 @@ type database interface {
 	Exec(ctx context.Context, sql string) error
 	// Replayed returns where a replica is in its log, as its engine writes it.
 	Replayed(ctx context.Context) (string, error)
+	// RowsFrom returns the rows of writers from first on.
+	RowsFrom(ctx context.Context, first int) ([]pairtest.Row, error)
 }
 
 // paired is a database at a barrier.

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == serviceWord {
 		os.Exit(serviceMain(os.Args[2:]))
 	}
+	if len(os.Args) == 2 && os.Args[1] == loadWord {
+		os.Exit(loadMain())
+	}
 	os.Exit(run(m))
 }
 

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"repld/control"
 	"repld/dblog/mariadb/mariadbtest"
 	"repld/internal/pairtest"
+	"repld/internal/testfs"
 )
 
 // mariadbSeat is the engine MariaDB.
@@ -23,7 +23,9 @@ func (e mariadbSeat) socket(s *seat) string { return filepath.Join(s.host, "s") 
 func (e mariadbSeat) commands(s *seat) (start, stop, end string) {
 	options := fmt.Sprintf("--no-defaults --datadir=%s --socket=%s --skip-networking --pid-file=%s --server-id=%d --tmpdir=%s %s",
 		s.data, e.socket(s), e.pid(s), len(s.name)+int(s.name[0]), s.host, strings.Join(mariadbtest.Settings(), " "))
-	start = fmt.Sprintf("setsid %s %s >>%s.log 2>&1 &", mariadbtest.Program(s.t, "mariadbd"), options, s.data)
+	// Another server on the same data waits for their locks, and then goes on from the
+	// state of the log that it has read before.
+	start = fmt.Sprintf("setsid %s -n %s.lock %s %s >>%s.log 2>&1 &", testfs.NeedProgram(s.t, "flock", "util-linux"), s.data, mariadbtest.Program(s.t, "mariadbd"), options, s.data)
 	stop = fmt.Sprintf("exec %s --no-defaults --socket=%s --user=root shutdown", mariadbtest.Program(s.t, "mariadb-admin"), e.socket(s))
 	return start, stop, fmt.Sprintf("kill -9 $(cat %s)", e.pid(s))
 }
@@ -47,11 +49,12 @@ type mariadbDatabase struct {
 	node *node
 }
 
-func (m mariadbDatabase) Replayed(context.Context) (string, error) {
-	var list control.DatabaseList
-	r := m.node.ctl("database", "status", "--json")
-	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil {
-		return "", fmt.Errorf("%w: %s%s", err, r.stdout, r.stderr)
+func (m mariadbDatabase) Replayed(ctx context.Context) (string, error) {
+	c := m.node.client()
+	defer c.Close()
+	list, err := c.Databases(ctx, control.DatabaseRequest{Name: paired})
+	if err != nil {
+		return "", err
 	}
 	for _, b := range list.Databases {
 		if b.Name == paired {
@@ -59,6 +62,23 @@ func (m mariadbDatabase) Replayed(context.Context) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("no database %s in %+v", paired, list)
+}
+
+func (mariadbSeat) name() string { return "MariaDB" }
+
+func (e mariadbSeat) order(s *seat, o *pairtest.Order) { o.MariaDB = e.dsn(s) }
+
+func (mariadbSeat) schema() string { return "USE pairs" }
+
+func (mariadbSeat) prepare(*seat) {}
+
+func (e mariadbSeat) sound(s *seat) string {
+	s.t.Helper()
+	sums, err := pairtest.MariaDB{DSN: e.dsn(s)}.Sound(s.t.Context())
+	if err != nil {
+		s.t.Fatalf("the server of %s: %v", s.name, err)
+	}
+	return sums
 }
 
 // TestMariaDBChangesSides is TestDatabaseChangesSides with another engine.

@@ -4,28 +4,30 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
+	"syscall"
 )
 
 // Demand is what is checked, beside the rules of the package: the load's own numbers.
 type Demand struct {
 	Seed uint64
 	Keep int64 // as in [Options]
-	// Writers before First are left out: their server may have lost, in a crash, what it
-	// had committed asynchronously, and has then parted from the files by itself.
-	// Least are operations of each writer that must be there, and Most the newest there
+	Most int   // as there
+	// Writers before First are left out, and those that Lost names: their server may have
+	// lost, in a crash, what it had committed asynchronously, and has then parted from the
+	// files by itself. Of writers before First not even the files are read.
+	First int
+	Lost  func(writer int) bool // nil: none
+	// Least are operations of each writer that must be there, and Newest the newest there
 	// may be, from writer First on; nil: anything goes.
-	First       int
-	Least, Most []int64
+	Least, Newest []int64
 }
 
 // Found is what a check looked at.
 type Found struct {
 	Writers, Files, Rows int
-	InFlight             int // operations that were not there whole
+	InFlight             int     // operations that were not there whole
+	Read                 int     // files that were read; the others were known
+	Newest               []int64 // operation of each writer, from First on
 }
 
 // maxTold bounds the violations that an error lists.
@@ -33,10 +35,39 @@ const maxTold = 8
 
 // Check compares the files in dir with the rows. Its error lists the violations.
 func Check(dir string, rows []Row, d Demand) (Found, error) {
-	if d.Keep == 0 {
-		d.Keep = Options{}.keep()
-	}
-	c := &check{demand: d, writers: map[int]*traces{}}
+	return new(Checker).Check(dir, rows, d)
+}
+
+// Checker checks one tree again and again, and reads only the files that have changed
+// since the last check: those of another inode, size or time stamp. It must not be used
+// concurrently.
+type Checker struct {
+	files map[string]known // by path
+	drawn map[[2]int64]*expected
+}
+
+// known is a file that was read.
+type known struct {
+	inode        uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+	digest       [sha256.Size]byte
+}
+
+// expected is an operation without its contents.
+type expected struct {
+	rows      []Row
+	remove    int64
+	rowsFirst bool
+}
+
+// Forget has the next check read everything.
+func (k *Checker) Forget() { k.files, k.drawn = nil, nil }
+
+// Check compares the files in dir with the rows. Its error lists the violations.
+func (k *Checker) Check(dir string, rows []Row, d Demand) (Found, error) {
+	c := &check{demand: d, draw: drawOf(d.Seed, d.Keep, d.Most), writers: map[int]*traces{},
+		before: *k, after: Checker{map[string]known{}, map[[2]int64]*expected{}}}
 	if err := c.readFiles(dir); err != nil {
 		return Found{}, err
 	}
@@ -47,20 +78,25 @@ func Check(dir string, rows []Row, d Demand) (Found, error) {
 		}
 		t.rows[r.File] = r.Digest
 	}
-	found := Found{Writers: len(c.writers), Rows: len(rows), Files: c.files}
+	found := Found{Writers: len(c.writers), Rows: len(rows), Files: c.files, Read: c.read}
 	for w, t := range c.writers {
-		if w < d.First {
+		if w < d.First || d.Lost != nil && d.Lost(w) {
 			continue
 		}
 		if c.writer(w, t) {
 			found.InFlight++
 		}
+		for len(found.Newest) <= w-d.First {
+			found.Newest = append(found.Newest, 0)
+		}
+		found.Newest[w-d.First] = t.newest
 	}
 	for i, least := range d.Least {
-		if c.writers[d.First+i] == nil && least > 0 {
-			c.violated("writer %d: there is nothing of it, want %d operations", d.First+i, least)
+		if w := d.First + i; c.writers[w] == nil && least > 0 && (d.Lost == nil || !d.Lost(w)) {
+			c.violated("writer %d: there is nothing of it, want %d operations", w, least)
 		}
 	}
+	*k = c.after
 	if c.more > 0 {
 		c.violations = append(c.violations, fmt.Errorf("and %d more", c.more))
 	}
@@ -68,11 +104,13 @@ func Check(dir string, rows []Row, d Demand) (Found, error) {
 }
 
 type check struct {
-	demand     Demand
-	writers    map[int]*traces
-	files      int
-	violations []error
-	more       int
+	demand        Demand
+	draw          draw
+	writers       map[int]*traces
+	before, after Checker // what is known
+	files, read   int
+	violations    []error
+	more          int
 }
 
 // traces are what there is of a writer's operations.
@@ -112,47 +150,18 @@ func (t *traces) of(op int64) *trace {
 	return t.ops[op]
 }
 
-func (c *check) readFiles(dir string) error {
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		name, part := strings.CutSuffix(rel, unfinished)
-		var w, sub, file int
-		var op int64
-		if n, _ := fmt.Sscanf(name, "w%d/%d/%d.%d", &w, &sub, &op, &file); n != 4 || fileName(w, op, file) != name {
-			return nil // not a writer's
-		}
-		c.files++
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if t := c.of(w).of(op); part {
-			t.parts++
-		} else {
-			t.files[file] = sha256.Sum256(content)
-		}
-		return nil
-	})
-}
-
 // state is how far an operation is.
 type state struct {
 	anyFile, allFiles, anyRow, allRows bool // of its own
 }
 
 // state compares what there is of an operation with what was drawn.
-func (c *check) state(t *trace, o *operation) state {
+func (c *check) state(t *trace, o *expected) state {
 	s := state{allFiles: true, allRows: true}
 	if t == nil {
 		return state{}
 	}
-	rows := o.rows()
+	rows := o.rows
 	for _, want := range rows {
 		digest, ok := t.files[want.File]
 		s.anyFile = s.anyFile || ok
@@ -173,16 +182,16 @@ func (c *check) writer(w int, t *traces) (inFlight bool) {
 	wrong := func(op int64, s state, what string) {
 		c.violated("writer %d, operation %d of %d: %s (of its files there are %s, of its rows %s)", w, op, n, what, some(s.anyFile, s.allFiles), some(s.anyRow, s.allRows))
 	}
-	get := func(op int64) (state, *operation) {
-		o := operationOf(d.Seed, w, op, d.Keep)
+	get := func(op int64) (state, *expected) {
+		o := c.expected(w, op)
 		return c.state(t.ops[op], o), o
 	}
 	for op := range t.ops {
-		if s, _ := get(op); op < n-d.Keep {
+		if s, _ := get(op); op < n-c.draw.keep {
 			wrong(op, s, "it was removed")
 		}
 	}
-	for op := max(1, n-d.Keep+1); op < n; op++ {
+	for op := max(1, n-c.draw.keep+1); op < n; op++ {
 		if s, _ := get(op); !s.allFiles || !s.allRows {
 			wrong(op, s, "it is over, want all of it")
 		}
@@ -209,8 +218,8 @@ func (c *check) writer(w int, t *traces) (inFlight bool) {
 	if i := w - d.First; i >= 0 && i < len(d.Least) && (n < d.Least[i] || n == d.Least[i] && inFlight) {
 		wrong(n, s, fmt.Sprintf("want at least the first %d whole", d.Least[i]))
 	}
-	if i := w - d.First; i >= 0 && i < len(d.Most) && n > d.Most[i] {
-		wrong(n, s, fmt.Sprintf("only %d were begun", d.Most[i]))
+	if i := w - d.First; i >= 0 && i < len(d.Newest) && n > d.Newest[i] {
+		wrong(n, s, fmt.Sprintf("only %d were begun", d.Newest[i]))
 	}
 	return inFlight
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -48,7 +49,8 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Stop()
-	inFlight, caught := 0, 0
+	inFlight, caught, known := 0, 0, 0
+	var checker Checker
 	const rounds = 30
 	var before []Row
 	for i := range rounds {
@@ -59,7 +61,9 @@ func TestCheck(t *testing.T) {
 		least := l.Done()
 		release := l.Hold()
 		rows, _ := db.Rows(t.Context())
-		found, err := Check(dir, rows, Demand{Seed: seed, Keep: keep, Least: least, Most: l.Begun()})
+		demand := Demand{Seed: seed, Keep: keep, Least: least, Newest: l.Begun()}
+		found, err := Check(dir, rows, demand)
+		again, againErr := checker.Check(dir, rows, demand) // reads what is new
 		var stale error
 		if i > 0 {
 			_, stale = Check(dir, before, Demand{Seed: seed, Keep: keep})
@@ -67,6 +71,10 @@ func TestCheck(t *testing.T) {
 		release()
 		if err != nil {
 			t.Fatalf("round %d: %v", i, err)
+		}
+		known += again.Files - again.Read
+		if again.Read = found.Read; againErr != nil || !reflect.DeepEqual(again, found) {
+			t.Fatalf("round %d: a check of what is new: %+v, %v; want %+v", i, again, againErr, found)
 		}
 		inFlight += found.InFlight
 		if stale != nil {
@@ -79,6 +87,9 @@ func TestCheck(t *testing.T) {
 	}
 	if inFlight == 0 {
 		t.Error("no operation was ever in flight")
+	}
+	if known == 0 {
+		t.Error("no file was known from an earlier check")
 	}
 	if caught != rounds-1 {
 		t.Errorf("rows of another moment were found out in %d of %d rounds", caught, rounds-1)
@@ -114,6 +125,38 @@ func TestViolations(t *testing.T) {
 	}
 }
 
+// TestCheckerReadsWhatChanged: a file that was right at the last check and isn't any more
+// is found out.
+func TestCheckerReadsWhatChanged(t *testing.T) {
+	dir, db := t.TempDir(), &memory{}
+	d := Demand{Seed: 5, Keep: 4}
+	last := perform(t, dir, db, d.Seed, d.Keep, 12)
+	var k Checker
+	for _, read := range []bool{true, false} {
+		if f, err := k.Check(dir, db.rows, d); err != nil || (f.Read > 0) != read {
+			t.Fatalf("%+v, %v; want that files are read: %v", f, err, read)
+		}
+	}
+	path := filepath.Join(dir, fileName(0, last.number-1, 0))
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, make([]byte, st.Size()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, st.ModTime(), st.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := k.Check(dir, db.rows, d); err == nil || f.Read != 1 {
+		t.Errorf("%+v, %v; want one file read, and found out", f, err)
+	}
+	d.Lost = func(writer int) bool { return writer == 0 }
+	if _, err := k.Check(dir, db.rows, d); err != nil {
+		t.Errorf("a writer that is left out: %v", err)
+	}
+}
+
 // perform does operations up to one with two files and rows at least, not less than
 // least in number.
 func perform(t *testing.T, dir string, db *memory, seed uint64, keep, least int64) *operation {
@@ -128,7 +171,7 @@ func perform(t *testing.T, dir string, db *memory, seed uint64, keep, least int6
 		}
 	}
 	for n := int64(1); ; n++ {
-		o := operationOf(seed, 0, n, keep)
+		o := drawOf(seed, keep, 0).operation(0, n)
 		if err := l.do(t.Context(), memorySession{db}, o); err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +198,7 @@ func change(t *testing.T, dir string, op int64) {
 }
 
 func leave(t *testing.T, dir string, seed uint64, o *operation, keep int64) {
-	if err := operationOf(seed, 0, o.number-keep-1, keep).writeFile(dir, 0); err != nil {
+	if err := drawOf(seed, keep, 0).operation(0, o.number-keep-1).writeFile(dir, 0); err != nil {
 		t.Fatal(err)
 	}
 }

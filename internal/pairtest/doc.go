@@ -22,6 +22,9 @@
 // writer did it. What is drawn follows from the seed, so the checker needs no log of
 // what was done.
 //
+// A [Checker] that looks again and again reads only what has changed. A [Process] is a load
+// in a process of its own, which can be frozen and killed as an application can.
+//
 // It does not promise to find two states that are apart by less than what the writers
 // did between them: a load of some hundred operations a second is meant.
 package pairtest

@@ -19,20 +19,16 @@ type Options struct {
 	// again after it was interrupted.
 	Writers, First int
 	Keep           int64         // operations of each writer that stay; 0 = 50
+	Most           int           // files of an operation, at most; 0 = 3
 	Every          time.Duration // from one operation of a writer to its next, at least; 0 = at once
-}
-
-func (o Options) keep() int64 {
-	if o.Keep == 0 {
-		return 50
-	}
-	return o.Keep
 }
 
 // Load are writers at work.
 type Load struct {
 	opts        Options
+	draw        draw
 	begun, done []atomic.Int64
+	files, rows atomic.Int64 // that were written and removed
 	step        sync.RWMutex // held for reading by each step of a writer
 	stopping    atomic.Bool
 	writers     sync.WaitGroup
@@ -41,7 +37,7 @@ type Load struct {
 
 // Start begins writing into the tables that [Database.Create] made.
 func Start(ctx context.Context, o Options) (*Load, error) {
-	l := &Load{opts: o, begun: make([]atomic.Int64, o.Writers), done: make([]atomic.Int64, o.Writers)}
+	l := &Load{opts: o, draw: drawOf(o.Seed, o.Keep, o.Most), begun: make([]atomic.Int64, o.Writers), done: make([]atomic.Int64, o.Writers)}
 	for i := range o.Writers {
 		for sub := range subdirs {
 			if err := os.MkdirAll(filepath.Join(o.Dir, fmt.Sprintf("w%d/%d", o.First+i, sub)), 0o755); err != nil {
@@ -97,6 +93,13 @@ func values(list []atomic.Int64) []int64 {
 	return out
 }
 
+// Asynchronous reports whether a writer commits asynchronously: a crash of its server
+// takes back what it has committed last, and leaves its files.
+func Asynchronous(writer int) bool { return writer%2 == 1 }
+
+// Changes returns how many files were written and removed, and how many rows.
+func (l *Load) Changes() (files, rows int64) { return l.files.Load(), l.rows.Load() }
+
 // Total is the number of operations that were finished.
 func (l *Load) Total() (n int64) {
 	for _, v := range l.Done() {
@@ -107,7 +110,7 @@ func (l *Load) Total() (n int64) {
 
 func (l *Load) write(ctx context.Context, i int) error {
 	writer := l.opts.First + i
-	s, err := l.opts.Database.Session(ctx, i%2 == 1)
+	s, err := l.opts.Database.Session(ctx, Asynchronous(writer))
 	if err != nil {
 		return err
 	}
@@ -119,7 +122,7 @@ func (l *Load) write(ctx context.Context, i int) error {
 		pace = ticker.C
 	}
 	for n := int64(1); !l.stopping.Load(); n++ {
-		o := operationOf(l.opts.Seed, writer, n, l.opts.keep())
+		o := l.draw.operation(writer, n)
 		l.begun[i].Store(n)
 		if err := l.do(ctx, s, o); err != nil {
 			return fmt.Errorf("operation %d of writer %d: %w", n, writer, err)
@@ -134,13 +137,21 @@ func (l *Load) write(ctx context.Context, i int) error {
 
 // do does an operation, in steps.
 func (l *Load) do(ctx context.Context, s Session, o *operation) error {
-	commit := func() error { return s.Commit(ctx, o.rows(), o.writer, o.remove) }
+	changes := int64(len(o.contents))
+	commit := func() error {
+		err := s.Commit(ctx, o.rows(), o.writer, o.remove)
+		if err == nil {
+			l.rows.Add(changes)
+		}
+		return err
+	}
 	var files []func() error
 	for k := range o.contents {
 		files = append(files, func() error { return o.writeFile(l.opts.Dir, k) })
 	}
 	if o.remove > 0 {
-		old := operationOf(l.opts.Seed, o.writer, o.remove, l.opts.keep())
+		old := l.draw.operation(o.writer, o.remove)
+		changes += int64(len(old.contents))
 		for k := range old.contents {
 			files = append(files, func() error { return os.Remove(filepath.Join(l.opts.Dir, fileName(o.writer, o.remove, k))) })
 		}
@@ -157,5 +168,6 @@ func (l *Load) do(ctx context.Context, s Session, o *operation) error {
 			return err
 		}
 	}
+	l.files.Add(changes)
 	return nil
 }

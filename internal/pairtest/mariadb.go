@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -89,14 +90,42 @@ func (s mariadbSession) Commit(ctx context.Context, put []Row, writer int, remov
 	return err
 }
 
+// Sound returns the checksums of the tables, if the server finds nothing wrong in them.
+func (m MariaDB) Sound(ctx context.Context) (string, error) {
+	db, err := m.open()
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	var sums []string
+	for i := range Tables {
+		var table, op, kind, text string
+		if err := db.QueryRowContext(ctx, fmt.Sprintf("CHECK TABLE pairs.pair%d EXTENDED", i)).Scan(&table, &op, &kind, &text); err != nil {
+			return "", err
+		}
+		if text != "OK" {
+			return "", fmt.Errorf("CHECK TABLE of %s: %s: %s", table, kind, text)
+		}
+		var sum string
+		if err := db.QueryRowContext(ctx, fmt.Sprintf("CHECKSUM TABLE pairs.pair%d EXTENDED", i)).Scan(&table, &sum); err != nil {
+			return "", err
+		}
+		sums = append(sums, fmt.Sprintf("CHECKSUM TABLE of %s is %s", table, sum))
+	}
+	return strings.Join(sums, ", "), nil
+}
+
 // Rows is [Database.Rows].
-func (m MariaDB) Rows(ctx context.Context) (list []Row, err error) {
+func (m MariaDB) Rows(ctx context.Context) ([]Row, error) { return m.RowsFrom(ctx, 0) }
+
+// RowsFrom returns the rows of writers from first on, as [Database.Rows] does.
+func (m MariaDB) RowsFrom(ctx context.Context, first int) (list []Row, err error) {
 	query := ""
 	for i := range Tables {
 		if i > 0 {
 			query += " UNION ALL "
 		}
-		query += fmt.Sprintf("SELECT writer, op, file, digest FROM pairs.pair%d", i)
+		query += fmt.Sprintf("SELECT writer, op, file, digest FROM pairs.pair%d WHERE writer >= %d", i, first)
 	}
 	db, err := m.open()
 	if err != nil {

@@ -53,16 +53,34 @@ type operation struct {
 	contents  [][]byte
 }
 
-// operationOf draws an operation: the same one for the same numbers.
-func operationOf(seed uint64, writer int, number, keep int64) *operation {
+// draw is what operations follow from.
+type draw struct {
+	seed uint64
+	keep int64
+	most int
+}
+
+// drawOf fills in the defaults of [Options].
+func drawOf(seed uint64, keep int64, most int) draw {
+	if keep == 0 {
+		keep = 50
+	}
+	if most == 0 {
+		most = 3
+	}
+	return draw{seed, keep, most}
+}
+
+// operation draws one: the same one for the same numbers.
+func (d draw) operation(writer int, number int64) *operation {
 	var key [32]byte
-	for i, v := range []uint64{seed, uint64(writer), uint64(number)} {
+	for i, v := range []uint64{d.seed, uint64(writer), uint64(number)} {
 		binary.LittleEndian.PutUint64(key[8*i:], v)
 	}
 	bytes := rand.NewChaCha8(key)
 	rng := rand.New(bytes)
-	o := &operation{writer: writer, number: number, remove: number - keep, rowsFirst: rng.IntN(2) == 0, renamed: rng.IntN(2) == 0}
-	for range 1 + rng.IntN(3) {
+	o := &operation{writer: writer, number: number, remove: number - d.keep, rowsFirst: rng.IntN(2) == 0, renamed: rng.IntN(2) == 0}
+	for range 1 + rng.IntN(d.most) {
 		size := rng.IntN(maxSize)
 		if rng.IntN(4) > 0 {
 			size /= 16

@@ -85,16 +85,19 @@ func (s postgresSession) Commit(ctx context.Context, put []Row, writer int, remo
 }
 
 // Rows is [Database.Rows].
-func (p Postgres) Rows(ctx context.Context) (list []Row, err error) {
+func (p Postgres) Rows(ctx context.Context) ([]Row, error) { return p.RowsFrom(ctx, 0) }
+
+// RowsFrom returns the rows of writers from first on, as [Database.Rows] does.
+func (p Postgres) RowsFrom(ctx context.Context, first int) (list []Row, err error) {
 	query := ""
 	for i := range Tables {
 		if i > 0 {
 			query += " UNION ALL "
 		}
-		query += fmt.Sprintf("SELECT writer, op, file, digest FROM pair%d", i)
+		query += fmt.Sprintf("SELECT writer, op, file, digest FROM pair%d WHERE writer >= $1", i)
 	}
 	err = p.with(ctx, func(c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query)
+		rows, err := c.Query(ctx, query, first)
 		if err != nil {
 			return err
 		}
