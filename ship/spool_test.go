@@ -361,3 +361,27 @@ func TestStaleRequestIsNotAnswered(t *testing.T) {
 	}
 	stream.Cancel()
 }
+
+// TestOnlyWhatFellBehindIsSyncedSeldom says when a spool's next sync waits.
+func TestOnlyWhatFellBehindIsSyncedSeldom(t *testing.T) {
+	at := func(chapter uint32, offset uint64) change.StreamPosition {
+		return change.StreamPosition{Chapter: chapter, Offset: offset}
+	}
+	for _, c := range []struct {
+		name   string
+		after  change.StreamPosition
+		within time.Duration
+		want   bool
+	}{
+		{"200 MB/s", at(1, 100+2<<20), 10 * time.Millisecond, true},
+		{"5 MB/s", at(1, 100+50<<10), 10 * time.Millisecond, false},
+		{"a commit right after another", at(1, 100+8<<10), 10 * time.Microsecond, false},
+		{"a full message after a second", at(1, 100+128<<10), time.Second, false},
+		{"another chapter", at(2, 100+2<<20), time.Millisecond, false},
+		{"what was cut off", at(1, 0), time.Millisecond, false},
+	} {
+		if got := muchCame(at(1, 100), c.after, c.within); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"repld/change"
 	"repld/dblog/spool"
 	"repld/wire"
 )
@@ -161,8 +162,19 @@ func (s *receiving) flushSpool(ctx context.Context, q *inSpool) error {
 	}
 }
 
+// A stream of spoolMuch bytes in spoolGather is one that has fallen behind. It is synced
+// that seldom, so that its time isn't spent on hundreds of syncs; what comes slower, for
+// which a commit may wait, is synced at once.
+const (
+	spoolMuch   = 512 << 10
+	spoolGather = 5 * time.Millisecond
+)
+
 // flushFrom syncs a spool whenever something came, until ctx ends or it fails.
 func (s *receiving) flushFrom(ctx context.Context, sp *spool.Spool) error {
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	begun := time.Now()
 	for {
 		before := sp.Durable()
 		if err := sp.WaitFor(ctx, before); err != nil {
@@ -171,11 +183,30 @@ func (s *receiving) flushFrom(ctx context.Context, sp *spool.Spool) error {
 		if err := sp.Sync(); err != nil {
 			return err
 		}
-		if sp.Durable() == before && before.Before(sp.End()) {
+		after := sp.Durable()
+		if after == before && before.Before(sp.End()) {
 			return errors.New("the spool makes nothing durable: on a standby it must not be volatile")
 		}
 		s.spoolFlushed()
+		much := muchCame(before, after, time.Since(begun))
+		begun = time.Now()
+		if much {
+			gather.Reset(spoolGather)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-gather.C:
+			}
+		}
 	}
+}
+
+// muchCame reports whether a stream has moved as one does that has fallen behind.
+func muchCame(before, after change.StreamPosition, within time.Duration) bool {
+	if before.Chapter != after.Chapter || after.Offset < before.Offset {
+		return false
+	}
+	return after.Offset-before.Offset >= spoolMuch*uint64(max(within, spoolGather/8))/uint64(spoolGather)
 }
 
 func (r *Receiver) spoolFlushed() {

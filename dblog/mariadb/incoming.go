@@ -19,6 +19,7 @@ type incoming struct {
 	packets
 	source *Source
 	net    net.Conn
+	filler *spool.Filler         // nil: what comes goes into the spool at once
 	name   string                // of the file
 	at     change.StreamPosition // of the next event
 	keep   uint64                // events of the first file that end before it aren't wanted
@@ -169,7 +170,7 @@ func (in *incoming) rotated(ctx context.Context, b []byte) error {
 	if in.keep > in.at.Offset {
 		return fmt.Errorf("%w: the standby has binary log %s up to %d, the server up to %d", dblog.ErrNeedsSeed, in.name, in.keep, in.at.Offset)
 	}
-	if err := in.flush(ctx); err != nil {
+	if err := in.settle(ctx); err != nil {
 		return err
 	}
 	in.next(name, number)
@@ -256,7 +257,13 @@ func (in *incoming) flush(ctx context.Context) error {
 		return nil
 	}
 	sp := in.source.opts.Spool
-	if err := sp.Append(in.pendingAt, in.pending); err != nil {
+	var err error
+	if in.filler != nil {
+		err = in.filler.Append(ctx, in.pendingAt, in.pending)
+	} else {
+		err = sp.Append(in.pendingAt, in.pending)
+	}
+	if err != nil {
 		return err
 	}
 	end := in.pendingAt
@@ -268,4 +275,12 @@ func (in *incoming) flush(ctx context.Context) error {
 		in.source.mu.Unlock()
 	}
 	return sp.WaitRoom(ctx)
+}
+
+// settle returns when all that came is in the spool.
+func (in *incoming) settle(ctx context.Context) error {
+	if err := in.flush(ctx); err != nil || in.filler == nil {
+		return err
+	}
+	return in.filler.Flush(ctx)
 }

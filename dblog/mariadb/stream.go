@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sync/errgroup"
 
 	"repld/change"
 	"repld/dblog"
@@ -80,12 +81,28 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	if err := in.ask(s.opts.ServerID); err != nil {
 		return err
 	}
-	err = in.run(ctx)
+	err = in.fill(ctx)
 	var answer *mysql.MySQLError
 	if errors.As(err, &answer) && answer.Number == codeBinlog {
 		return fmt.Errorf("%w: %s", dblog.ErrNeedsSeed, answer.Message)
 	}
 	return err
+}
+
+// fill runs with a filler of the spool.
+func (in *incoming) fill(ctx context.Context) error {
+	in.filler = in.source.opts.Spool.NewFiller()
+	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { in.net.Close() })()
+	g.Go(func() error { return in.filler.Run(ctx) })
+	g.Go(func() error {
+		ended := in.run(ctx)
+		if err := in.filler.Flush(ctx); err != nil { // what came is kept
+			return err
+		}
+		return ended
+	})
+	return g.Wait()
 }
 
 // incoming finds out where the stream begins for a standby that ends at from.

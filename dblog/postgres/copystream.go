@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"repld/change"
+	"repld/dblog/spool"
 )
 
 // streaming is a stream in progress.
@@ -19,6 +20,7 @@ type streaming struct {
 	source   *Source
 	net      net.Conn
 	timeline uint32
+	filler   *spool.Filler
 	ask      chan struct{} // the server wants to hear from us
 }
 
@@ -34,10 +36,21 @@ var (
 	errStopped  = errors.New("the server was shut down")
 )
 
-// receive puts what comes into the spool. A full spool makes it wait, and the server
-// with it; what isn't sent stays in the slot.
+// receive puts what comes into the spool, also the last of it before an error.
 func (c *streaming) receive(ctx context.Context, front *pgproto3.Frontend) error {
-	sp := c.source.opts.Spool
+	ended := c.messages(ctx, front)
+	if err := c.filler.Flush(ctx); err != nil {
+		return err
+	}
+	if errors.Is(ended, errStopped) {
+		c.source.shutDown(c.source.opts.Spool.End())
+	}
+	return ended
+}
+
+// messages takes what the server says until it ends. A full spool makes it wait, and the
+// server with it; what isn't sent stays in the slot.
+func (c *streaming) messages(ctx context.Context, front *pgproto3.Frontend) error {
 	for {
 		msg, err := front.Receive()
 		if err != nil {
@@ -48,16 +61,15 @@ func (c *streaming) receive(ctx context.Context, front *pgproto3.Frontend) error
 		}
 		switch m := msg.(type) {
 		case *pgproto3.CopyData:
-			if err := c.data(m.Data); err != nil {
+			if err := c.data(ctx, m.Data); err != nil {
 				return err
 			}
-			if err := sp.WaitRoom(ctx); err != nil {
+			if err := c.source.opts.Spool.WaitRoom(ctx); err != nil {
 				return err
 			}
 		case *pgproto3.CopyDone:
 			return errCopyDone
 		case *pgproto3.CommandComplete: // the last that it says; the standby has all (walsender.c, WalSndDone)
-			c.source.shutDown(sp.End())
 			return errStopped
 		case *pgproto3.ErrorResponse:
 			return pgconn.ErrorResponseToPgError(m)
@@ -65,11 +77,11 @@ func (c *streaming) receive(ctx context.Context, front *pgproto3.Frontend) error
 	}
 }
 
-func (c *streaming) data(b []byte) error {
+func (c *streaming) data(ctx context.Context, b []byte) error {
 	switch {
 	case len(b) >= 25 && b[0] == 'w':
 		at := change.StreamPosition{Chapter: c.timeline, Offset: binary.BigEndian.Uint64(b[1:])}
-		return c.source.opts.Spool.Append(at, b[25:])
+		return c.filler.Append(ctx, at, b[25:])
 	case len(b) >= 18 && b[0] == 'k':
 		if b[17] == 1 {
 			select {

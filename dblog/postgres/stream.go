@@ -160,12 +160,13 @@ func (s *Source) follow(ctx context.Context, conn *pgconn.PgConn, at change.Stre
 	}
 	s.shutDown(change.StreamPosition{}) // it runs
 	g, gctx := errgroup.WithContext(ctx)
-	c := &streaming{source: s, net: conn.Conn(), timeline: at.Chapter, ask: make(chan struct{}, 1)}
+	c := &streaming{source: s, net: conn.Conn(), timeline: at.Chapter, filler: s.opts.Spool.NewFiller(), ask: make(chan struct{}, 1)}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(gctx, func() {
 		c.interrupt()
 		close(interrupted)
 	})
+	g.Go(func() error { return c.filler.Run(gctx) })
 	g.Go(func() error { return c.report(gctx) })
 	g.Go(func() error { return c.receive(gctx, front) })
 	err = g.Wait()

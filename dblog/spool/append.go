@@ -101,7 +101,8 @@ func (s *Spool) append(at change.StreamPosition, p []byte) error {
 	}
 	for len(p) > 0 {
 		n := min(len(p), MaxPlain)
-		if err := s.write(dataFrame(nil, at, p[:n]), at, n); err != nil {
+		s.frame = dataFrame(s.frame[:0], at, p[:n])
+		if err := s.write(s.frame, at, n); err != nil {
 			return err
 		}
 		at.Offset += uint64(n)
@@ -161,7 +162,10 @@ func (s *Spool) appendFrame(h *head, payload, frame []byte) error {
 			Number: h.chapter, Start: h.offset, Forks: h.flags&flagForks != 0, Info: bytes.Clone(payload),
 		})
 	}
-	plain, err := unpack(nil, h, payload)
+	if cap(s.plain) < int(h.plain) {
+		s.plain = make([]byte, 0, MaxPlain)
+	}
+	plain, err := unpack(s.plain, h, payload)
 	if err != nil {
 		return err
 	}
@@ -179,7 +183,7 @@ func (s *Spool) write(frame []byte, at change.StreamPosition, n int) error {
 	s.mu.Lock()
 	g := s.segments[len(s.segments)-1]
 	s.mu.Unlock()
-	if g.end > g.start && g.end+uint64(n)-g.start > uint64(s.opts.SegmentSize) {
+	if g.end > g.start && g.size-g.data+int64(len(frame)) > s.opts.SegmentSize {
 		if err := s.roll(g.chapter, at.Offset); err != nil {
 			return err
 		}

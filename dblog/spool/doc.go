@@ -29,7 +29,8 @@
 //
 // All methods may be called at any time from any goroutine; one goroutine should
 // append. Readers see bytes as soon as they were appended. Sync doesn't hold up
-// appending. A [Reader] is not safe for concurrent use.
+// appending. A [Reader] is not safe for concurrent use. A [Filler] compresses in
+// goroutines of its Run, and appends in one of them, in the stream's order.
 //
 // # Files
 //

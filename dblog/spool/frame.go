@@ -65,16 +65,21 @@ func (h *head) size() int64 { return frameHead + int64(h.stored) }
 // appendFrame appends a frame to b.
 func appendFrame(b []byte, h head, payload []byte) []byte {
 	at := len(b)
-	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
-	b = binary.LittleEndian.AppendUint32(b, h.plain)
-	b = append(b, h.kind, h.flags, 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, h.chapter)
-	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = binary.LittleEndian.AppendUint64(b, h.offset)
+	b = append(b, make([]byte, frameHead)...)
 	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:], castagnoli))
+	h.seal(b[at:])
 	return b
+}
+
+// seal writes the head of a frame, of which the payload is there already.
+func (h *head) seal(b []byte) {
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-frameHead))
+	binary.LittleEndian.PutUint32(b[8:], h.plain)
+	b[12], b[13], b[14], b[15] = h.kind, h.flags, 0, 0
+	binary.LittleEndian.PutUint32(b[16:], h.chapter)
+	binary.LittleEndian.PutUint32(b[20:], 0)
+	binary.LittleEndian.PutUint64(b[24:], h.offset)
+	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 }
 
 // dataFrame appends the frame of bytes at a position, compressed if that gains.
@@ -82,10 +87,15 @@ func dataFrame(b []byte, at change.StreamPosition, p []byte) []byte {
 	h := head{plain: uint32(len(p)), kind: kindPlain, chapter: at.Chapter, offset: at.Offset}
 	if len(p) >= minCompress {
 		enc, _ := codecs()
-		if packed := enc.EncodeAll(p, nil); len(packed) < len(p)-len(p)/16 {
+		begin := len(b)
+		b = append(b, make([]byte, frameHead)...)
+		b = enc.EncodeAll(p, b)
+		if stored := len(b) - begin - frameHead; stored < len(p)-len(p)/16 {
 			h.kind = kindZstd
-			return appendFrame(b, h, packed)
+			h.seal(b[begin:])
+			return b
 		}
+		b = b[:begin]
 	}
 	return appendFrame(b, h, p)
 }

@@ -14,7 +14,8 @@ import (
 
 // Options are the settings of a Spool.
 type Options struct {
-	// SegmentSize is how many bytes of stream a segment takes. 0 means 16 MiB.
+	// SegmentSize is how many bytes of frames a segment's file takes; a longer frame
+	// has one of its own. 0 means 16 MiB.
 	SegmentSize int64
 	// Limit is how many bytes of disk the spool may take before [Spool.WaitRoom]
 	// makes who fills it wait. 0 means 16 GiB. Append itself refuses nothing.
@@ -34,6 +35,8 @@ type Spool struct {
 
 	writing sync.Mutex // held by whoever changes files; before syncing and mu
 	syncing sync.Mutex // held while a file is synced or replaced; before mu
+	frame   []byte     // of Append, to be used again; with writing held
+	plain   []byte     // of AppendRaw, the same
 
 	mu       sync.Mutex
 	segments []*segment // ascending

@@ -260,7 +260,8 @@ func TestBlocksThatAreBroken(t *testing.T) {
 }
 
 func TestFreeAndLimit(t *testing.T) {
-	s := open(t, Options{SegmentSize: 1000, Limit: 3000})
+	const frames = frameHead + 100
+	s := open(t, Options{SegmentSize: 10 * frames, Limit: 30 * frames})
 	must(t, s.Begin(Chapter{Number: 1}))
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range 40 {
