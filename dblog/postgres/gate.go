@@ -288,12 +288,17 @@ func (g *Gate) Hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the gate is opened anew: what closed later would take its socket away.
+	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	group.Go(func() error {
 		for {
 			conn, err := l.Accept()
+			if err == nil && ctx.Err() != nil {
+				conn.Close() // it came too late, and must not wait for an answer
+			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
