@@ -23,6 +23,7 @@ var (
 	fullParity = Parity{
 		Files:    []string{"/etc/apache2/**", "/etc/{php,mysql}/**/*.ini"},
 		Commands: [][]string{{"php", "-v"}, {"/usr/sbin/apache2ctl", "-M"}},
+		Settings: []string{"join_buffer_size", "enable_hashjoin"},
 	}
 )
 

@@ -66,7 +66,8 @@
 //	  watchdog              a device; absent: none
 //	alerts                  list of {exec: […]} or {http: {post, headers, headers_file}},
 //	                        each with at_most_every (5m) and timeout (30s)
-//	parity                  {files: [pattern, …], commands: [[program, argument, …], …]}
+//	parity                  {files: [pattern, …], commands: [[program, argument, …], …],
+//	                        settings: [name, …]}
 //
 // The types of package config say what each value means.
 //

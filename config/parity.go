@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -13,15 +14,19 @@ import (
 type Parity struct {
 	Files    []string   // doublestar patterns of absolute paths: compared by digest
 	Commands [][]string // programs with their arguments: compared by output
+	// Settings are names of further settings of the databases' servers; one that an engine
+	// doesn't have is left out there.
+	Settings []string
 }
 
 // The most patterns and commands that are compared.
 const (
 	maxParityFiles    = 64
 	maxParityCommands = 32
+	maxParitySettings = 256
 )
 
-var parityLevel = &level{"parity", []string{"files", "commands"}}
+var parityLevel = &level{"parity", []string{"files", "commands", "settings"}}
 
 func (r *reader) parity(v field) Parity {
 	var p Parity
@@ -33,6 +38,10 @@ func (r *reader) parity(v field) Parity {
 	if v, ok := f.get("files"); ok {
 		p.Files = r.texts(v, checkFiles)
 		r.most(v, len(p.Files), maxParityFiles)
+	}
+	if v, ok := f.get("settings"); ok {
+		p.Settings = r.texts(v, checkSetting)
+		r.most(v, len(p.Settings), maxParitySettings)
 	}
 	commands, ok := f.get("commands")
 	if !ok {
@@ -65,6 +74,23 @@ func (r *reader) most(v field, found, most int) {
 	if found > most {
 		r.wrong(at(v.value), "", "%s: found %d, want at most %d", v.label, found, most)
 	}
+}
+
+// secretSettings are told to nobody: their values hold or may hold a password.
+var secretSettings = []string{"requirepass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass", "primary_conninfo", "ssl_passphrase_command"}
+
+// checkSetting accepts the name of a server's setting.
+func checkSetting(s string) (string, error) {
+	odd := strings.ContainsFunc(s, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.')
+	})
+	switch {
+	case s == "" || odd:
+		return "", &valueError{found: s, want: `the name of a setting such as "max_locks_per_transaction"`}
+	case slices.Contains(secretSettings, strings.ToLower(s)):
+		return "", fmt.Errorf("found %s, which may hold a password: it is compared by nobody", quote(s))
+	}
+	return s, nil
 }
 
 // checkFiles accepts patterns of absolute paths that don't begin with a wildcard: those

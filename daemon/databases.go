@@ -2,6 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
 
 	"repld/control"
 	"repld/role"
@@ -56,4 +60,52 @@ func (n *node) SeedDatabase(ctx context.Context, req control.DatabaseRequest) (r
 		return err
 	})
 	return reply, err
+}
+
+// settingsWithin bounds how long a server is asked for its settings.
+const settingsWithin = 5 * time.Second
+
+// serverSettings asks this node's database servers for what should be the same on both
+// nodes, by "GROUP/DATABASE", and why some could not be asked.
+func (n *node) serverSettings(ctx context.Context, further []string) (found map[string]map[string]string, silent map[string]error) {
+	var mu sync.Mutex
+	found, silent = map[string]map[string]string{}, map[string]error{}
+	ctx, cancel := context.WithTimeout(ctx, settingsWithin)
+	defer cancel()
+	var asking sync.WaitGroup
+	for _, g := range n.groups {
+		for _, c := range g.conf.Databases {
+			ask := engines[c.Engine].settings
+			if ask == nil {
+				continue
+			}
+			asking.Go(func() {
+				var settings map[string]string
+				text, err := dsn(c)
+				if err == nil {
+					settings, err = ask(ctx, text, further)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					silent["database "+g.name+"/"+c.Name] = err
+					return
+				}
+				found[g.name+"/"+c.Name] = settings
+			})
+		}
+	}
+	asking.Wait()
+	for _, name := range further {
+		known := len(found) == 0
+		for _, settings := range found {
+			for k := range settings {
+				known = known || strings.EqualFold(k, name)
+			}
+		}
+		if !known {
+			silent["setting "+name] = errors.New("no database server has a setting of this name")
+		}
+	}
+	return found, silent
 }

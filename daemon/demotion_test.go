@@ -23,20 +23,25 @@ import (
 	"repld/lease/timing"
 )
 
-// realServer is a PostgreSQL server of a node, which the node starts and stops by scripts.
+// realServer is a PostgreSQL server of a node, which the node starts and stops by scripts;
+// options are settings.
 type realServer struct {
 	t    *testing.T
 	dir  string // everything of it
 	data string
 }
 
-func newRealServer(t *testing.T) *realServer {
+func newRealServer(t *testing.T, options ...string) *realServer {
 	t.Helper()
 	testfs.NeedRoot(t)
 	dir := postgrestest.Dir(t)
 	s := &realServer{t: t, dir: dir, data: filepath.Join(dir, "data")}
+	set := ""
+	for _, o := range options {
+		set += " -c " + o
+	}
 	ctl := fmt.Sprintf("exec %s -D %s -l %s/log ", postgrestest.Program(t, "pg_ctl"), s.data, dir)
-	s.script("start", ctl+fmt.Sprintf(`-W -o "-k %s -c listen_addresses=" start`, dir))
+	s.script("start", ctl+fmt.Sprintf(`-W -o "-k %s -c listen_addresses=%s" start`, dir, set))
 	// Once, as long as there is a file "hang": it leaves a process that hangs, too.
 	s.script("stop", fmt.Sprintf(`if rm %s/hang 2>/dev/null; then sleep 1000 & echo $! > %s/hung; wait; fi; `, dir, dir)+ctl+"-m fast -w stop")
 	end := s.script("end", ctl+"-m immediate -w stop")
@@ -137,13 +142,7 @@ func TestLostLeaseStopsDatabases(t *testing.T) {
 	line := layCable(t, e.url)
 	standby := launch(t, holding(t, dir, "standby", "primary", config.Secondary, e.url, there), "standby")
 	primary := launch(t, holding(t, dir, "primary", "standby", config.Primary, "http://"+line.l.Addr().String(), here), "primary")
-	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
-		t.Fatal(err)
-	}
+	join(t, standby, primary)
 	primary.applied("one")
 	standby.until("a seed", func() bool {
 		_, err := standby.client.SeedDatabase(t.Context(), control.DatabaseRequest{Name: "main"})

@@ -29,6 +29,9 @@ type engine struct {
 	// down reports whether provably no server listens where a connection string leads; nil:
 	// that can't be told.
 	down func(ctx context.Context, dsn string) bool
+	// settings asks a server for what should be the same on both nodes, further names among
+	// it; nil: nothing is compared.
+	settings func(ctx context.Context, dsn string, further []string) (map[string]string, error)
 	// bare servers have no data directory of which repld knows: none is made or set aside.
 	bare bool
 	// fed servers get all that they have through the gate, which keeps what a seed brought:

@@ -13,7 +13,7 @@ import (
 )
 
 // mariadbEngine has no commands of its own: the server is a unit of systemd's.
-var mariadbEngine = engine{primary: mariadbPrimary, standby: mariadbStandby, down: mariadb.Down}
+var mariadbEngine = engine{primary: mariadbPrimary, standby: mariadbStandby, down: mariadb.Down, settings: mariadb.Settings}
 
 func mariadbPrimary(o databaseOptions) (dblog.Primary, error) {
 	if err := os.MkdirAll(o.home, 0o700); err != nil {

@@ -14,7 +14,7 @@ import (
 	"repld/dblog/postgres"
 )
 
-var postgresEngine = engine{primary: postgresPrimary, standby: postgresStandby, commands: postgresCommands, down: postgres.Down}
+var postgresEngine = engine{primary: postgresPrimary, standby: postgresStandby, commands: postgresCommands, down: postgres.Down, settings: postgres.Settings}
 
 // slotName is the replication slot of a database: what slots may be named by is less
 // than what groups and databases may.

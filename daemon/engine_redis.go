@@ -12,6 +12,7 @@ import (
 // redisEngine has no commands of its own: the server is a unit of systemd's.
 var redisEngine = engine{
 	primary: redisPrimary, standby: redisStandby, fed: true, cache: redisCache,
+	down: redis.Down, settings: redis.Settings,
 	isCache: func(c config.Database) bool { return c.Redis.Mode == config.RedisCache },
 }
 

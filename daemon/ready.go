@@ -232,7 +232,9 @@ func (n *node) parityFacts(ctx context.Context) *parity.Facts {
 	conf := n.live.Parity
 	n.mu.Unlock()
 	_, disks := n.places()
-	return parity.Collect(ctx, parity.Options{Node: n.name, Files: conf.Files, Commands: conf.Commands, Disks: disks})
+	o := parity.Options{Node: n.name, Files: conf.Files, Commands: conf.Commands, Disks: disks}
+	o.Databases, o.Silent = n.serverSettings(ctx, conf.Settings)
+	return parity.Collect(ctx, o)
 }
 
 // packParity packs facts; nil if they are too many for a message.

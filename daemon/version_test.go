@@ -71,15 +71,21 @@ func TestPeerVersion(t *testing.T) {
 // pairUp joins two nodes.
 func pairUp(t *testing.T, standby, primary *service) {
 	t.Helper()
+	join(t, standby, primary)
+	for _, group := range []string{"one", "two"} {
+		primary.applied(group)
+	}
+}
+
+// join joins a pair.
+func join(t *testing.T, standby, primary *service) {
+	t.Helper()
 	invited, err := standby.client.Invite(t.Context(), control.InviteRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := primary.client.Join(t.Context(), control.JoinRequest{Token: invited.Token}); err != nil {
 		t.Fatal(err)
-	}
-	for _, group := range []string{"one", "two"} {
-		primary.applied(group)
 	}
 }
 

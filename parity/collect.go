@@ -30,6 +30,9 @@ type Options struct {
 	Disks map[string]string
 	// Databases are parameters by name, by "GROUP/DATABASE"; the caller asks for them.
 	Databases map[string]map[string]string
+	// Silent is why something of them could not be found out, by what: "database
+	// GROUP/DATABASE", "setting NAME".
+	Silent map[string]error
 	// Root is the directory that is taken for "/" when files are read, "" = "/".
 	Root string
 
@@ -59,6 +62,9 @@ func Collect(ctx context.Context, o Options) *Facts {
 	}
 	for name, parameters := range o.Databases {
 		f.database(name, parameters)
+	}
+	for name, err := range o.Silent {
+		f.unknown(name, err)
 	}
 	return f
 }

@@ -2,6 +2,7 @@ package parity
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -72,13 +73,38 @@ func Compare(here, there *Facts) []Difference {
 			continue // the other one could not be asked, which its own checks say
 		}
 		for _, name := range both(a, b) {
-			c.word("parameter", database+" "+name, a[name], b[name], health.Warning)
+			c.parameter(database, name, a, b)
 		}
 	}
 	for _, what := range both(here.Unknown, there.Unknown) {
 		c.unknown(what, here.Unknown[what], there.Unknown[what])
 	}
 	return c.end()
+}
+
+// replicaBounds are the settings of PostgreSQL that a replica needs as large as its primary's:
+// else it doesn't start, or pauses. (Hot standby, administrator's overview)
+var replicaBounds = []string{"max_connections", "max_prepared_transactions", "max_locks_per_transaction", "max_wal_senders", "max_worker_processes"}
+
+// parameter compares a setting of a database's two servers.
+func (c *comparison) parameter(database, name string, here, there map[string]string) {
+	a, hasA := here[name]
+	b, hasB := there[name]
+	if hasA == hasB && a == b {
+		return
+	}
+	tell := func(v string, has bool) string {
+		if has && v == "" {
+			return "empty"
+		}
+		return shown(v)
+	}
+	d := Difference{What: "parameter", Name: database + " " + name, Here: a, There: b, Severity: health.Warning,
+		Text: fmt.Sprintf("parameter %s %s: %s on %s, %s on %s", database, name, tell(a, hasA), c.here.Node, tell(b, hasB), c.there.Node)}
+	if _, bound := here["max_worker_processes"]; bound && slices.Contains(replicaBounds, name) { // other engines have connections, too
+		d.Text += ": a replica does not start with less than its primary has"
+	}
+	c.add(d)
 }
 
 type comparison struct {

@@ -48,7 +48,7 @@ func TestCollect(t *testing.T) {
 		Commands:  [][]string{{"echo", "hello", "world"}, {"/bin/sh", "-c", "echo out; echo err >&2; exit 3"}, {"/none/php", "-v"}, {"sleep", "60"}},
 		Timeout:   500 * time.Millisecond,
 		Disks:     map[string]string{"tree a/b": root, "state": root + "/none"},
-		Databases: map[string]map[string]string{"g/main": {"shared_buffers": "128MB"}},
+		Databases: map[string]map[string]string{"g/main": {"shared_buffers": "128MB"}}, Silent: map[string]error{"database g/other": errors.New("it is down")},
 	}
 	f := Collect(t.Context(), o)
 	if f.Distribution != "Debian GNU/Linux 12 (bookworm)" || f.CPUs != 5 || f.Memory != 16384000<<10 || f.Kernel == "" || f.Architecture == "" || f.Disks["tree a/b"] == 0 {
@@ -71,6 +71,9 @@ func TestCollect(t *testing.T) {
 			t.Errorf("%s: found %q, want %q", what, f.Unknown[what], want)
 		}
 	}
+	if f.Unknown["database g/other"] != "it is down" {
+		t.Errorf("found unknown %v", f.Unknown)
+	}
 	if f.Databases["g/main"]["shared_buffers"] != "128MB" {
 		t.Errorf("found %v", f.Databases)
 	}
@@ -86,7 +89,7 @@ func TestCollect(t *testing.T) {
 		t.Errorf("found\n%s\n%s\n%v", first, second, err)
 	}
 	again, err := Unmarshal(first)
-	if err != nil || len(Compare(again, again)) != 1 { // the disk that isn't there
+	if err != nil || len(Compare(again, again)) != 2 { // the disk that isn't there, the silent database
 		t.Errorf("found %v, %v", Compare(again, again), err)
 	}
 }
@@ -157,7 +160,8 @@ func TestCompare(t *testing.T) {
 			Format: Format, Node: "slayer", Kernel: "6.1", Distribution: "Debian 12", Architecture: "x86_64", CPUs: 8, Memory: 16 << 30,
 			Disks:    map[string]uint64{"state": 100 << 30},
 			Packages: map[string]string{"apache2": "2.4", "php": "8.2"}, Files: map[string]string{"/etc/a": "sha256:0123456789abcdef0", "/etc/b": "sha256:11"},
-			Commands: map[string]Output{"php -v": {0, "PHP 8.2\nmore"}}, Databases: map[string]map[string]string{"g/main": {"shared_buffers": "128MB", "port": "5432"}},
+			Commands: map[string]Output{"php -v": {0, "PHP 8.2\nmore"}}, Databases: map[string]map[string]string{"g/main": {"shared_buffers": "128MB", "port": "5432",
+				"max_worker_processes": "8", "max_connections": "100", "shared_preload_libraries": ""}},
 		}
 	}
 	if d := Compare(base(), base()); len(d) != 0 {
@@ -170,7 +174,8 @@ func TestCompare(t *testing.T) {
 	other.Files = map[string]string{"/etc/a": "sha256:ff", "/etc/c": "link:x"}
 	other.Unknown = map[string]string{"file /etc/b": "permission denied"}
 	other.Commands["php -v"] = Output{127, "not found"}
-	other.Databases["g/main"] = map[string]string{"shared_buffers": "1GB", "port": "5432"}
+	other.Databases["g/main"] = map[string]string{"shared_buffers": "1GB", "port": "5432", "max_worker_processes": "8", "max_connections": "50",
+		"shared_preload_libraries": "auto_explain"}
 	var found []string
 	for _, d := range Compare(base(), other) {
 		found = append(found, string(d.Severity)+" "+d.Text)
@@ -187,7 +192,9 @@ func TestCompare(t *testing.T) {
 		"warning file /etc/a: sha256:0123456789ab on slayer, sha256:ff on megadeth",
 		"warning file /etc/c: absent on slayer, link:x on megadeth",
 		"warning command php -v: PHP 8.2… on slayer, exit 127: not found on megadeth",
+		"warning parameter g/main max_connections: 100 on slayer, 50 on megadeth: a replica does not start with less than its primary has",
 		"warning parameter g/main shared_buffers: 128MB on slayer, 1GB on megadeth",
+		"warning parameter g/main shared_preload_libraries: empty on slayer, auto_explain on megadeth",
 		"warning file /etc/b can't be compared: on megadeth: permission denied",
 	}
 	if strings.Join(found, "\n") != strings.Join(want, "\n") {
