@@ -31,6 +31,8 @@ type Capturer struct {
 	dirty     watch.Set // not in a barrier yet
 	recent    watch.Set // in a barrier, last event younger than recentFor
 	fineTimes []bool    // of each tree, see tree.Root.FineTimes
+	mates     [][]int   // of each tree, those on the same file system
+	mated     bool      // some have such
 	hot       map[watch.Key]*hot
 	copied    contentCopy
 	deferred  watch.Set // hot, and not tried in this attempt
@@ -259,6 +261,7 @@ func (c *Capturer) open() {
 		c.readers = append(c.readers, c.opts.Trees[i].Root.NewReader())
 		c.fineTimes = append(c.fineTimes, c.opts.Trees[i].Root.FineTimes())
 	}
+	c.findMates()
 	c.pool = newReaderPool(c.opts.Trees, runtime.GOMAXPROCS(0))
 	c.lastScan = c.opts.Clock.Mono()
 }

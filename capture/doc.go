@@ -91,6 +91,9 @@
 // they are more than 10,000 that is as a scan, and no cut. A round that ends before it
 // has come to this leaves it to the next one.
 //
+// A file that has names in several trees is a node in each. What is dirty by a name in
+// one is dirty in the others, too, and is looked at there where the name has gone.
+//
 // # Freezing
 //
 // Where rounds don't converge, from half of an attempt on, the application is made to

@@ -23,7 +23,7 @@ const leftMost = 1024
 // interest, nor is a directory that has another one: it was moved, and is looked at
 // there.
 func (r *round) lost(node change.NodeID) {
-	if r.named(node) == (r.tx.Kind(node) == change.KindDir) {
+	if dir := r.tx.Kind(node) == change.KindDir; r.named(node) == dir && (dir || !r.mated) {
 		return
 	}
 	if r.left == nil {
@@ -63,7 +63,7 @@ func (r *round) lookElsewhere(ctx context.Context) error {
 // lookBelow does so for all that is below a directory which the trees don't have any
 // more. As with a scan, a large one is not part of a cut.
 func (r *round) lookBelow(ctx context.Context, top change.NodeID) error {
-	if !r.tx.Linked() {
+	if !r.mated && !r.tx.Linked() {
 		return nil
 	}
 	if _, _, moved := r.tx.Path(top); moved {
@@ -110,27 +110,38 @@ func (r *round) children(dir change.NodeID, after string) (names []string, nodes
 	return names, nodes
 }
 
-// lookByName looks at a node by one of the names that the trees may still have; but
-// isn't one.
+// lookByName looks at a node by one of the names that the trees may still have, and at
+// its twins; but isn't such a name.
 func (r *round) lookByName(ctx context.Context, node change.NodeID, but place) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	key, parent, ok := r.nameOf(node, but)
-	if !ok {
-		return nil
-	}
-	_, taken := r.nodes[node]
-	if in, seen := r.seen[key]; taken || seen && in == parent {
-		return r.lookedBefore(key, node)
-	}
-	if r.scanned++; r.scanned > cutScanLimit {
-		r.unsettled = true
-	}
-	if err := r.entry(key); err != nil {
+	all, err := r.twinsOfNode(node)
+	if err != nil {
 		return err
 	}
-	return r.endFullBatch(ctx)
+	if key, parent, ok := r.nameOf(node, but); ok {
+		all = append(all, twin{node, parent, key})
+	}
+	for _, it := range all {
+		_, taken := r.nodes[it.node]
+		if in, seen := r.seen[it.key]; taken || seen && in == it.parent {
+			if err := r.lookedBefore(it.key, it.node); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.scanned++; r.scanned > cutScanLimit {
+			r.unsettled = true
+		}
+		if err := r.entry(it.key); err != nil {
+			return err
+		}
+		if err := r.endFullBatch(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lookedBefore sends to another round an object that this one has captured and that has
@@ -178,6 +189,7 @@ func (r *round) nameOf(node change.NodeID, but place) (key watch.Key, parent cha
 // elsewhere adds to work another name of each file whose name in it doesn't lead there
 // any more, so that it is looked at before t*, too.
 func (r *round) elsewhere(work *watch.Set) {
+	r.withTwins(work)
 	type found struct {
 		key  watch.Key
 		item watch.Item

@@ -35,7 +35,8 @@
 // since. Such an object need not be in a tree. Where a name that the reader knew is gone
 // or leads to another object, the other names that its old object had are dirty, too: what
 // happened through it may have been told by it alone, and be read only when it was gone.
-// The same goes for all names below a directory that is gone, with either back end.
+// The same goes for all names below a directory that is gone, and for names in other
+// trees of the same file system, with either back end.
 //
 // D ∩ E of a cut is [Set.Overlaps]. An inotify drain that added a watch
 // (Sync.AddedWatches) must be followed by another round.
