@@ -162,6 +162,7 @@ func (g *Gate) Hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer l.Close() // before the gate is opened anew, on the same port
 	group, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -169,6 +170,9 @@ func (g *Gate) Hold(ctx context.Context) error {
 	group.Go(func() error {
 		for {
 			conn, err := l.Accept()
+			if err == nil && ctx.Err() != nil {
+				conn.Close() // it came too late, and must not wait for an answer
+			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
