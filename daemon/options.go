@@ -34,3 +34,7 @@ type Options struct {
 	// abrupt: the end tells the peer nothing, as that of a machine does.
 	abrupt bool
 }
+
+// builtFault is what programs that are built for tests (with the tag faultpoints) have as
+// fault; nil in every other.
+var builtFault func(point string) error

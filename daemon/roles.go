@@ -37,6 +37,8 @@ type roles struct {
 	ends    map[role.Nonce]chan error // of orders that the peer carries out
 	chosen  choiceFile
 	decided map[role.Nonce]decidedBy
+	opened  change.Epoch  // that the promotedFile is of
+	over    chan struct{} // closed when nothing is carried out any more
 
 	watch      stopwatch
 	runs       []ready.Run // that have ended and are to be kept
@@ -70,7 +72,7 @@ func (n *node) openRoles() (*roles, error) {
 		return nil, err
 	}
 	r := &roles{
-		node: n, changed: make(chan struct{}), mail: make(chan struct{}, 1), noting: make(chan struct{}, 1),
+		node: n, changed: make(chan struct{}), over: make(chan struct{}), mail: make(chan struct{}, 1), noting: make(chan struct{}, 1),
 		answers: map[role.Nonce]chan role.AnswerStepDown{}, ends: map[role.Nonce]chan error{}, followers: map[chan control.RoleProgress]bool{},
 		decided: map[role.Nonce]decidedBy{},
 		policy: role.Policy{
@@ -85,6 +87,7 @@ func (n *node) openRoles() (*roles, error) {
 	r.driver = role.NewDriver(role.Options{State: stored, Store: r, Steps: r, Fault: n.opts.fault})
 	r.state = r.driver.State()
 	r.announced = announced{r.state.Status(), r.state.Epoch}
+	r.opened = n.promotedAt().Epoch
 	_, err = n.state.load(choiceName, &r.chosen)
 	return r, err
 }
@@ -117,6 +120,7 @@ func (r *roles) paired(peer role.ID, says wire.Hello) error {
 
 // run carries out what the driver decides until ctx ends.
 func (r *roles) run(ctx context.Context) error {
+	defer close(r.over)
 	return r.driver.Run(ctx)
 }
 
@@ -352,7 +356,7 @@ func (r *roles) taskOf(s role.State) task {
 		t = task{role.Takes, 1}
 	case alone(s):
 		t = task{role.Sends, 1}
-	case t.does == role.Sends && s.Plan.Step == role.StepOpen && r.stood(s.Plan):
+	case t.does == role.Sends && s.Plan.Step == role.StepOpen && r.stood(s.Plan) && !r.wasOpened(s.Epoch.Number):
 		t.does = role.Takes
 	}
 	return t
@@ -361,6 +365,15 @@ func (r *roles) taskOf(s role.State) task {
 // stood reports whether the node stood by when a plan began that promotes it.
 func (r *roles) stood(p role.Progress) bool {
 	return p.Kind == role.TakeOver || p.Kind == role.Failover && r.choiceOf(p).Stood
+}
+
+// wasOpened reports whether the replicas of the promotion that made an epoch were opened. A
+// plan that was interrupted after that begins at the same step again, and by then this
+// node may have served.
+func (r *roles) wasOpened(epoch change.Epoch) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.opened == epoch
 }
 
 // awaitTask returns the task of the groups as soon as it is one that is wanted.

@@ -297,7 +297,13 @@ func (r *roles) doOpen(ctx context.Context, s role.State) error {
 	if err != nil {
 		return err
 	}
-	return r.node.state.store(promotedName, promoted)
+	if err := r.node.state.store(promotedName, promoted); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.opened = promoted.Epoch
+	r.mu.Unlock()
+	return nil
 }
 
 // doSalvage keeps what only this node has.

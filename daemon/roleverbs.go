@@ -116,36 +116,7 @@ func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
 		}
 		return err
 	}
-	ended := make(chan error, 1)
-	r.mu.Lock()
-	r.ends[o.ID] = ended
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		delete(r.ends, o.ID)
-		r.mu.Unlock()
-	}()
-	if err := r.driver.Carry(ctx, o); err != nil {
-		return err
-	}
-	taken, cancel := context.WithCancel(ctx)
-	defer cancel()
-	served := make(chan error, 1)
-	go func() {
-		_, err := r.await(taken, func(s role.State) bool { return s.Epoch.Nonce == o.ID && s.Plan.IsZero() })
-		served <- err
-	}()
-	for {
-		select {
-		case err := <-ended:
-			if err != nil {
-				return err
-			}
-			ended = nil // it has handed over, and this node takes it
-		case err := <-served:
-			return err
-		}
-	}
+	return r.carryThere(ctx, o)
 }
 
 // watchHandOver ends the waiting for a peer that was given the next epoch, and can't be
@@ -325,8 +296,18 @@ type orderEnded struct {
 	Error *control.Error `json:"error,omitempty"`
 }
 
-// carryForPeer carries out an order that was given on the other node.
+// carryForPeer carries out an order that was given on the other node, and tells what came of
+// it, even if the connection that it came by has ended meanwhile.
 func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go func() {
+		select {
+		case <-r.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	peer, _, _ := r.peerNow()
 	r.noteDecider(o.ID, decidedBy("an operator on "+peer.Name))
 	err := r.driver.Carry(ctx, o)

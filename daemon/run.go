@@ -25,6 +25,9 @@ func Run(ctx context.Context, o Options) error {
 	if o.Clock == nil {
 		o.Clock = change.SystemClock()
 	}
+	if o.fault == nil {
+		o.fault = builtFault
+	}
 	n, err := openNode(o)
 	if err != nil {
 		return explain(err)
