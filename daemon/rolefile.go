@@ -32,6 +32,11 @@ func (n *node) loadRole() (role.Stored, error) {
 	data, err := os.ReadFile(path)
 	var s role.Stored
 	if err == nil {
+		if data, err = unseal(data); err != nil {
+			err = fmt.Errorf("%w: %w", role.ErrDamaged, err)
+		}
+	}
+	if err == nil {
 		s, err = role.Unmarshal(data)
 	}
 	switch {
@@ -99,7 +104,7 @@ func (r *roles) Save(s role.Stored) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(r.node.state.file(roleName), data, 0o600); err != nil {
+	if err := durable.WriteFile(r.node.state.file(roleName), seal(data), 0o600); err != nil {
 		return err
 	}
 	if s.Peer == "" || r.marked {
@@ -121,10 +126,12 @@ type bootFile struct {
 // noteBoot notes the present boot, and reports whether the last run was in another.
 func (s *stateDir) noteBoot() (rebooted bool, err error) {
 	var was bootFile
-	if _, err := s.load(bootName, &was); err != nil {
+	now := bootFile{bootID()}
+	if _, err := s.load(bootName, &was); errors.Is(err, errDamaged) {
+		return true, s.store(bootName, now) // services that may not run are stopped once more
+	} else if err != nil {
 		return false, err
 	}
-	now := bootFile{bootID()}
 	if was == now {
 		return false, nil
 	}

@@ -37,6 +37,8 @@ import (
 //	              spools/NAME and gates/NAME, while it sends windows/NAME
 //	salvage/N/NAME/ of a group: log/, what was received and not applied when epoch N was
 //	              made; salvage.json, what of epoch N only this node had
+//
+// The files that end in .yaml begin with a line that holds the digest of the rest, see seal.
 type stateDir struct {
 	path string
 	lock *os.File
@@ -158,11 +160,13 @@ func (s *stateDir) load(name string, v any) (ok bool, err error) {
 		return false, nil
 	}
 	if err == nil {
+		data, err = unseal(data)
+	}
+	if err == nil {
 		err = yaml.UnmarshalWithOptions(data, v, yaml.Strict())
 	}
 	if err != nil {
-		return false, control.Errorf(control.ExitFailed, "%s: %w", s.file(name), err).
-			WithHint("restore the file from a backup, or move the state directory away and pair the nodes anew")
+		return false, control.Errorf(control.ExitFailed, "%s: %w", s.file(name), err).WithHint(sealHint)
 	}
 	return true, nil
 }
@@ -173,7 +177,7 @@ func (s *stateDir) store(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := durable.WriteFile(s.file(name), data, 0o600); err != nil {
+	if err := durable.WriteFile(s.file(name), seal(data), 0o600); err != nil {
 		return control.Errorf(control.ExitFailed, "state directory: %w", err)
 	}
 	return nil
