@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -88,7 +89,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // diskless has a server send its keys at once.
-var diskless = []string{"--save", "", "--repl-diskless-sync-delay", "0"}
+var diskless = []string{"--save", "", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"}
 
 func newPair(t testing.TB, args ...string) *pair {
 	t.Helper()
@@ -330,4 +331,24 @@ func (p *pair) base() gateState {
 		p.t.Fatalf("the bases are %v, want one, %s", files, p.gate.basePath(st))
 	}
 	return st
+}
+
+// at reports whether the replica is at a point.
+func (p *pair) at(point dblog.Point) bool {
+	at, ok := p.gate.Replayed()
+	return ok && at == point.Position
+}
+
+// kept are the files of keys that were put aside.
+func (p *pair) kept() []string {
+	p.t.Helper()
+	list, err := filepath.Glob(filepath.Join(p.away, "kept-*.rdb"))
+	must(p.t, err)
+	return list
+}
+
+func portOf(g *Gate) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return strconv.Itoa(g.access.Port)
 }
