@@ -147,6 +147,16 @@ func (c *counts) times() string {
 	return strings.Join(list, "; ")
 }
 
+// longest is how long a condition was there at a time, on either node.
+func (c *counts) longest(code health.Code) (d time.Duration) {
+	for name, r := range c.conditions {
+		if strings.HasPrefix(name, string(code)+" ") {
+			d = max(d, r.longest)
+		}
+	}
+	return d
+}
+
 // troubles are the conditions that there were, longest first.
 func (c *counts) troubles() string {
 	var list []string

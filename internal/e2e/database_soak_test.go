@@ -13,6 +13,7 @@ import (
 
 	"repld/change"
 	"repld/dblog/postgres/postgrestest"
+	"repld/health"
 	"repld/internal/pairtest"
 	"repld/internal/testfs"
 )
@@ -32,6 +33,7 @@ const (
 	soakKeep    = 50
 	soakMost    = 3
 	soakEvery   = 16 * time.Millisecond
+	besideRate  = 100 // transactions of pgbench a second, beside them
 )
 
 // databaseSoak is a run of the test.
@@ -120,7 +122,7 @@ func soakDatabase(t *testing.T, e seatEngine) {
 		}
 		f := databaseFaults[order[0]]
 		order = order[1:]
-		t.Logf("%5.0f s: %s; %s", time.Since(k.begun).Seconds(), k.progress(), f.name)
+		t.Logf("%4.0f s: %v; %s", time.Since(k.begun).Seconds(), k.progress(), f.name)
 		f.do(k)
 		k.happened[f.name]++
 	}
@@ -132,7 +134,7 @@ func soakDatabase(t *testing.T, e seatEngine) {
 func newDatabaseSoak(t *testing.T, e seatEngine) *databaseSoak {
 	t.Helper()
 	cgroup, group := testfs.Cgroup(t)
-	d, a, b := newSeats(t, e, fmt.Sprintf("{every: 250ms, quiesce: [optimistic, cgroup], cgroup: %s, freeze_max: 100ms}", group))
+	d, a, b := newSeats(t, e, fmt.Sprintf("{every: 200ms, quiesce: [optimistic, cgroup], cgroup: %s, freeze_max: 100ms}", group))
 	k := &databaseSoak{databases: d, a: a, b: b, rng: rand.New(rand.NewPCG(d.seed, 7)), length: lasting(t, 0), begun: time.Now(), cgroup: cgroup,
 		serves: a, stands: b, lost: map[int]bool{}, happened: map[string]int{}}
 	k.counts.phases = map[string][]time.Duration{}
@@ -190,7 +192,7 @@ func did(s pairtest.State) (n [3]int64) {
 // goOn waits while all works, until the next fault, and until some barriers were looked at.
 func (k *databaseSoak) goOn() {
 	k.t.Helper()
-	rest := min(max(k.length/60, 2*time.Second), 12*time.Second)
+	rest := min(max(k.length/45, 2*time.Second), 14*time.Second)
 	rest += rand.N(rest / 2)
 	begun, least := time.Now(), 0
 	k.count(func(c *counts) bool { least = c.checked + 3; return true })
@@ -210,8 +212,16 @@ func (k *databaseSoak) goOn() {
 	})
 }
 
-// progress says what was done so far.
-func (k *databaseSoak) progress() string {
+// progress is what was done so far.
+type progress struct {
+	cut                       uint64
+	applied, alone, checked   int // barriers; alone: between changes of role
+	whole                     int
+	inFlight                  int64
+	transactions, rows, files float64 // a second
+}
+
+func (k *databaseSoak) progress() (p progress) {
 	n, worked := k.did, k.worked
 	if run := k.now(); !run.over {
 		s, _ := run.app.State() // what is known
@@ -221,14 +231,18 @@ func (k *databaseSoak) progress() string {
 		worked += time.Since(run.since)
 	}
 	per := worked.Seconds()
-	var text string
+	p.transactions, p.files, p.rows = float64(n[0])/per, float64(n[1])/per, float64(n[2])/per
+	p.applied = k.applied()
 	k.count(func(c *counts) bool {
-		all := k.applied()
-		text = fmt.Sprintf("%d barriers cut, %d applied, %d of them between changes of role, %d checked (%d whole) with %d operations in flight; %.0f transactions/s of %d writers with %.0f rows/s and %.0f files/s put and removed",
-			c.cut(), all, c.alone+all-k.appliedBefore, c.checked, c.whole, c.inFlight, float64(n[0])/per, soakWriters, float64(n[2])/per, float64(n[1])/per)
+		p.cut, p.alone, p.checked, p.whole, p.inFlight = c.cut(), c.alone+p.applied-k.appliedBefore, c.checked, c.whole, c.inFlight
 		return true
 	})
-	return text
+	return p
+}
+
+// String is a column of each.
+func (p progress) String() string {
+	return fmt.Sprintf("barriers %4d cut %4d applied %4d checked, %3.0f transactions/s with %4.0f rows/s and %4.0f files/s", p.cut, p.applied, p.checked, p.transactions, p.rows, p.files)
 }
 
 // finish stops the writers; everything must get to the standby, and be sound.
@@ -240,7 +254,7 @@ func (k *databaseSoak) finish() {
 		k.t.Fatal(err)
 	}
 	k.ended()
-	text := k.progress()
+	p := k.progress()
 	k.settle()
 	d := k.demand(0)
 	s, _ := run.app.State() // it has ended
@@ -261,17 +275,25 @@ func (k *databaseSoak) finish() {
 		k.t.Logf("failover: %s", text)
 	}
 	k.t.Logf("at the end: %s", sums)
+	var late time.Duration
 	k.count(func(c *counts) bool {
 		k.t.Logf("conditions: %s", c.troubles())
 		k.t.Logf("barriers: %s", c.times())
 		k.t.Logf("at the barriers %d rows and %d files were compared (%d read anew); %d barriers frozen, %.1f ms each; %d with uncovered files", c.rows, c.files, c.read,
 			c.frozen, float64(c.stalled.Milliseconds())/float64(max(c.frozen, 1)), c.uncovered)
+		late = c.longest(health.BarrierLate)
 		if c.inFlight == 0 {
 			k.t.Error("no operation was in flight at any barrier")
 		}
 		return true
 	})
-	k.t.Logf("%s: %v, no violation: %s; %d faults", k.a.engine.name(), took, text, total(k.happened))
+	verdict := "no violation"
+	if k.t.Failed() {
+		verdict = "FAILED"
+	}
+	k.t.Logf("%s: %v, %s: %d barriers cut, %d applied, %d of them between changes of role; %d checked (%d with all files and rows read anew), %d operations in flight at them; "+
+		"%.0f transactions/s of %d writers, which put and removed %.0f rows/s and %.0f files/s; %d faults; barrier-late for %.1f s at most",
+		k.a.engine.name(), took, verdict, p.cut, p.applied, p.alone, p.checked, p.whole, p.inFlight, p.transactions, soakWriters, p.rows, p.files, total(k.happened), late.Seconds())
 }
 
 func total(counts map[string]int) (n int) {
@@ -303,7 +325,7 @@ func (k *databaseSoak) beside() (stop func()) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_ = pgbench("-n", "-c", "2", "-R", "100", "-T", "30").Run() // it ends with the server
+			_ = pgbench("-n", "-c", "2", "-R", fmt.Sprint(besideRate), "-T", "30").Run() // it ends with the server
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):

@@ -3,6 +3,7 @@ package pairtest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -86,9 +87,18 @@ func (s mariadbSession) Commit(ctx context.Context, put []Row, writer int, remov
 			args = append(args, writer, remove)
 		}
 	}
-	_, err := s.c.ExecContext(ctx, query+"; COMMIT", args...)
-	return err
+	for {
+		_, err := s.c.ExecContext(ctx, query+"; COMMIT", args...)
+		var refused *mysql.MySQLError
+		if !errors.As(err, &refused) || refused.Number != errDeadlock {
+			return err
+		}
+		// It was rolled back, in favour of another one: applications try again.
+	}
 }
+
+// errDeadlock is ER_LOCK_DEADLOCK.
+const errDeadlock = 1213
 
 // Sound returns the checksums of the tables, if the server finds nothing wrong in them.
 func (m MariaDB) Sound(ctx context.Context) (string, error) {
