@@ -209,6 +209,9 @@ func (r *round) elsewhere(work *watch.Set) {
 		}
 		other, _, ok := r.nameOf(node, place{parent, key.Name})
 		if ok && !r.leadsTo(key, node) {
+			if item.What&(watch.Content|watch.Meta) == 0 {
+				item.Last -= recentFor // it has lost a name: one look is enough
+			}
 			item.What = item.What&watch.Content | watch.Meta
 			others = append(others, found{other, item})
 		}

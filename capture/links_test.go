@@ -266,3 +266,19 @@ func TestNameThatGoesStands(t *testing.T) {
 		}
 	})
 }
+
+// TestNameThatOnlyGoes: that a file has lost a name, and nothing else, is no reason to read
+// it again and again for as long as that is recent: who removes millions of links would
+// have all their files read.
+func TestNameThatOnlyGoes(t *testing.T) {
+	r, _ := linked(t, watch.Inotify)
+	r.c.recent.Clear()
+	must(t, os.Remove(r.path("a/n")))
+	cut := r.barrier()
+	for key := range r.c.recent.All() {
+		if key.Name != "" && key.Path() != "a" {
+			t.Errorf("%q is kept as one that has just changed", key.Path())
+		}
+	}
+	r.equals(cut)
+}
