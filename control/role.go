@@ -69,6 +69,8 @@ type RoleReply struct {
 	Plan string `json:"plan,omitempty"`
 	// Ledger is what a failover gives up.
 	Ledger *role.Ledger `json:"ledger,omitempty"`
+	// Refused is why the change would be refused, of a dry run that has a plan all the same.
+	Refused *Error `json:"refused,omitempty"`
 	// Production says how long it took until a node was promoted, Took until all was done.
 	Production *Seconds `json:"production_seconds,omitempty"`
 	Took       Seconds  `json:"took_seconds"`

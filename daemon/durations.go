@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"repld/control"
 	"repld/durable"
 	"repld/ready"
 	"repld/role"
@@ -25,6 +26,24 @@ type stopwatch struct {
 	steps    []ready.Elapsed
 }
 
+// promotion is when this node was promoted by a plan, by the monotonic clock.
+type promotion struct {
+	plan role.Nonce
+	at   time.Duration
+}
+
+// promotedBy returns how long after begun a plan promoted this node; nil if none of
+// this run did.
+func (r *roles) promotedBy(plan role.Nonce, begun time.Duration) *control.Seconds {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.promotion.plan != plan || plan == "" {
+		return nil
+	}
+	after := control.Seconds(r.promotion.at - begun)
+	return &after
+}
+
 // clockPlan takes the time of steps as they change, and returns a plan that has come to
 // its end as it was to. r.mu is held.
 func (r *roles) clockPlan(before, after role.State) (run ready.Run, ended bool) {
@@ -34,6 +53,7 @@ func (r *roles) clockPlan(before, after role.State) (run ready.Run, ended bool) 
 		w.steps = append(w.steps, ready.Elapsed{Step: string(w.step), Seconds: (now - w.stepAt).Seconds()})
 		if w.step == role.StepPromote {
 			w.promoted = now
+			r.promotion = promotion{w.plan, now}
 		}
 	}
 	switch {

@@ -115,13 +115,20 @@ func TestFailover(t *testing.T) {
 	write(t, filepath.Join(dir, "primary", "a", "other"), "only the old primary has it")
 	standby.refused(control.RoleRequest{Verb: control.VerbFailover}, control.ExitPeer)
 
+	outlined := standby.change(control.RoleRequest{Verb: control.VerbFailover, DryRun: true})
+	if outlined.Plan == "" || outlined.Ledger == nil || len(outlined.Ledger.Groups) != 2 || outlined.Refused == nil || outlined.Refused.Code != control.ExitPeer {
+		t.Errorf("a dry run of what would be refused: %+v", outlined)
+	}
 	planned := standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true, DryRun: true})
-	if planned.Plan == "" || planned.Ledger == nil || len(planned.Ledger.Groups) != 2 || standby.status().Role != control.RoleStandby {
+	if planned.Refused != nil || planned.Plan == "" || planned.Ledger == nil || len(planned.Ledger.Groups) != 2 || standby.status().Role != control.RoleStandby {
 		t.Errorf("a dry run: %+v", planned)
 	}
 	reply := standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
 	if reply.Status != control.StatusProductionAlone || reply.Epoch != 2 || reply.Ledger == nil {
 		t.Errorf("after the failover this node is %s in epoch %d", reply.Status, reply.Epoch)
+	}
+	if reply.Production == nil || *reply.Production <= 0 || *reply.Production > reply.Took {
+		t.Errorf("it was production after %v, and all was done after %v", reply.Production, reply.Took)
 	}
 	if _, err := os.Stat(filepath.Join(standby.conf.State, "failovers", "2.json")); err != nil {
 		t.Errorf("the ledger: %v", err)

@@ -41,6 +41,7 @@ type roles struct {
 	over    chan struct{} // closed when nothing is carried out any more
 
 	watch      stopwatch
+	promotion  promotion   // the newest
 	runs       []ready.Run // that have ended and are to be kept
 	announced  announced
 	ledgerText string // of the failover that is carried out

@@ -30,6 +30,9 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	begun := r.clock.Mono()
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
+	if err == nil && o.Command == role.DoFailover && !nothing {
+		s = r.judged(ctx, progress)
+	}
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -44,9 +47,12 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 			return nil, err
 		}
 	}
-	planned, err := role.Preview(s, o)
-	if err != nil {
+	planned, err := role.Outline(s, o)
+	switch {
+	case err != nil && (!req.DryRun || planned.Plan.ID != o.ID):
 		return nil, explainRefusal(err)
+	case err != nil: // what it would be is told all the same
+		reply.Refused = control.AsError(explainRefusal(err))
 	}
 	if req.DryRun || o.Command == role.DoFailover {
 		peer, _, _ := r.peerNow()
@@ -89,6 +95,8 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		if o.Command == role.DoCutover || o.Command == role.DoFailback {
 			reply.Production = &took
 			r.awaitPeer(ctx, following, progress, reply)
+		} else if o.Command == role.DoFailover {
+			reply.Production = r.promotedBy(planned.Plan.ID, begun)
 		}
 	}
 	for len(following) > 0 {

@@ -155,6 +155,8 @@ func (l *Ledger) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "failover of %s to epoch %d\n", l.Node, l.Epoch)
 	switch {
+	case l.Reached && l.Proof == NoProof:
+		fmt.Fprintf(&b, "  the old primary %s can be reached\n", l.Peer)
 	case l.Reached:
 		fmt.Fprintf(&b, "  the old primary %s can be reached and is asked to step down\n", l.Peer)
 	case l.HeardAge != nil:

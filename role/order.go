@@ -106,18 +106,23 @@ func orderFailover(s State, o Order) (State, []Effect, error) {
 	if refusal != nil {
 		return s, nil, refusal
 	}
+	s.Plan = s.failover(o, proof)
+	return s, []Effect{s.do(), Say{}}, nil
+}
+
+// failover is the plan of one.
+func (s State) failover(o Order, proof Proof) Progress {
 	p := Progress{Kind: Failover, ID: o.ID, Target: s.target(s.Self, o.ID), Proof: proof, Step: StepLedger}
 	if s.Stored.Role == Production {
 		p.Kind, p.Target, p.Step = ServeAlone, s.Epoch, StepProof
 	}
-	s.Plan = p
-	return s, []Effect{s.do(), Say{}}, nil
+	return p
 }
 
 // proof chooses how to make sure that the peer doesn't serve.
 func (s State) proof(o Order) (Proof, error) {
 	refuse := func(r Reason, command, text string) (Proof, error) {
-		return NoProof, &Refusal{Reason: r, State: s.describe(), Text: text, Command: command}
+		return NoProof, &Refusal{Reason: r, State: s.describe(), Text: text, Command: command, proof: true}
 	}
 	switch {
 	case s.Link && s.Heard.Role == Production && s.Heard.Healthy:

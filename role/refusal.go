@@ -18,6 +18,8 @@ type Refusal struct {
 	State   string // which state does not allow it
 	Text    string // a sentence: what was wanted, what was found
 	Command string // which command would do instead; "" = none
+
+	proof bool // nothing is in the way of a failover but a proof that the peer doesn't serve
 }
 
 // Error returns the text.

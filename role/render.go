@@ -1,6 +1,7 @@
 package role
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -18,6 +19,17 @@ func Preview(s State, o Order) (State, error) {
 		}
 	}
 	return after, nil
+}
+
+// Outline is [Preview], and of a failover that is refused for want of a proof alone also the
+// state with its plan: what it would be.
+func Outline(s State, o Order) (State, error) {
+	after, err := Preview(s, o)
+	var refused *Refusal
+	if errors.As(err, &refused) && refused.proof {
+		after.Plan = s.failover(o, NoProof)
+	}
+	return after, err
 }
 
 // Render returns a plan as text: its steps in order, which node does each, what must

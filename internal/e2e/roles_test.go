@@ -99,12 +99,11 @@ func TestRolesFailover(t *testing.T) {
 	p.returns(lost)
 }
 
-// failover promotes b, when it has seen the link's end, on the word that a is down, which
-// must be true. It returns what was acknowledged and is lost.
+// failover promotes b on the word that a is down, which must be true: b needn't have seen
+// the link's end. It returns what was acknowledged and is lost.
 func (p *stations) failover() (lost map[int]serviceOp) {
 	p.t.Helper()
 	p.a.serves(false)
-	p.b.link(control.LinkDown)
 	p.b.refuses(int(control.ExitPeer), "failover", "--yes")
 	p.b.serves(false)
 	began := time.Now()

@@ -154,29 +154,36 @@ func (a *app) roleCommand(verb control.RoleVerb, cmd *cobra.Command, flags func(
 func (a *app) changeRole(ctx context.Context, cmd *cobra.Command, c *control.Client, req control.RoleRequest, yes bool) error {
 	first := req
 	first.DryRun = true
-	planned, err := c.ChangeRole(ctx, first, nil)
+	progress := func(p control.RoleProgress) {
+		if !a.json {
+			fmt.Fprintf(a.stderr, "%s  %s\n", p.Node, p.Text)
+		}
+	}
+	planned, err := c.ChangeRole(ctx, first, progress)
 	if err != nil {
 		return err
 	}
 	if req.DryRun || planned.Nothing {
-		return a.print(planned, func(w io.Writer) error { return writePlan(w, planned) })
+		if err := a.print(planned, func(w io.Writer) error { return writePlan(w, planned) }); err != nil || planned.Refused == nil {
+			return err
+		}
+		return planned.Refused
 	}
 	if !a.json {
 		if planned.Ledger != nil {
 			fmt.Fprint(a.stderr, planned.Ledger.Text())
 		}
-		if !yes {
+		if !yes && planned.Refused == nil {
 			fmt.Fprint(a.stderr, planned.Plan)
 		}
+	}
+	if planned.Refused != nil {
+		return planned.Refused
 	}
 	if err := a.confirm(cmd, yes, "%s: go on?", req.Verb); err != nil {
 		return err
 	}
-	reply, err := c.ChangeRole(ctx, req, func(p control.RoleProgress) {
-		if !a.json {
-			fmt.Fprintf(a.stderr, "%s  %s\n", p.Node, p.Text)
-		}
-	})
+	reply, err := c.ChangeRole(ctx, req, progress)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,49 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"repld/control"
+	"repld/role"
+)
+
+// A peer that was just lost counts as heard until its link has been silent for the idle
+// time-out. A failover that is ordered in between would be refused, since the peer seems
+// to serve, or wait for its answer.
+const (
+	answerSoon  = time.Second      // a peer that works answers a question of the pair
+	judgeWithin = 10 * time.Second // more than a silent link takes to count as down
+)
+
+// judged returns the state once it tells whether the peer can be reached: at once if the
+// link is down or the peer answers, else when the link counts as down.
+func (r *roles) judged(ctx context.Context, progress func(control.RoleProgress)) role.State {
+	if s := r.now(); !s.Link || r.peerAnswers(ctx, answerSoon) {
+		return s
+	}
+	if progress != nil {
+		progress(control.RoleProgress{Node: r.name, At: control.TimeOf(r.clock.Now()), Type: control.EventPlanStep,
+			Text: fmt.Sprintf("the peer doesn't answer; its link counts as down soon, which is waited for, %v at most", judgeWithin)})
+	}
+	ctx, cancel := context.WithTimeout(ctx, judgeWithin)
+	defer cancel()
+	go func() {
+		if r.peerAnswers(ctx, judgeWithin) {
+			cancel() // it was slow
+		}
+	}()
+	s, _ := r.await(ctx, func(s role.State) bool { return !s.Link })
+	return s
+}
+
+// peerAnswers reports whether the peer answers a question in time, whatever it says.
+func (r *roles) peerAnswers(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := r.askPeer(ctx, askPromoted, nil, nil)
+	var said *control.Error
+	return err == nil || errors.As(err, &said)
+}
