@@ -6,6 +6,7 @@ import (
 
 	"repld/config"
 	"repld/control"
+	"repld/role"
 )
 
 // reload reads the configuration again whenever it is asked to, until ctx ends. One
@@ -67,6 +68,9 @@ func (n *node) takeOver(ctx context.Context, next *config.Config) error {
 	n.mu.Lock()
 	n.live = next.Live
 	n.mu.Unlock()
+	if err := n.roles.driver.Tell(role.FenceConfigured{Has: len(next.Hooks.Fence) > 0}); err != nil {
+		return err
+	}
 	if n.opts.LogLevel != nil && next.LogLevel != nil {
 		n.opts.LogLevel.Set(*next.LogLevel)
 	}

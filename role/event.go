@@ -63,6 +63,9 @@ type FenceDone struct{ Failure string }
 // HealthChanged tells whether something critical stands on this node.
 type HealthChanged struct{ Healthy bool }
 
+// FenceConfigured tells whether there are fence hooks, when the configuration was read again.
+type FenceConfigured struct{ Has bool }
+
 // GrantCame is a grant from the peer. For is this node's session, as the peer knows it.
 type GrantCame struct {
 	Grant Grant `json:"grant"`
@@ -121,20 +124,21 @@ const (
 	DoResume   Command = "resume" // goes on with a plan that failed where it can't go back
 )
 
-func (Start) event()         {}
-func (Paired) event()        {}
-func (Hello) event()         {}
-func (LinkDown) event()      {}
-func (PatienceOver) event()  {}
-func (FenceDone) event()     {}
-func (HealthChanged) event() {}
-func (GrantCame) event()     {}
-func (StepDownAsked) event() {}
-func (LeaseGained) event()   {}
-func (LeaseLost) event()     {}
-func (StepDone) event()      {}
-func (StepFailed) event()    {}
-func (Order) event()         {}
+func (Start) event()           {}
+func (Paired) event()          {}
+func (Hello) event()           {}
+func (LinkDown) event()        {}
+func (PatienceOver) event()    {}
+func (FenceDone) event()       {}
+func (HealthChanged) event()   {}
+func (FenceConfigured) event() {}
+func (GrantCame) event()       {}
+func (StepDownAsked) event()   {}
+func (LeaseGained) event()     {}
+func (LeaseLost) event()       {}
+func (StepDone) event()        {}
+func (StepFailed) event()      {}
+func (Order) event()           {}
 
 // Effect is something to be done after the state was stored. All of them can be
 // repeated, and lost in a crash: the next start brings them again.

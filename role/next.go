@@ -21,6 +21,9 @@ func Next(s State, e Event) (State, []Effect, error) {
 	case HealthChanged:
 		s.Healthy = e.Healthy
 		return s, []Effect{Say{}}, nil
+	case FenceConfigured:
+		s.Policy.HasFence = e.Has
+		return s, nil, nil
 	case PatienceOver:
 		return patienceOver(s)
 	case FenceDone:
