@@ -110,15 +110,15 @@ func (g *group) keep(ctx context.Context, t task, atStart bool) error {
 	wait := reopenFirst
 	for first := atStart; ; first = false {
 		began := g.clock.Mono()
-		err := g.open(t)
+		err := g.open(ctx, t)
 		for range damageable {
 			if !isDamage(err) {
 				break
 			}
 			g.setAside(err)
-			err = g.open(t)
+			err = g.open(ctx, t)
 		}
-		if err != nil && first && g.node.opts.quick != nil {
+		if err != nil && ctx.Err() == nil && first && g.node.opts.quick != nil {
 			return err
 		}
 		if err == nil {
@@ -142,8 +142,9 @@ func (g *group) keep(ctx context.Context, t task, atStart bool) error {
 	}
 }
 
-// open opens the group's side for a task.
-func (g *group) open(t task) error {
+// open opens the group's side for a task. It may take long where what only this node has
+// is to be kept; the end of ctx gives that up, and the next open begins it again.
+func (g *group) open(ctx context.Context, t task) error {
 	var s side
 	var err error
 	g.mu.Lock()
@@ -152,7 +153,7 @@ func (g *group) open(t task) error {
 	if t.does == role.Sends {
 		s, err = openSending(g)
 	} else {
-		s, err = openReceiving(g)
+		s, err = openReceiving(ctx, g)
 	}
 	if err != nil {
 		return explain(err)

@@ -44,8 +44,8 @@ type receiving struct {
 
 // openReceiving opens a group on the standby, which finishes a barrier that was
 // being published. The caller closes it.
-func openReceiving(g *group) (side, error) {
-	salvaged, err := g.becomeReceiver(context.Background())
+func openReceiving(ctx context.Context, g *group) (side, error) {
+	salvaged, err := g.becomeReceiver(ctx)
 	if err != nil {
 		return nil, err
 	}

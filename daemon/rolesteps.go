@@ -328,7 +328,9 @@ func (r *roles) commonBarriers(ctx context.Context, s role.State) map[string]cha
 	}
 	common := map[string]change.BarrierID{}
 	for _, b := range at.Groups {
-		if b.Barrier.Epoch == s.Epoch.Number { // of the epoch in which this node served
+		// Of the epoch in which this node served: a peer that rejoined in it and was promoted
+		// before it had applied anything of it tells an older one, which says nothing of that.
+		if b.Barrier.Epoch == s.Epoch.Number {
 			common[b.Group] = b.Barrier
 		}
 	}
