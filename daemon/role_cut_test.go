@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ func startDivisible(t *testing.T, point string) *divisible {
 	d := &divisible{crashing: &crashing{t: t, point: point, dir: t.TempDir()}}
 	standby, primary := configure(t, d.dir, "standby", config.Secondary), configure(t, d.dir, "primary", config.Primary)
 	standby.Hooks, primary.Hooks = exclusive(d.dir, "standby", "primary"), exclusive(d.dir, "primary", "standby")
+	// What the last barrier has is not there before the services stop.
+	primary.Hooks.Demote[0].Exec[2] += "; echo stopped >> " + filepath.Join(d.dir, "primary", "a", "last")
 	addr, err := net.ResolveUDPAddr("udp", standby.Listen)
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +100,11 @@ func cutAt(t *testing.T, point string, onStandby bool) {
 		if _, err := s.client.ChangeRole(t.Context(), control.RoleRequest{Verb: control.VerbCutover}, nil); err == nil {
 			t.Errorf("%s carries out a cutover without a link", s.conf.Node)
 		}
+	}
+	if back := role.Cutover.Fault; slices.Contains([]string{
+		back(role.StepReady, true), back(role.StepDemote, false), back(role.StepDemote, true), back(role.StepBarrier, false),
+	}, point) { // the standby can't have the last barrier
+		d.primary.is(control.StatusProduction)
 	}
 	neverBoth(t, d.dir)
 	d.relay.Mend()

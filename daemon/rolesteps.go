@@ -269,7 +269,7 @@ func (s *receiving) applyNewest(ctx context.Context) error {
 // doOpen makes primaries of the replicas, and notes at which barriers this node was
 // promoted.
 func (r *roles) doOpen(ctx context.Context, s role.State) error {
-	if !r.stood(s.Plan) {
+	if !r.stood(s.Plan) || r.wasOpened(s.Epoch.Number) {
 		return r.startDatabases(ctx)
 	}
 	if err := r.starting(); err != nil {
