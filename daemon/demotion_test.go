@@ -21,6 +21,7 @@ import (
 	"repld/health"
 	"repld/internal/testfs"
 	"repld/lease/timing"
+	"repld/role"
 )
 
 // realServer is a PostgreSQL server of a node, which the node starts and stops by scripts;
@@ -177,6 +178,9 @@ func TestLostLeaseStopsDatabases(t *testing.T) {
 		t.Error("the server still listens")
 	}
 	primary.is(control.StatusDown)
+	stop(t, primary)
+	primary = launch(t, primary.conf, "primary") // which remembers what it has stopped
+	primary.raised(health.Held, "")
 	back := time.Now()
 	line.set(false)
 	primary.is(control.StatusProduction)
@@ -219,6 +223,34 @@ func TestLostLeaseStopsDatabases(t *testing.T) {
 		t.Error("the server of a fenced node runs")
 	}
 	neverBoth(t, dir)
+}
+
+// TestStepDownStopsDatabases has a node without coordination step down: its server is shut
+// down, and runs again when the node serves.
+func TestStepDownStopsDatabases(t *testing.T) {
+	t.Parallel()
+	dir, server := t.TempDir(), newRealServer(t)
+	server.create()
+	conf := configure(t, dir, "primary", config.Primary)
+	conf.Groups[1].Databases = []config.Database{server.conf()}
+	conf.Hooks = hooksThatNote(dir, "primary")
+	standby := start(t, dir, "standby", config.Secondary)
+	primary := launch(t, conf, "primary")
+	join(t, standby, primary)
+	primary.applied("one")
+	if server.down() {
+		t.Fatal("the server is down")
+	}
+	primary.change(control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency})
+	primary.is(control.StatusDown)
+	if !server.down() {
+		t.Error("a node that has stepped down left its server running")
+	}
+	primary.change(control.RoleRequest{Verb: control.VerbFailover})
+	primary.is(control.StatusProduction)
+	if server.down() {
+		t.Error("the node serves without its database")
+	}
 }
 
 // gone reports whether a process has ended.

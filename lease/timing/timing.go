@@ -14,7 +14,8 @@
 //	hold = ttl − drift − kill − demote
 //	drift = ttl / 100      two clocks run apart by less than 1 % (NTP slews by 0.05 %)
 //	kill = 1 s             for SIGKILL to hung hooks, and for the watchdog's whole seconds
-//	demote                 given to the demote hooks; then they are killed
+//	demote                 given to the demote hooks and the commands that shut databases
+//	                       down, all together; then they are killed
 //
 // Loss is noticed by silence, so hold is the detection time too: ttl outlives detection,
 // demotion, kill and drift. The lease is renewed every keepalive = hold / 4, and an attempt
