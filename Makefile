@@ -28,7 +28,7 @@ NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build deb deb-test demo test needs vet bench soak soak-databases postgres stress faults proof fuzz lint fmt cover generate clean
+.PHONY: build deb deb-test demo test needs vet bench soak soak-databases soak-roles postgres stress faults proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
@@ -65,6 +65,12 @@ soak: needs
 # changes of role, under one fault after the other, each of them twice in ten minutes. As root.
 soak-databases: needs
 	REPLD_PROOF=1 REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB)Soak$$' -v ./internal/e2e
+
+# Roles change at random for SOAK, with and without an etcd, while machines end, daemons are
+# killed at steps of plans, and the network is divided: one writer, nothing lost but what a
+# ledger names. As root.
+soak-roles: needs
+	REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^TestRolesStorm' -v ./internal/e2e
 
 # The gate, promotion and the change of sides with other versions of PostgreSQL: POSTGRES
 # are directories of their programs (initdb, postgres, pg_ctl).

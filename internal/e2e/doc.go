@@ -9,6 +9,9 @@
 //     hooks start and stop (this program itself), and two network namespaces joined by a
 //     cable stand for the machines. A checker wants one writer at all times, and only what
 //     lies behind a promoted barrier lost, and kept in a salvage.
+//   - TestRolesStorm… change them at random, with an etcd on a third machine, too, while
+//     machines end, daemons are killed at fault points of plans (package daemon, the build tag
+//     faultpoints), and the network is divided (make soak-roles).
 //   - TestProof follows a tree of real software while a compiler and git work in it;
 //     it runs with REPLD_PROOF set (make proof).
 //

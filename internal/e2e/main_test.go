@@ -49,9 +49,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	bin = dir
-	args := []string{"build", "-race", "-o", dir, "repld/cmd/repld", "repld/cmd/replctl"}
+	args := []string{"build", "-race", "-tags", "faultpoints", "-o", dir, "repld/cmd/repld", "repld/cmd/replctl"}
 	if os.Getenv("REPLD_PROOF") != "" { // as they are shipped
-		args = append(args[:1], args[2:]...)
+		args = append(args[:1], args[4:]...)
 	}
 	build := exec.Command("go", args...)
 	if out, err := build.CombinedOutput(); err != nil {

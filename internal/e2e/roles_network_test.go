@@ -103,6 +103,31 @@ func (n *network) sever(how severance) {
 	}
 }
 
+// divided and mended are sever and mend where the network may be divided in several ways,
+// or not at all.
+func (n *network) divided(how severance) { n.anyway(how, true) }
+
+func (n *network) mended(how severance) { n.anyway(how, false) }
+
+func (n *network) anyway(how severance, divided bool) {
+	n.t.Helper()
+	in := 0
+	if how == fromBtoA {
+		in = 1
+	}
+	args := []string{"-n", n.spaces[in], "neighbour", "del", networkAddr[1-in], "dev", cable}
+	switch {
+	case how == bothWays && divided:
+		args = []string{"-n", n.spaces[in], "link", "set", cable, "down"}
+	case how == bothWays:
+		args = []string{"-n", n.spaces[in], "link", "set", cable, "up"}
+	case divided:
+		args = []string{"-n", n.spaces[in], "neighbour", "replace", networkAddr[1-in], "lladdr", noSuchHost, "dev", cable, "nud", "permanent"}
+	}
+	// There may be no entry to be taken away, and none can be made while the cable is down.
+	_ = exec.Command(testfs.NeedProgram(n.t, "ip", "iproute2"), args...).Run()
+}
+
 func (n *network) mend(how severance) {
 	n.t.Helper()
 	switch how {

@@ -23,6 +23,13 @@ type station struct {
 	dir  string // everything of it
 	tree string
 	node *node
+
+	boot     int             // of the machine; see powerOff
+	watchdog bool            // the machine is reset where the daemon ends
+	reset    chan struct{}   // closed when it was
+	restored map[string]bool // the sets of the salvage that salvaged has looked through
+	kept     map[string]string
+	journals string // of all those sets
 }
 
 // opsGroup is the group of a station's tree, and httpAddr where its daemon answers load
@@ -34,7 +41,7 @@ const (
 
 func newStation(t *testing.T, dir, name, designated, listen string, every time.Duration) *station {
 	t.Helper()
-	s := &station{t: t, name: name, dir: filepath.Join(dir, name), tree: filepath.Join(dir, name, "t")}
+	s := &station{t: t, name: name, dir: filepath.Join(dir, name), tree: filepath.Join(dir, name, "t"), boot: 1, restored: map[string]bool{}, kept: map[string]string{}}
 	mkdirs(t, s.tree)
 	t.Cleanup(func() {
 		s.killService()
@@ -47,8 +54,9 @@ func newStation(t *testing.T, dir, name, designated, listen string, every time.D
 		t.Fatal(err)
 	}
 	hook := func(verb string) string {
-		return fmt.Sprintf("[%s, %s, %s, %s, %q]", program, serviceWord, verb, s.dir, fmt.Sprint(os.Getpid()))
+		return fmt.Sprintf("[%s, %s, %s, %s, %q, %s]", program, serviceWord, verb, s.dir, fmt.Sprint(os.Getpid()), bootWord(s.boot))
 	}
+	write(t, filepath.Join(s.dir, bootName), bootWord(s.boot))
 	s.node = newNode(t, name, "", filepath.Join(s.dir, "state"))
 	s.node.conf = s.node.state + ".yaml"
 	write(t, s.node.conf, fmt.Sprintf(`node: %s
@@ -189,9 +197,12 @@ func (s *station) salvaged(lost map[int]serviceOp) {
 	if err := json.Unmarshal([]byte(s.node.must("salvage", "list", "--json")), &list); err != nil {
 		s.t.Fatal(err)
 	}
-	files, journals := map[string]string{}, ""
-	for i, set := range list.Sets {
-		to := filepath.Join(s.dir, fmt.Sprintf("restored%d", i))
+	for _, set := range list.Sets {
+		if s.restored[set.ID] {
+			continue
+		}
+		s.restored[set.ID] = true
+		to := filepath.Join(s.dir, fmt.Sprintf("restored%d", len(s.restored)))
 		mkdirs(s.t, to)
 		s.node.must("salvage", "restore", set.ID, "--to", to)
 		err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
@@ -200,9 +211,9 @@ func (s *station) salvaged(lost map[int]serviceOp) {
 			}
 			b, err := os.ReadFile(path)
 			if d.Name() == "journal" {
-				journals += string(b)
+				s.journals += string(b)
 			}
-			files[d.Name()] = string(b)
+			s.kept[d.Name()] = string(b)
 			return err
 		})
 		if err == nil {
@@ -213,14 +224,14 @@ func (s *station) salvaged(lost map[int]serviceOp) {
 		}
 	}
 	for n, o := range lost {
-		if there, _ := s.has(o, ""); !there && files[filepath.Base(o.name())] != string(o.content()) {
-			s.t.Errorf("the file of operation %d, which is lost, is not in the salvage of %s: %d sets, %d files", n, s.name, len(list.Sets), len(files))
+		if there, _ := s.has(o, ""); !there && s.kept[filepath.Base(o.name())] != string(o.content()) {
+			s.t.Errorf("the file of operation %d, which is lost, is not in the salvage of %s: %d sets, %d files", n, s.name, len(list.Sets), len(s.kept))
 		}
-		if !strings.Contains(journals, o.line()) {
+		if !strings.Contains(s.journals, o.line()) {
 			s.t.Errorf("the line of operation %d, which is lost, is in no journal in the salvage of %s", n, s.name)
 		}
 	}
-	s.t.Logf("the salvage of %s, of %d lost operations: %d sets, %d files", s.name, len(lost), len(list.Sets), len(files))
+	s.t.Logf("the salvage of %s, of %d lost operations: %d sets, %d files", s.name, len(lost), len(list.Sets), len(s.kept))
 }
 
 // stations is a pair on two machines. a is designated primary.
@@ -235,6 +246,14 @@ type stations struct {
 // newStations starts a pair with a writer at work. A barrier is cut that often.
 func newStations(t *testing.T, every time.Duration) *stations {
 	t.Helper()
+	p := prepareStations(t, every)
+	p.join(networkAddr[1] + ":7440")
+	return p
+}
+
+// prepareStations configures them, and starts nothing.
+func prepareStations(t *testing.T, every time.Duration) *stations {
+	t.Helper()
 	p := &stations{t: t, seed: seeded(t), net: newNetwork(t)}
 	dir := tempDir(t)
 	p.a = newStation(t, dir, "a", "primary", networkAddr[0]+":7440", every)
@@ -245,9 +264,8 @@ func newStations(t *testing.T, every time.Duration) *stations {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, s.node.conf, string(conf)+"http: "+httpAddr+"\n")
+		write(t, s.node.conf, strings.Replace(string(conf), "disk_reserve:", "http: "+httpAddr+"\ndisk_reserve:", 1))
 	}
-	p.join(networkAddr[1] + ":7440")
 	return p
 }
 

@@ -27,10 +27,12 @@ import (
 
 // serviceWord makes a service of this program, which the hooks of a node start and stop:
 //
-//	PROGRAM serviceWord start|stop|run DIR PID
+//	PROGRAM serviceWord start|stop|run|fence DIR PID BOOT
 //
 // DIR is the node's: the service's tree is DIR/t. It runs as long as the test, which is
-// PID, at most. While it runs it holds DIR/service.lock, which holds its process id, and
+// PID, at most, and only while DIR/boot holds BOOT: what an earlier boot of the machine has
+// begun doesn't go on in this one. Fence switches the machine of DIR off: see powerOff.
+// While the service runs it holds DIR/service.lock, which holds its process id, and
 // serves at DIR/service.sock: a line with an [serviceOp], which it answers by "ok" when
 // that is durable. DIR/service.log has a line for each beginning and end,
 // DIR/service.err what goes wrong.
@@ -72,20 +74,22 @@ type accepted struct {
 }
 
 func serviceMain(args []string) int {
-	if len(args) != 3 {
-		fmt.Fprintln(os.Stderr, "want start|stop|run DIR PID")
+	if len(args) != 4 {
+		fmt.Fprintln(os.Stderr, "want start|stop|run|fence DIR PID BOOT")
 		return 2
 	}
 	var err error
 	switch args[0] {
 	case "start":
-		err = startService(args[1], args[2])
+		err = startService(args[1], args[2], args[3])
 	case "stop":
 		_, err = endService(args[1], syscall.SIGTERM)
 	case "run":
-		err = runService(args[1], args[2])
+		err = runService(args[1], args[2], args[3])
+	case "fence":
+		err = powerOff(args[1])
 	default:
-		err = fmt.Errorf("found %q, want start, stop or run", args[0])
+		err = fmt.Errorf("found %q, want start, stop, run or fence", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -125,7 +129,7 @@ func serviceRuns(dir string) (bool, error) {
 }
 
 // startService returns when the service serves; it may do so already.
-func startService(dir, pid string) error {
+func startService(dir, pid, boot string) error {
 	if runs, err := serviceRuns(dir); runs || err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func startService(dir, pid string) error {
 		return err
 	}
 	defer stderr.Close()
-	cmd := exec.Command(program, serviceWord, "run", dir, pid)
+	cmd := exec.Command(program, serviceWord, "run", dir, pid, boot)
 	cmd.Stderr = stderr
 	cmd.ExtraFiles = []*os.File{write}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -182,10 +186,13 @@ func endService(dir string, sig syscall.Signal) (ran bool, err error) {
 }
 
 // runService is the service.
-func runService(dir, test string) error {
+func runService(dir, test, boot string) error {
 	lock, err := lockService(dir, unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		return fmt.Errorf("it runs already: %w", err)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, bootName)); err != nil || string(now) != boot {
+		return nil // its machine was switched off since; whoever started it waits in vain
 	}
 	if err := errors.Join(lock.Truncate(0), func() error { _, err := lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0); return err }()); err != nil {
 		return err

@@ -22,6 +22,7 @@ type writer struct {
 	t     testing.TB
 	seats [2]*station
 	stop  func()
+	gate  sync.Mutex // of the writer's own operations: whoever holds it has paused them
 
 	mu    sync.Mutex
 	next  int
@@ -49,28 +50,37 @@ func newWriter(t testing.TB, a, b *station) *writer {
 	var all sync.WaitGroup
 	w.stop = sync.OnceFunc(func() { close(end); all.Wait() })
 	t.Cleanup(w.stop)
-	all.Go(func() {
-		for {
-			w.do(writerBytes)
-			select {
-			case <-end:
-				return
-			case <-time.After(writerRest):
+	// Two clients, each of which prefers another node: one would not find a second writer.
+	for first := range w.seats {
+		all.Go(func() {
+			for {
+				w.gate.Lock()
+				w.ask(first, writerBytes)
+				w.gate.Unlock()
+				select {
+				case <-end:
+					return
+				case <-time.After(2 * writerRest):
+				}
 			}
-		}
-	})
+		})
+	}
 	return w
 }
 
 // do has the service do an operation, if it runs anywhere, and reports whether it was
 // acknowledged. Of one that was not it isn't known whether it was done; its number is not
 // used again.
-func (w *writer) do(size int) (serviceOp, bool) {
+func (w *writer) do(size int) (serviceOp, bool) { return w.ask(0, size) }
+
+// ask does so, and asks a node before the other one.
+func (w *writer) ask(first, size int) (serviceOp, bool) {
 	w.mu.Lock()
 	o := serviceOp{Number: w.next, Bytes: size}
 	w.next++
 	w.mu.Unlock()
-	for i, seat := range w.seats {
+	for _, i := range []int{first, 1 - first} {
+		seat := w.seats[i]
 		conn, err := net.Dial("unix", filepath.Join(seat.dir, "service.sock"))
 		if err != nil {
 			continue
