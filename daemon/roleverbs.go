@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,9 +31,6 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	begun := r.clock.Mono()
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
-	if err == nil && o.Command == role.DoFailover && !nothing {
-		s = r.judged(ctx, progress)
-	}
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -46,6 +44,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		if err := r.checkChoice(req); err != nil {
 			return nil, err
 		}
+		s = r.judged(ctx, progress)
 	}
 	planned, err := role.Outline(s, o)
 	switch {
@@ -105,9 +104,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	if err != nil {
 		return nil, r.explainEnd(o, err)
 	}
-	if p := r.now().Plan; p.Failure != "" {
-		reply.Failed = p.Failure
-	}
+	reply.Failed = cmp.Or(r.now().Plan.Failure, reply.Failed)
 	return r.reply(reply, begun), nil
 }
 
