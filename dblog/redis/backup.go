@@ -14,6 +14,10 @@ type backup struct {
 	Chapter uint32 `json:"chapter"`
 	ID      string `json:"id"`
 	Next    uint64 `json:"next"` // byte of the stream that comes behind it
+	// Former is a replication id that the server had followed up to a byte, before it was
+	// promoted; "": it doesn't know of any.
+	Former     string `json:"former,omitempty"`
+	FormerNext uint64 `json:"former_next,omitempty"`
 }
 
 // Backup implements [dblog.Primary]: it writes an RDB file, and sees to it that the stream
@@ -27,8 +31,16 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 	if err := s.Check(ctx); err != nil {
 		return nil, err
 	}
+	var is info
+	err := s.work.with(ctx, func(c *connection) (err error) {
+		is, err = ask(c, "replication")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	var made backup
-	err := copySnapshot(ctx, s.at, w, func(id string, next uint64) error {
+	err = copySnapshot(ctx, s.at, w, func(id string, next uint64) error {
 		made = backup{Chapter: s.see(id).Chapter, ID: id, Next: next}
 		// The connection waits for Ship, which comes with the standby's next request.
 		c, err := dial(ctx, s.at)
@@ -40,15 +52,19 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 			return fmt.Errorf("the stream behind the backup: %w", err)
 		}
 		c.release()
-		if err := s.remember(func(r *record) { r.Origin, r.Made = next, true }); err != nil {
+		var now record
+		if err := s.remember(func(r *record) { r.Origin, r.Made = next, true; now = *r }); err != nil {
 			c.Close()
 			return err
 		}
-		s.prepare(c)
+		s.prepare(&prepared{c, now})
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if second, err := is.number("second_repl_offset"); err == nil && second > 0 {
+		made.Former, made.FormerNext = is["master_replid2"], uint64(second)
 	}
 	s.mu.Lock()
 	delete(s.trouble, health.DatabaseNeedsSeed)

@@ -114,7 +114,7 @@ func (g *Gate) Seeded(tail []byte) error {
 	g.mu.Unlock()
 	st := gateState{
 		Chapter: made.Chapter, ID: made.ID, Base: made.Next, Floor: made.Next, Point: true, Full: true,
-		Adopt: old.Adopt, Discard: old.Discard, Run: old.Run, Timeout: old.Timeout,
+		Adopt: old.Adopt, Discard: old.Discard, Run: old.Run, Timeout: old.Timeout, Former: made.Former, FormerNext: made.FormerNext,
 	}
 	if err := g.adopt(st, fromSeed); err != nil {
 		return err

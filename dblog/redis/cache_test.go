@@ -68,6 +68,16 @@ func (s *server) kill() {
 	s.cmd.Wait()
 }
 
+// stop shuts the server down cleanly. One that is writing its first log refuses for a moment.
+func (s *server) stop(how ...string) {
+	s.t.Helper()
+	eventually(s.t, "the server shuts down", func() bool {
+		_, err := s.do(append([]string{"SHUTDOWN"}, how...)...)
+		return err != nil && strings.Contains(err.Error(), "it can't be reached")
+	})
+	s.cmd.Wait()
+}
+
 func (s *server) socket() string { return filepath.Join(s.dir, "s") }
 
 func (s *server) do(words ...string) (string, error) {

@@ -24,8 +24,9 @@ const (
 // (https://redis.io/docs/latest/develop/reference/protocol-spec/)
 type connection struct {
 	net.Conn
-	r    *bufio.Reader
-	stop func() bool
+	r      *bufio.Reader
+	stop   func() bool
+	broken bool // what comes next isn't the answer to what is asked next
 }
 
 // dial connects and logs in; the connection breaks when ctx ends.
@@ -100,9 +101,13 @@ func (c *connection) do(words ...string) (string, error) {
 // list sends a command and returns the answer, a list of texts or a single one.
 func (c *connection) list(words ...string) ([]string, error) {
 	if _, err := c.Write(request(words...)); err != nil {
+		c.broken = true
 		return nil, err
 	}
-	return c.answer(words[0])
+	list, err := c.answer(words[0])
+	var no answerError
+	c.broken = c.broken || err != nil && !errors.As(err, &no)
+	return list, err
 }
 
 func (c *connection) answer(to string) ([]string, error) {
@@ -119,17 +124,22 @@ func (c *connection) answer(to string) ([]string, error) {
 		return nil, fmt.Errorf("it answered %s with a list of %s, want %d at most", to, rest, maxList)
 	}
 	var list []string
+	var first error // a no within the list, behind which there is more
 	for range n {
 		if kind, rest, err = c.line(to); err != nil {
 			return nil, err
 		}
 		text, err := c.text(to, kind, rest)
-		if err != nil {
+		var no answerError
+		if err != nil && !errors.As(err, &no) {
 			return nil, err
+		}
+		if first == nil {
+			first = err
 		}
 		list = append(list, text)
 	}
-	return list, nil
+	return list, first
 }
 
 func (c *connection) line(to string) (kind byte, rest string, err error) {
@@ -201,11 +211,8 @@ func (l *link) with(ctx context.Context, do func(c *connection) error) error {
 func (l *link) try(ctx context.Context, do func(c *connection) error) (kept bool, err error) {
 	l.conn.bind(ctx)
 	err = do(l.conn)
-	var answer answerError
-	var broken interface{ Timeout() bool }
 	ended := !l.conn.release()
-	kept = !ended && (err == nil || errors.As(err, &answer) || !errors.As(err, &broken) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF))
-	if !kept {
+	if kept = !ended && !l.conn.broken; !kept {
 		l.conn.Close()
 		l.conn = nil
 	}

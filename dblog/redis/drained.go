@@ -33,19 +33,23 @@ func (s *Source) Drained(ctx context.Context) error {
 
 func (s *Source) drained(ctx context.Context) error {
 	s.mu.Lock()
-	end, durable := s.ended, s.durable
+	end, durable, seen := s.ended, s.durable, s.seen
 	s.mu.Unlock()
-	switch {
-	case end == nil:
+	if end == nil {
 		return errors.New("it isn't known where its stream ended: it wasn't shut down, or nobody read the stream then")
-	case end.acked != end.Next:
-		return fmt.Errorf("its stream ended at %d, and it knew that the standby has it up to %d: want a longer shutdown-timeout", end.Next-1, end.acked-1)
-	case durable.Before(change.StreamPosition{Chapter: end.chapter, Offset: end.Next}):
-		return fmt.Errorf("the standby has the stream up to byte %d, it ended before %d", durable.Offset, end.Next)
+	}
+	last := change.StreamPosition{Chapter: end.chapter, Offset: end.next}
+	switch {
+	case last.Before(seen):
+		return fmt.Errorf("its stream ended at %s, and it was at %s before that", show(last), show(seen))
+	case end.acked != end.next:
+		return fmt.Errorf("its stream ended at %s, and it knew that the standby has it up to %d: want a longer shutdown-timeout", show(last), end.acked-1)
+	case durable.Before(last):
+		return fmt.Errorf("the standby has the stream up to %s, it ended at %s", show(durable), show(last))
 	}
 	if c, err := dial(ctx, s.at); err == nil {
 		c.Close()
 		return errors.New("it runs")
 	}
-	return s.remember(func(r *record) { r.Ended = &end.stop })
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -48,6 +49,7 @@ type Gate struct {
 	file  *gatefile.File
 
 	tending   sync.Mutex // held while the replica is looked at or changed; before releasing
+	down      time.Time  // since when the replica isn't connected; with tending held
 	releasing sync.Mutex // held while the state changes; before mu
 
 	mu      sync.Mutex

@@ -26,6 +26,10 @@ type gateState struct {
 	Discard bool `json:"discard,omitempty"`
 	// Adopt says that the server was a primary.
 	Adopt bool `json:"adopt,omitempty"`
+	// Former is a replication id that the primary had followed up to a byte, before it was
+	// promoted.
+	Former     string `json:"former,omitempty"`
+	FormerNext uint64 `json:"former_next,omitempty"`
 	// Promoted says that the replica became a primary at Gate.
 	Promoted bool `json:"promoted,omitempty"`
 	// Run is the server's run_id when it was made a replica.

@@ -9,16 +9,27 @@ import (
 // info is what a server says of itself, by the names of INFO.
 type info map[string]string
 
-// ask reads sections of INFO.
+// ask reads sections of INFO, in one round trip.
 func ask(c *connection, sections ...string) (info, error) {
-	text, err := c.do(append([]string{"INFO"}, sections...)...)
-	if err != nil {
+	var b []byte
+	for _, s := range sections { // several in one command are of Redis 7
+		b = append(b, request("INFO", s)...)
+	}
+	if _, err := c.Write(b); err != nil {
+		c.broken = true
 		return nil, err
 	}
 	is := info{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			is[name] = value
+	for range sections {
+		list, err := c.answer("INFO")
+		if err != nil {
+			c.broken = true
+			return nil, err
+		}
+		for line := range strings.Lines(list[len(list)-1]) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				is[name] = value
+			}
 		}
 	}
 	return is, nil
@@ -82,6 +93,11 @@ func (i info) unsuitablePrimary() error {
 	if err := i.unsuitable(); err != nil {
 		return err
 	}
+	return i.asPrimary()
+}
+
+// asPrimary says that a server is a replica.
+func (i info) asPrimary() error {
 	if i.replica() {
 		return setupError{fmt.Sprintf("the server is a replica itself, of %s port %s, want REPLICAOF NO ONE", i["master_host"], i["master_port"])}
 	}

@@ -26,7 +26,7 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 		if err != nil {
 			return err
 		}
-		if err := g.promotable(ctx, c, is, at); err != nil {
+		if err := g.promotable(c, is, at); err != nil {
 			return err
 		}
 		if err := g.final(at); err != nil {
@@ -41,14 +41,14 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 }
 
 // promotable says what keeps a server from being promoted at the gate.
-func (g *Gate) promotable(ctx context.Context, c *connection, is info, at change.StreamPosition) error {
+func (g *Gate) promotable(c *connection, is info, at change.StreamPosition) error {
 	g.mu.Lock()
 	st := g.state
 	g.mu.Unlock()
 	if st.Promoted || stands(is, st.ID, at) {
 		return nil
 	}
-	if err := g.tend(ctx, c, is); err != nil {
+	if err := g.tend(c, is, false); err != nil {
 		if errors.Is(err, dblog.ErrAhead) || errors.Is(err, dblog.ErrBypass) || errors.Is(err, dblog.ErrNeedsSeed) {
 			return g.noted(err)
 		}

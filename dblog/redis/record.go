@@ -20,15 +20,6 @@ type record struct {
 	// the backup.
 	Origin uint64 `json:"origin,omitempty"`
 	Made   bool   `json:"made,omitempty"` // there was a backup
-	// Ended is where the server's stream ended when it was shut down, if the standby was
-	// told all of it.
-	Ended *stop `json:"ended,omitempty"`
-}
-
-// stop is where a stream ended.
-type stop struct {
-	ID   string `json:"id"`
-	Next uint64 `json:"next"` // byte that would have come
 }
 
 // of returns the record of a server with a replication id: another chapter, if it is
@@ -37,7 +28,7 @@ func (r record) of(id string) record {
 	if r.ID == id {
 		return r
 	}
-	return record{Chapter: r.Chapter + 1, ID: id, Ended: r.Ended}
+	return record{Chapter: r.Chapter + 1, ID: id}
 }
 
 func loadRecord(dir string) (record, error) {

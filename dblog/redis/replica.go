@@ -20,19 +20,16 @@ const patience = "604800"
 // Check looks at the server, makes it a replica that reads from the gate, and returns what
 // it found wrong. Health has it.
 func (g *Gate) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
 	g.tending.Lock()
 	defer g.tending.Unlock()
-	answered := false
-	err := g.admin.with(ctx, func(c *connection) error {
-		is, err := look(c)
-		if err != nil {
-			return err
+	answered, err := g.look(ctx, false)
+	if errors.Is(err, errKeepFirst) {
+		var kept string
+		if kept, err = g.keepKeys(ctx); err == nil {
+			g.opts.Logger.Warn("the keys of a server that becomes a replica are kept", "database", g.opts.Name, "kept", kept)
+			answered, err = g.look(ctx, true)
 		}
-		answered = true
-		return g.tend(ctx, c, is)
-	})
+	}
 	if answered {
 		g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead)
 	}
@@ -40,6 +37,22 @@ func (g *Gate) Check(ctx context.Context) error {
 		g.resolved(health.DatabaseNeedsSeed)
 	}
 	return g.noted(unreachable("the replica", g.at, err))
+}
+
+// look looks at the server once, and reports whether it answered. kept says that the keys
+// which it has of its own were kept.
+func (g *Gate) look(ctx context.Context, kept bool) (answered bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	err = g.admin.with(ctx, func(c *connection) error {
+		is, err := look(c)
+		if err != nil {
+			return err
+		}
+		answered = true
+		return g.tend(c, is, kept)
+	})
+	return answered, err
 }
 
 func look(c *connection) (info, error) {
@@ -50,15 +63,18 @@ func look(c *connection) (info, error) {
 func (g *Gate) Answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	return g.admin.with(ctx, func(c *connection) error {
-		_, err := c.do("PING")
-		return err
-	}) == nil
+	c, err := dial(ctx, g.at)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_, err = ask(c, "server")
+	return err == nil
 }
 
 // tend makes the server a replica of the gate, if it should be and can, and says what is
 // wrong with it.
-func (g *Gate) tend(ctx context.Context, c *connection, is info) error {
+func (g *Gate) tend(c *connection, is info, kept bool) error {
 	g.mu.Lock()
 	st, port, lost, parted := g.state, strconv.Itoa(g.access.Port), g.lost, g.parted
 	g.mu.Unlock()
@@ -82,18 +98,18 @@ func (g *Gate) tend(ctx context.Context, c *connection, is info) error {
 			return err
 		}
 	case st.Point:
-		return g.point(ctx, c, is, port)
+		return g.point(c, is, port, kept)
 	case is.replica():
 		return fmt.Errorf("%w: it is a replica of %s port %s, want %s port %s", dblog.ErrBypass, is["master_host"], is["master_port"], loopback, port)
 	case st.Run == is["run_id"]:
 		return fmt.Errorf("%w: it is no replica any more (REPLICAOF NO ONE), and goes its own way", dblog.ErrAhead)
 	default:
-		return g.point(ctx, c, is, port) // it was restarted
+		return g.point(c, is, port, kept) // it was restarted
 	}
 	if err := g.settings(c); err != nil {
 		return err
 	}
-	if err := following(is); err != nil {
+	if err := g.following(is); err != nil {
 		return err
 	}
 	if parted != "" {
@@ -102,9 +118,19 @@ func (g *Gate) tend(ctx context.Context, c *connection, is info) error {
 	return nil
 }
 
-// following says whether and why the replica doesn't get the stream.
-func following(is info) error {
+// connectWithin is how long a replica may take to connect; it tries once a second.
+const connectWithin = 5 * time.Second
+
+// following says that a replica has not got the stream for a while; with g.tending held.
+func (g *Gate) following(is info) error {
 	if is["master_link_status"] == "up" || is["master_sync_in_progress"] == "1" {
+		g.down = time.Time{}
+		return nil
+	}
+	if g.down.IsZero() {
+		g.down = time.Now()
+	}
+	if time.Since(g.down) < connectWithin {
 		return nil
 	}
 	return errors.New("it doesn't read from the gate (master_link_status down): look at its own log")
@@ -142,18 +168,17 @@ func (g *Gate) settings(c *connection) error {
 	return nil
 }
 
-// point makes a replica of a server. The keys that it has are kept, unless they came from
-// the gate.
-func (g *Gate) point(ctx context.Context, c *connection, is info, port string) error {
+// errKeepFirst: a server has keys that it would lose as a replica.
+var errKeepFirst = errors.New("it has keys of its own, which are being kept")
+
+// point makes a replica of a server. The keys that it has must have been kept, unless they
+// came from the gate.
+func (g *Gate) point(c *connection, is info, port string, kept bool) error {
 	g.mu.Lock()
 	st := g.state
 	g.mu.Unlock()
-	if !is.replica() && is.keys() > 0 && !st.Discard && !g.unchanged(st, is) {
-		kept, err := g.keepKeys(ctx)
-		if err != nil {
-			return err
-		}
-		g.opts.Logger.Warn("the keys of a server that becomes a replica are kept", "database", g.opts.Name, "kept", kept)
+	if !kept && !is.replica() && is.keys() > 0 && !st.Discard && !unchanged(st, is) {
+		return errKeepFirst
 	}
 	if err := g.settings(c); err != nil {
 		return err
@@ -165,20 +190,22 @@ func (g *Gate) point(ctx context.Context, c *connection, is info, port string) e
 	return g.pointed(is)
 }
 
-// unchanged reports whether a server that was restarted has nothing but what came from the
-// gate, or what the peer got before it took over: an RDB file knows of which replication id
-// and offset it is, and the server's own writes would count on from there.
-func (g *Gate) unchanged(st gateState, is info) bool {
-	second, err1 := is.number("second_repl_offset")
-	next, err2 := is.next("master_repl_offset")
-	if err1 != nil || err2 != nil || uint64(second) != next {
+// unchanged reports whether a server has nothing but what came from the gate, or what the
+// primary had got from it before it took over. One that was restarted knows from its RDB
+// file which replication id it was of and where it stood then, and counts on from there.
+func unchanged(st gateState, is info) bool {
+	next, err := is.next("master_repl_offset")
+	if err != nil {
 		return false
 	}
-	if is["master_replid2"] == st.ID && next <= st.Gate {
-		return true
+	if st.Former != "" && is["master_replid"] == st.Former {
+		return next <= st.FormerNext
 	}
-	r, err := loadRecord(g.opts.Home)
-	return err == nil && r.Ended != nil && is["master_replid2"] == r.Ended.ID && next == r.Ended.Next
+	if second, err := is.number("second_repl_offset"); err != nil || uint64(second) != next {
+		return false
+	}
+	of := is["master_replid2"]
+	return of == st.ID && next <= st.Gate || of == st.Former && next <= st.FormerNext
 }
 
 // Watch checks the server every so often until ctx ends; one that must become a replica, more

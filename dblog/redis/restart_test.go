@@ -67,8 +67,7 @@ func TestRestarts(t *testing.T) {
 			if n := len(p.kept()); name != "log" && n > 0 {
 				t.Errorf("keys that came from the gate are put aside: %v", p.kept())
 			}
-			_, _ = p.replica.do("SHUTDOWN") // the connection breaks
-			p.replica.cmd.Wait()
+			p.replica.stop()
 			p.replica.start()
 			step("replica restarted")
 			must(t, p.unlink())

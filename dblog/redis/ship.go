@@ -29,7 +29,6 @@ const (
 
 // incoming is the stream as it comes. Its fields are used with the source's mu held.
 type incoming struct {
-	id      string
 	chapter uint32
 
 	scan    scanner
@@ -44,9 +43,8 @@ type incoming struct {
 // ending is how a stream ended: where, and what the server knew to be durable on
 // the standby then.
 type ending struct {
-	stop
-	chapter uint32
-	acked   uint64
+	chapter     uint32
+	next, acked uint64
 }
 
 func (in *incoming) at() uint64 { return in.scan.at }
@@ -146,7 +144,7 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	if err := s.chapter(r, next, from.IsZero()); err != nil {
 		return err
 	}
-	in := &incoming{id: r.ID, chapter: r.Chapter, acked: next, awake: make(chan struct{}, 1)}
+	in := &incoming{chapter: r.Chapter, acked: next, awake: make(chan struct{}, 1)}
 	in.scan = scanFrom(next)
 	in.scan.asked = in.tell
 	in.aligned, in.begun = from.IsZero(), next
@@ -161,7 +159,7 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 		defer s.mu.Unlock()
 		s.stream = nil
 		if errors.Is(err, io.EOF) {
-			s.ended = &ending{stop: stopAt(in), chapter: in.chapter, acked: in.acked}
+			s.ended = &ending{chapter: in.chapter, next: in.at(), acked: in.acked}
 		}
 		return err
 	})
@@ -169,17 +167,15 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	return group.Wait()
 }
 
-func stopAt(in *incoming) stop { return stop{ID: in.id, Next: in.at()} }
-
 // join begins the stream for a standby that ends at from, and returns where.
 func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connection, record, uint64, error) {
 	if from.IsZero() {
 		s.mu.Lock()
-		c, r := s.prepared, s.record
+		p := s.prepared
 		s.prepared = nil
 		s.mu.Unlock()
-		if c != nil {
-			return c, r, r.Origin, nil
+		if p != nil {
+			return p.c, p.record, p.record.Origin, nil
 		}
 	}
 	c, err := dial(ctx, s.at)
@@ -193,7 +189,7 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 		r = s.see(is["master_replid"])
 		switch {
 		case is.replica():
-			err = is.unsuitablePrimary()
+			err = is.asPrimary()
 		case from.IsZero() && !r.Made:
 			err = fmt.Errorf("%w: it was never made from the server as it runs now, of the replication id %s", dblog.ErrNeedsSeed, r.ID)
 		case from.IsZero():
@@ -286,13 +282,19 @@ func (s *Source) acknowledge(ctx context.Context, c *connection, in *incoming) e
 	}
 }
 
-// prepare keeps a connection for the Ship that begins a replica's stream.
-func (s *Source) prepare(c *connection) {
+// prepared is the beginning of a replica's stream, at the origin of a record.
+type prepared struct {
+	c      *connection
+	record record
+}
+
+// prepare keeps the beginning of a stream for Ship; nil: there is none.
+func (s *Source) prepare(p *prepared) {
 	s.mu.Lock()
 	old := s.prepared
-	s.prepared = c
+	s.prepared = p
 	s.mu.Unlock()
 	if old != nil {
-		old.Close()
+		old.c.Close()
 	}
 }

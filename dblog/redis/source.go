@@ -41,7 +41,8 @@ type Source struct {
 	quiet    change.StreamPosition // of the newest barrier
 	durable  change.StreamPosition // what the standby has
 	stream   *incoming             // that Ship reads
-	prepared *connection           // goes on at the record's origin
+	seen     change.StreamPosition // that Position read last
+	prepared *prepared             // for the next Ship from the beginning
 	ended    *ending               // of the last stream
 	trouble  map[health.Code]string
 }
@@ -77,11 +78,15 @@ func (s *Source) Close() error {
 func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	var is info
 	err := s.cut.with(ctx, func(c *connection) (err error) {
-		is, err = ask(c, "replication")
+		is, err = ask(c, "replication", "persistence")
 		return err
 	})
-	if err == nil && is.replica() {
-		err = is.unsuitablePrimary()
+	switch {
+	case err != nil:
+	case is["loading"] == "1":
+		err = errLoading
+	case is.replica():
+		err = is.asPrimary()
 	}
 	var at change.StreamPosition
 	if err == nil {
@@ -92,6 +97,9 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	}
 	id := is["master_replid"]
 	at.Chapter = s.see(id).Chapter
+	s.mu.Lock()
+	s.seen = at
+	s.mu.Unlock()
 	return dblog.Reading{Position: at, Moved: s.moved(ctx, at), Server: id}, s.noted(nil)
 }
 
@@ -122,7 +130,7 @@ func (s *Source) remember(change func(*record)) error {
 }
 
 // streamLag is how long Position waits for the stream to show what there is up to it.
-const streamLag = 20 * time.Millisecond
+const streamLag = 5 * time.Millisecond
 
 // moved reports whether there was anything but signs of life since the newest barrier.
 // Where that isn't known it is true.
