@@ -1,8 +1,8 @@
 # make           builds both programs into bin/
 # make demo      runs the main job on this machine, without root or configuration
 # make bench     Go benchmarks, then whole runs against rsync (a quarter of an hour; see docs/BENCHMARKS.md)
-# make deb       makes the Debian package in bin/ (docs/INSTALL.md); make deb-test installs it in two
-#                fresh machines (containers with systemd, as root) and goes through docs/INSTALL.md
+# make deb       makes the Debian package in bin/ (docs/INSTALL.md); make deb-test installs it in two fresh
+#                machines (containers with systemd, as root) and goes through INSTALL.md and DATABASES.md
 # make test      installs what the tests need, then vets and tests everything under the race detector
 #
 # Variables:  PKG=./journal/...  limits test, bench and cover     RUN=Regexp  tests or benchmarks of this name
