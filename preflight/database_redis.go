@@ -8,6 +8,9 @@ import (
 	"repld/dblog/redis"
 )
 
+// leastBacklog is how much of its stream a server should remember: minutes of a busy one.
+const leastBacklog = 64 << 20
+
 // redisSource checks the server that is replicated.
 func (k *check) redisSource(ctx context.Context, d server) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -19,6 +22,9 @@ func (k *check) redisSource(ctx context.Context, d server) {
 	}
 	defer s.Close()
 	if s.Check(ctx) == nil {
+		if st, err := redis.Look(ctx, d.text); err == nil && st.Backlog < leastBacklog {
+			k.note("%s: repl-backlog-size is %d bytes: a link that is down while more is written means a seed", d.what, st.Backlog)
+		}
 		return
 	}
 	for _, c := range s.Health() {
