@@ -118,3 +118,8 @@ in_machine slayer sh -c 'cd /srv/data && echo meanwhile >secret'
 in_machine slayer sh -c 'apt-get -qq install -y /root/repld_*.deb >/dev/null && systemctl enable --now repld'
 linked
 same_trees "after it was away"
+for m in slayer megadeth; do
+	in_machine $m rm -r /etc/systemd/system/repld.service.d
+	in_machine $m sh -c 'systemctl daemon-reload && systemctl restart repld'
+done
+linked

@@ -11,7 +11,10 @@ prepared 'runuser -u postgres -- psql -qAtXc'
 sql slayer 'CREATE TABLE uploads (name text PRIMARY KEY, sum text)'
 in_machine slayer systemctl start sounz
 
-say "README.md: the three commands"
+say "README.md: the three commands, on a confined standby"
+in_machine megadeth sh -c 'mkdir -p /etc/systemd/system/repld.service.d &&
+	sed "s|^ReadWritePaths=.*|ReadWritePaths=/srv/shop /var/lib/postgresql/15|" /usr/share/doc/repld/examples/confined.conf >/etc/systemd/system/repld.service.d/confined.conf &&
+	systemctl daemon-reload'
 for m in slayer megadeth; do
 	listing README.md "## Databases" yaml | configured $m
 done
@@ -35,6 +38,8 @@ healthy slayer megadeth
 
 say "back to where it was"
 runs megadeth 'systemctl stop repld postgresql@15-main
+rm /etc/systemd/system/repld.service.d/confined.conf
+systemctl daemon-reload
 rm -r /var/lib/repld/groups/shop /var/lib/postgresql/15/main
 mv /var/lib/postgresql/15/fresh /var/lib/postgresql/15/main
 systemctl start postgresql@15-main'
