@@ -192,9 +192,9 @@ func (i *inspector) look(ctx context.Context, b *control.Barrier) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case again == nil && g.Barriers.Applied.ID != b.ID:
+		case again == nil && passed(g, b):
 			return nil // the next round looks at it
-		case err != nil || again != nil || i.at(ctx, b) != nil: // something went away
+		case err != nil || again != nil || g.Barriers.Applied == nil || i.at(ctx, b) != nil: // something went away
 			end = time.Now().Add(heldWithin)
 		case violation == nil:
 			i.k.took(phaseCheck, begun)
@@ -210,6 +210,12 @@ func (i *inspector) look(ctx context.Context, b *control.Barrier) error {
 	}
 }
 
+// passed reports whether the standby is at another barrier. One that has just started
+// doesn't say yet.
+func passed(g *control.Group, b *control.Barrier) bool {
+	return g.Barriers.Applied != nil && g.Barriers.Applied.ID != b.ID
+}
+
 // arrived waits until the replica is at the barrier.
 func (i *inspector) arrived(ctx context.Context, b *control.Barrier) error {
 	var err error
@@ -217,7 +223,7 @@ func (i *inspector) arrived(ctx context.Context, b *control.Barrier) error {
 		if err = i.at(ctx, b); err == nil {
 			return nil
 		}
-		if g, e := i.group(ctx); e == nil && g.Barriers.Applied.ID != b.ID {
+		if g, e := i.group(ctx); e == nil && passed(g, b) {
 			return nil // look finds it out
 		}
 		if err := wait(ctx, lookEvery); err != nil {
