@@ -24,6 +24,8 @@ type directories struct {
 	trees []Tree
 	roots []root
 	cache map[string]*place
+	path  func(objectRef) (string, error) // of a directory; lookup, but for tests
+	why   error                           // the last directory could not be placed
 }
 
 type root struct {
@@ -51,6 +53,7 @@ const (
 
 func openDirectories(trees []Tree) (*directories, error) {
 	d := &directories{trees: trees, cache: make(map[string]*place)}
+	d.path = d.lookup
 	for _, t := range trees {
 		fd, err := unix.Open(t.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOATIME, 0)
 		if err != nil {
@@ -144,15 +147,26 @@ func (d *directories) treesOn(fsid [fsidSize]byte) (trees []int) {
 	return trees
 }
 
+// pathTries is how often a directory is looked up: one that is being freed has been
+// seen to be short of memory, and to be gone a moment later.
+const pathTries = 5
+
+// goneFor reports whether an error says that an object has no name any more.
+func goneFor(err error) bool { return errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOENT) }
+
 // place finds a directory. The result is valid until the next call.
 func (d *directories) place(ref objectRef) (*place, placeState) {
 	p, ok := d.cache[string(ref)]
 	if !ok {
-		abs, err := d.lookup(ref)
+		abs, err := d.path(ref)
+		for try := 1; err != nil && !goneFor(err) && try < pathTries; try++ {
+			abs, err = d.path(ref)
+		}
 		switch {
-		case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT):
+		case goneFor(err):
 			return nil, placeGone
 		case err != nil:
+			d.why = err
 			return nil, placeUnknown
 		}
 		p = d.locate(abs)

@@ -211,3 +211,24 @@ func BenchmarkEvents(b *testing.B) {
 	b.ReportMetric(float64(events)/spent.Seconds(), "events/s")
 	_ = w.Close()
 }
+
+// TestPlaceOfDirectoryBeingFreed: the kernel may not know for a moment where a
+// directory is; what it says then is no reason to scan the trees.
+func TestPlaceOfDirectoryBeingFreed(t *testing.T) {
+	for _, c := range []struct {
+		fails int
+		last  error
+		want  placeState
+	}{{2, unix.ESTALE, placeGone}, {2, nil, placeOutside}, {pathTries, nil, placeUnknown}} {
+		asked := 0
+		d := &directories{cache: map[string]*place{}, path: func(objectRef) (string, error) {
+			if asked++; asked <= c.fails {
+				return "", unix.ENOMEM
+			}
+			return "/somewhere", c.last
+		}}
+		if _, state := d.place(objectRef("ref")); state != c.want || (state == placeUnknown) != errors.Is(d.why, unix.ENOMEM) {
+			t.Errorf("%d failures and then %v: state %d because of %v, want %d", c.fails, c.last, state, d.why, c.want)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +70,7 @@ func (f *fanotify) name(ev *event, n named, what What, appeared bool, at time.Du
 			f.unnamed(ev, at, 1)
 		}
 	case placeUnknown:
-		f.unplaced(n.dir, at, "a directory could not be looked up")
+		f.unplaced(n.dir, at, "a directory could not be looked up: "+f.dirs.why.Error())
 	}
 }
 
@@ -120,7 +119,7 @@ func (f *fanotify) self(ev *event, at time.Duration) {
 	case placeGone:
 		f.dead.attribute(ev.at.dir)
 	case placeUnknown:
-		f.unplaced(ev.at.dir, at, "a directory could not be looked up")
+		f.unplaced(ev.at.dir, at, "a directory could not be looked up: "+f.dirs.why.Error())
 	}
 }
 
@@ -168,7 +167,7 @@ func (f *fanotify) unnamed(ev *event, at time.Duration, names uint64) {
 	}
 	links, err := f.dirs.links(ev.target)
 	switch {
-	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT):
+	case goneFor(err):
 		return // no name is left
 	case err != nil && f.dirs.ino(ev.target) == 0:
 		f.unplaced(ev.target, at, "an object could not be looked up: "+err.Error())
