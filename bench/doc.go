@@ -40,8 +40,13 @@
 // changed files that nobody else has, each timed from the order to its answer.
 //
 // The sequence wal, run only if -case names it too, brings a PostgreSQL server's log that
-// has waited for the standby to its disk, by repld and by pg_receivewal over TCP: bytes on
-// the wire, and seconds from the link, or from the program's start, until all is durable.
+// has waited for the standby to its disk, by repld, by pg_receivewal over TCP, as it is and
+// with --synchronous, and by a replica of PostgreSQL's own, which replays it meanwhile:
+// bytes on the wire, and seconds from the link, or from the program's start, until all is
+// durable. pg_receivewal alone syncs at the end of each segment of 16 MiB only.
+//
+// The sequence replayed, run only if -case names it too, makes operations of a file and a
+// row each and measures from a row's commit until the standby's replica shows it.
 //
 // After the last change of a sequence a third rsync compares the two trees by
 // content; a difference is a failure.

@@ -26,6 +26,7 @@ type options struct {
 	copies  int
 	big     int64 // bytes
 	wal     int64 // bytes
+	length  time.Duration
 	rounds  int
 	changes int    // of one small file in a row
 	only    string // name of a sequence; "" = all
@@ -73,9 +74,10 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.copies, "copies", 4, "`number` of copies of them, at least two")
 	f.Int64Var(&o.big, "big", 2<<30, "`bytes` of the large file")
 	f.Int64Var(&o.wal, "wal", 512<<20, "`bytes` of a database's log, at least")
+	f.DurationVar(&o.length, "for", 20*time.Second, "`time` of each measurement of the sequence replayed")
 	f.IntVar(&o.rounds, "rounds", 1, "`number` of times that each sequence is run with each program")
 	f.IntVar(&o.changes, "changes", 15, "`number` of changes of one small file in a row")
-	f.StringVar(&o.only, "case", "", "only this `sequence`: small, big, rejoin or wal")
+	f.StringVar(&o.only, "case", "", "only this `sequence`: small, big, rejoin, wal or replayed")
 	f.StringVar(&o.sides, "side", "", "only this `program`: rsync or repld")
 	f.BoolVar(&o.seeds, "seed", false, "only the seed of each sequence, so that a profile shows nothing else")
 	f.StringVar(&o.json, "json", "", "`file` for all samples")
@@ -86,7 +88,7 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	if quick {
-		o.files, o.big, o.changes, o.wal = filepath.Join(goroot(), "src", "encoding"), 16<<20, 3, 32<<20
+		o.files, o.big, o.changes, o.wal, o.length = filepath.Join(goroot(), "src", "encoding"), 16<<20, 3, 32<<20, 2*time.Second
 	}
 	if o.to == "" {
 		o.to = o.work

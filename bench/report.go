@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -51,14 +52,22 @@ func median(samples []sample) (sample, bool) {
 	return sorted[(len(sorted)-1)/2], true
 }
 
-// markdown writes the machine and a table.
+// markdown writes the machine and a table of each kind that there is.
 func (r *results) markdown(out io.Writer) error {
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "%s; %s\n\n", r.started.UTC().Format("2006-01-02 15:04 MST"), machine(r.options.work))
-	fmt.Fprintln(w, "| case | rsync s | repld s | repld ÷ rsync | wire rsync | wire repld | CPU s rsync | CPU s repld | peak MiB rsync send / receive | peak MiB repld primary / standby | journals |")
-	fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+	fmt.Fprintf(w, "%s; %s\n", r.started.UTC().Format("2006-01-02 15:04 MST"), machine(r.options.work))
+	r.files(w)
+	r.streams(w)
+	r.latencies(w)
+	return w.Flush()
+}
+
+// files writes the table of trees.
+func (r *results) files(w io.Writer) {
+	head := "\n| case | rsync s | repld s | repld ÷ rsync | wire rsync | wire repld | CPU s rsync | CPU s repld | peak MiB rsync send / receive | peak MiB repld primary / standby | journals |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 	for _, c := range r.cases {
-		if c.Sequence == "wal" {
+		if c.Sequence == "wal" || c.Sequence == "replayed" {
 			continue
 		}
 		peer, hasPeer := median(c.Samples["rsync"])
@@ -69,7 +78,7 @@ func (r *results) markdown(out io.Writer) error {
 			}
 			return fmt.Sprintf(format, args...)
 		}
-		fmt.Fprintln(w, "| "+strings.Join([]string{
+		fmt.Fprintln(w, head+"| "+strings.Join([]string{
 			c.Case,
 			cell(hasPeer, "%.2f", peer.Seconds), cell(hasOwn, "%.2f", own.Seconds),
 			cell(hasPeer && hasOwn, "**%.2f**", own.Seconds/max(peer.Seconds, 1e-9)),
@@ -79,22 +88,40 @@ func (r *results) markdown(out io.Writer) error {
 			cell(hasOwn, "%d / %d", own.SenderPeak>>20, own.ReceiverPeak>>20),
 			cell(hasOwn, "%s", humanize.IBytes(own.Journal)),
 		}, " | ")+" |")
+		head = ""
 	}
-	r.streams(w)
-	return w.Flush()
 }
 
 // streams writes the table of databases' logs, if there is any.
 func (r *results) streams(w io.Writer) {
-	head := "| case | PostgreSQL s | repld s | repld ÷ PostgreSQL | wire PostgreSQL | wire repld |\n|---|---:|---:|---:|---:|---:|\n"
 	for _, c := range r.cases {
-		peer, ok1 := median(c.Samples["postgres"])
-		own, ok2 := median(c.Samples["repld"])
-		if c.Sequence != "wal" || !ok1 || !ok2 {
+		own, ok := median(c.Samples["repld"])
+		if c.Sequence != "wal" || !ok {
 			continue
 		}
-		fmt.Fprintf(w, "\n%s| %s | %.2f | %.2f | **%.2f** | %s | %s |\n", head, c.Case, peer.Seconds, own.Seconds,
-			own.Seconds/max(peer.Seconds, 1e-9), humanize.IBytes(peer.Wire), humanize.IBytes(own.Wire))
+		fmt.Fprintf(w, "\n| %s | s | repld ÷ it | wire |\n|---|---:|---:|---:|\n| repld | %.2f | | %s |\n", c.Case, own.Seconds, humanize.IBytes(own.Wire))
+		for _, name := range slices.Sorted(maps.Keys(c.Samples)) {
+			if peer, ok := median(c.Samples[name]); ok && name != "repld" {
+				fmt.Fprintf(w, "| %s | %.2f | **%.2f** | %s |\n", name, peer.Seconds, own.Seconds/max(peer.Seconds, 1e-9), humanize.IBytes(peer.Wire))
+			}
+		}
+	}
+}
+
+// latencies writes the table of what it takes until a commit is replayed, if there is any.
+func (r *results) latencies(w io.Writer) {
+	head := "\n| from commit to replayed, with | operations | p50 | p95 |\n|---|---:|---:|---:|\n"
+	for _, c := range r.cases {
+		if c.Sequence != "replayed" {
+			continue
+		}
+		var list []float64
+		for _, s := range c.Samples["repld"] {
+			list = append(list, s.Seconds)
+		}
+		slices.Sort(list)
+		n := len(list)
+		fmt.Fprintf(w, "%s| %s | %d | %.0f ms | %.0f ms |\n", head, c.Case, n, list[n/2]*1000, list[n*95/100]*1000)
 		head = ""
 	}
 }

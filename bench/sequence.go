@@ -44,6 +44,7 @@ var sequences = []sequence{
 	}},
 	{name: "rejoin", run: rejoin},
 	{name: "wal", run: wal},
+	{name: "replayed", run: replayed},
 }
 
 // places are where a sequence is run; nothing is there yet. State is for

@@ -21,47 +21,54 @@ import (
 
 // wal brings what a PostgreSQL server has logged while the standby was away to the
 // standby's disk: by repld, from when the pair is linked, and by PostgreSQL's own
-// streaming (pg_receivewal, over TCP), from the start of that program. Both stream from a
-// replication slot and have it durable at the end; nobody replays.
+// streaming, in turn. All stream from replication slots and have it durable at the end.
 func wal(ctx context.Context, o options, at places, r *results, notes io.Writer) (err error) {
-	w := &walBench{options: o, at: at}
+	w := &walBench{options: o, at: at, standby: "/none"}
 	defer func() { err = errors.Join(err, w.stop()) }()
 	if err := w.start(ctx); err != nil {
 		return err
 	}
+	if err := w.makeReplica(ctx); err != nil {
+		return err
+	}
+	programs := []walProgram{{"repld", w.byRepld}, {"pg_receivewal", w.byReceiver("")}, {"pg_receivewal --synchronous", w.byReceiver("--synchronous")}, {"a replica", w.byReplica}}
 	for round := range max(3, o.rounds) {
 		end, bytes, err := w.backlog(ctx)
 		if err != nil {
 			return err
 		}
 		name := fmt.Sprintf("about %d MiB of WAL that waited", o.wal>>20)
-		programs := []string{"repld", "postgres"}
 		if round%2 == 1 {
-			slices.Reverse(programs)
+			slices.Reverse(programs) // the machine is not the same after another
 		}
 		for _, program := range programs {
 			before, err := loopback()
 			if err != nil {
 				return err
 			}
-			bring := w.byPostgres
-			if program == "repld" {
-				bring = w.byRepld
-			}
-			took, err := bring(ctx, end)
+			took, err := program.bring(ctx, end)
 			if err != nil {
-				return fmt.Errorf("%s: %w", program, err)
+				return fmt.Errorf("%s: %w", program.name, err)
 			}
 			after, err := loopback()
 			if err != nil {
 				return err
 			}
-			r.add("wal", name, program, sample{Seconds: took.Seconds(), Wire: after - before})
-			fmt.Fprintf(notes, "  %-9s %d bytes of WAL in %.2f s, %.0f MiB/s, wire %d bytes\n", program, bytes, took.Seconds(),
+			r.add("wal", name, program.name, sample{Seconds: took.Seconds(), Wire: after - before})
+			fmt.Fprintf(notes, "  %-28s %d bytes of WAL in %.2f s, %.0f MiB/s, wire %d bytes\n", program.name, bytes, took.Seconds(),
 				float64(bytes)/(1<<20)/took.Seconds(), after-before)
+		}
+		if round%2 == 1 {
+			slices.Reverse(programs)
 		}
 	}
 	return nil
+}
+
+// walProgram brings the log up to a position to the standby's disk.
+type walProgram struct {
+	name  string
+	bring func(ctx context.Context, end string) (time.Duration, error)
 }
 
 // walBench is a server, and a pair that replicates it.
@@ -72,6 +79,9 @@ type walBench struct {
 	bin      string // of PostgreSQL
 	uid, gid int
 	running  bool
+	replica  string      // data directory of the replica that runs
+	standby  string      // where repld on the standby finds its replica's socket
+	settings string      // of the group
 	pair     [2]*process // by atPrimary, atStandby
 	clients  [2]*control.Client
 	logs     []*os.File
@@ -111,7 +121,7 @@ func (w *walBench) sql(ctx context.Context, text string) (string, error) {
 	return w.do(ctx, "psql", "-XAtqc", text)
 }
 
-// start starts the server and the pair, and seeds a replica, which is never started.
+// start starts the server and the pair, and seeds a replica, which isn't started.
 func (w *walBench) start(ctx context.Context) error {
 	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if len(dirs) == 0 {
@@ -164,7 +174,7 @@ func (w *walBench) startPair(ctx context.Context, owner string) error {
 	for place, node := range []struct{ designated, listen, tree, state, database string }{
 		atPrimary: {"primary", "127.0.0.1:0", w.at.src, w.at.srcState, fmt.Sprintf("dsn: %q", dsn)},
 		atStandby: {"secondary", address, w.at.dst, w.at.dstState,
-			fmt.Sprintf("dsn: %q, data_dir: %s, user: %s, socket_dir: %s", dsn+" host=/none", w.at.dstState+"-replica", owner, w.at.dstState+"-gate")},
+			fmt.Sprintf("dsn: %q, data_dir: %s, user: %s, socket_dir: %s", dsn+" host="+w.standby, w.at.dstState+"-replica", owner, w.at.dstState+"-gate")},
 	} {
 		if err := os.WriteFile(node.state+".yaml", []byte(fmt.Sprintf(`node: %s
 designated: %s
@@ -175,7 +185,7 @@ groups:
   - name: g
     trees: [{name: t, path: %s}]
     databases: [{name: main, postgres: {%s}}]
-`, node.designated, node.designated, node.listen, node.state, node.state, node.tree, node.database)), 0o644); err != nil {
+%s`, node.designated, node.designated, node.listen, node.state, node.state, node.tree, node.database, w.settings)), 0o644); err != nil {
 			return err
 		}
 		w.clients[place] = control.NewClient(node.state+".sock", control.ClientOptions{})
@@ -227,14 +237,14 @@ func (w *walBench) startNode(ctx context.Context, place int) error {
 func (w *walBench) backlog(ctx context.Context) (end string, bytes uint64, err error) {
 	w.pair[atStandby].terminate()
 	w.pair[atStandby] = nil
-	if _, err := w.sql(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'bench'"); err != nil {
-		return "", 0, err
-	}
-	begin, err := w.sql(ctx, "CHECKPOINT; SELECT pg_switch_wal(); SELECT pg_create_physical_replication_slot('bench', true); SELECT pg_current_wal_lsn()")
+	begin, err := w.sql(ctx, "SELECT pg_switch_wal(); CHECKPOINT; SELECT pg_current_wal_lsn()")
 	if err != nil {
 		return "", 0, err
 	}
 	begin = begin[strings.LastIndex(begin, "\n")+1:]
+	if err := w.renewSlots(ctx); err != nil {
+		return "", 0, err
+	}
 	// pgbench's tables and its transactions: what is loaded at once, and what changes in
 	// small pieces with images of pages.
 	for scale := max(1, int(w.wal>>20)/20); ; {
@@ -282,7 +292,7 @@ func (w *walBench) byRepld(ctx context.Context, end string) (time.Duration, erro
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err = poll(ctx, 5*time.Millisecond, func() error {
+	err = poll(ctx, 10*time.Millisecond, func() error {
 		list, err := w.clients[atStandby].Databases(ctx, control.DatabaseRequest{})
 		if err != nil || len(list.Databases) != 1 {
 			return errors.Join(errors.New("no answer"), err)
@@ -294,21 +304,6 @@ func (w *walBench) byRepld(ctx context.Context, end string) (time.Duration, erro
 		return err
 	})
 	return time.Since(begun), err
-}
-
-// byPostgres receives the same with PostgreSQL's own program.
-func (w *walBench) byPostgres(ctx context.Context, end string) (time.Duration, error) {
-	dir, err := os.MkdirTemp(w.dir, "received-")
-	if err != nil {
-		return 0, err
-	}
-	if err := os.Chown(dir, w.uid, w.gid); err != nil {
-		return 0, err
-	}
-	begun := time.Now()
-	_, err = w.do(ctx, "pg_receivewal", "-h", "127.0.0.1", "-D", dir, "-S", "bench", "--endpos", end, "--no-loop")
-	took := time.Since(begun)
-	return took, errors.Join(err, os.RemoveAll(dir))
 }
 
 // position reads an LSN.
@@ -334,8 +329,10 @@ func (w *walBench) stop() (err error) {
 	for _, f := range w.logs {
 		f.Close()
 	}
+	err = w.stopReplica(context.Background())
 	if w.running {
-		_, err = w.do(context.Background(), "pg_ctl", "-D", filepath.Join(w.dir, "data"), "-m", "immediate", "-w", "stop")
+		_, failed := w.do(context.Background(), "pg_ctl", "-D", filepath.Join(w.dir, "data"), "-m", "immediate", "-w", "stop")
+		err = errors.Join(err, failed)
 	}
 	if w.dir != "" {
 		err = errors.Join(err, os.RemoveAll(w.dir))
