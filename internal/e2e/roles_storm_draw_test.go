@@ -199,7 +199,7 @@ func (k *roleStorm) disturb(many int, from, to time.Duration) {
 		seat := k.rng.IntN(2)
 		s := k.both()[seat]
 		how := severances[k.rng.IntN(len(severances))]
-		switch k.rng.IntN(6) {
+		switch k.rng.IntN(7) {
 		case 0:
 			k.does(at, s.node.kill, "kill of %s", s.name)
 			k.reaped(seat, at+k.between(0, time.Second))
@@ -220,6 +220,9 @@ func (k *roleStorm) disturb(many int, from, to time.Duration) {
 			k.does(at, func() { s.signal(syscall.SIGSTOP) }, "stop of %s", s.name)
 			k.quietly(at+k.between(0, 900*time.Millisecond), func() { s.signal(syscall.SIGCONT) })
 		case 5:
+			k.does(at, func() { s.signal(syscall.SIGTERM) }, "end of %s", s.name) // it says goodbye
+			k.reaped(seat, at+k.between(500*time.Millisecond, 2*time.Second))
+		case 6:
 			k.does(at, func() {
 				k.command(s, nil, []string{"cutover", "failback", "failover", "rejoin"}[k.rounds%4], "--yes")
 			}, "a command at the wrong time on %s", s.name)
