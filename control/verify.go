@@ -47,7 +47,7 @@ const (
 type Difference struct {
 	Path string `json:"path"`           // "tree/path"; names that are not UTF-8 are quoted as Go has it
 	Side Side   `json:"side,omitempty"` // whose copy is not what its catalog says; absent if both are, but differ
-	What string `json:"what"`           // content, metadata, missing, extra, kind
+	What string `json:"what"`           // content, metadata, missing, extra, kind; replica: of "database NAME", which isn't at the barrier
 	Text string `json:"text,omitempty"` // what was found, what was wanted
 }
 

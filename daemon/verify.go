@@ -94,7 +94,9 @@ func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, rep
 	for _, d := range found.Differences {
 		list = append(list, wire.Difference{Path: d.Path, What: d.What})
 	}
-	return sendDifferences(sum, list, report)
+	replicas := s.verifyReplicas(ctx)
+	sum.Total += uint64(len(replicas))
+	return sendDifferences(sum, append(list, replicas...), report)
 }
 
 // verifyCatalog reads the catalog from the disk, on which all else rests; one that is

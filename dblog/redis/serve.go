@@ -18,9 +18,9 @@ import (
 	"repld/change"
 )
 
-// replicaSilence is how long a replica may say nothing, which says where it is every second.
-// It says nothing while it loads keys.
-const replicaSilence = 10 * time.Minute
+// replicaSilence is how long a replica may say nothing, which says every second where it is
+// or, while it loads keys, that it is there.
+const replicaSilence = 2 * time.Minute
 
 // session is a connection of the replica's.
 type session struct {
@@ -51,9 +51,6 @@ const (
 
 // command reads what the replica sends.
 func (s *session) command() ([]string, error) {
-	if err := s.SetReadDeadline(time.Now().Add(replicaSilence)); err != nil {
-		return nil, err
-	}
 	n, err := s.count('*', maxWords)
 	if err != nil {
 		return nil, err
@@ -76,6 +73,9 @@ func (s *session) command() ([]string, error) {
 // count reads a line that is a number behind a character; empty lines are signs of life.
 func (s *session) count(kind byte, most int) (int, error) {
 	for {
+		if err := s.SetReadDeadline(time.Now().Add(replicaSilence)); err != nil {
+			return 0, err
+		}
 		line, err := s.r.ReadSlice('\n')
 		if err != nil {
 			return 0, err

@@ -100,7 +100,15 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	s.mu.Lock()
 	s.seen = at
 	s.mu.Unlock()
-	return dblog.Reading{Position: at, Moved: s.moved(ctx, at), Server: id}, s.noted(nil)
+	s.answered()
+	return dblog.Reading{Position: at, Moved: s.moved(ctx, at), Server: id}, nil
+}
+
+// answered notes that the server runs.
+func (s *Source) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.trouble, health.DatabaseDown)
 }
 
 // see returns the record as it is with the server's replication id.
