@@ -144,11 +144,14 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 	if err := s.chapter(r, next, from.IsZero()); err != nil {
 		return err
 	}
-	in := &incoming{chapter: r.Chapter, acked: next, awake: make(chan struct{}, 1)}
+	in := &incoming{chapter: r.Chapter, acked: 1, awake: make(chan struct{}, 1)}
 	in.scan = scanFrom(next)
 	in.scan.asked = in.tell
 	in.aligned, in.begun = from.IsZero(), next
 	s.mu.Lock()
+	if d := s.durable; d.Chapter == r.Chapter && d.Offset <= next {
+		in.acked = max(in.acked, d.Offset) // not next: that may yet be lost there
+	}
 	s.stream, s.ended = in, nil
 	delete(s.trouble, health.DatabaseNeedsSeed)
 	s.mu.Unlock()
