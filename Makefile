@@ -64,7 +64,7 @@ soak: needs
 # A database and a tree for SOAK with each engine, as shipped: checked at every barrier that is applied between
 # changes of role, under one fault after the other, each of them twice in ten minutes. As root.
 soak-databases: needs
-	REPLD_PROOF=1 REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB)Soak$$' -v ./internal/e2e
+	REPLD_PROOF=1 REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^Test(Database|MariaDB|Redis)Soak$$' -v ./internal/e2e
 
 # Roles change at random for SOAK, with and without an etcd, while machines end, daemons are
 # killed at steps of plans, and the network is divided: one writer, nothing lost but what a

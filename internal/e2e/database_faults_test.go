@@ -60,6 +60,14 @@ func (k *databaseSoak) interrupted(away func()) {
 	k.now().app.Stop() // writers were interrupted
 	k.ended()
 	k.serves.startServer()
+	if k.serves.engine.seeds() {
+		poll(k.t, "the replica is made anew", func() error {
+			if r := k.stands.node.ctl("database", "seed", paired); r.code != 0 {
+				return fmt.Errorf("exit %d: %s", r.code, r.stderr)
+			}
+			return nil
+		})
+	}
 	k.begin()
 }
 
@@ -143,8 +151,7 @@ func (k *databaseSoak) failover() {
 		}
 		return nil
 	})
-	kept, _ := filepath.Glob(old.data + ".kept-*")
-	for _, dir := range kept {
+	for _, dir := range old.engine.kept(old) {
 		if err := os.RemoveAll(dir); err != nil {
 			k.t.Fatal(err)
 		}
@@ -205,6 +212,10 @@ func (s *seat) startServer() {
 func (d *databases) alter(e seatEngine) {
 	d.t.Helper()
 	d.altered++
+	if other, ok := e.(interface{ alter(d *databases) }); ok {
+		other.alter(d)
+		return
+	}
 	table := fmt.Sprintf("soak%d", d.altered)
 	for _, sql := range []string{
 		"CREATE TABLE " + table + " (n INT PRIMARY KEY, t VARCHAR(100))",

@@ -26,6 +26,9 @@ func TestDatabaseSoak(t *testing.T) { soakDatabase(t, postgresSeat{}) }
 // TestMariaDBSoak is the same with the other engine.
 func TestMariaDBSoak(t *testing.T) { soakDatabase(t, mariadbSeat{}) }
 
+// TestRedisSoak is the same with Redis.
+func TestRedisSoak(t *testing.T) { soakDatabase(t, redisSeat{log: true}) }
+
 // The load: writers, operations of each that stay, files and rows of an operation at
 // most, and the time from one operation of a writer to its next.
 const (

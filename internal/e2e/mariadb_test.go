@@ -30,7 +30,9 @@ func (e mariadbSeat) commands(s *seat) (start, stop, end string) {
 	return start, stop, fmt.Sprintf("kill -9 $(cat %s)", e.pid(s))
 }
 
-func (mariadbSeat) block(*seat) (word, keys string) { return "mariadb", "spool_limit: 1GiB" }
+func (mariadbSeat) block(s *seat) (word, keys string) {
+	return "mariadb", s.dataKeys() + ", spool_limit: 1GiB"
+}
 
 func (e mariadbSeat) dsn(s *seat) string { return fmt.Sprintf("root@unix(%s)/", e.socket(s)) }
 
@@ -65,6 +67,10 @@ func (m mariadbDatabase) Replayed(ctx context.Context) (string, error) {
 }
 
 func (mariadbSeat) name() string { return "MariaDB" }
+
+func (mariadbSeat) seeds() bool { return false }
+
+func (mariadbSeat) kept(s *seat) []string { return s.keptData() }
 
 func (e mariadbSeat) order(s *seat, o *pairtest.Order) { o.MariaDB = e.dsn(s) }
 

@@ -14,7 +14,8 @@ import (
 
 // Order is what a load in a process of its own is told, by a line of JSON.
 type Order struct {
-	Postgres, MariaDB string // connection string; one of them
+	Postgres, MariaDB string // connection string, or
+	Redis             string // path of the socket; one of them
 	Dir               string // as in [Options]
 	Seed              uint64
 	Writers, First    int
@@ -25,10 +26,12 @@ type Order struct {
 
 func (o Order) database() (Database, error) {
 	switch {
-	case o.Postgres != "" && o.MariaDB == "":
+	case o.Postgres != "" && o.MariaDB+o.Redis == "":
 		return Postgres{DSN: o.Postgres}, nil
-	case o.MariaDB != "" && o.Postgres == "":
+	case o.MariaDB != "" && o.Postgres+o.Redis == "":
 		return MariaDB{DSN: o.MariaDB}, nil
+	case o.Redis != "" && o.Postgres+o.MariaDB == "":
+		return Redis{Socket: o.Redis}, nil
 	}
 	return nil, errors.New("want the connection string of one database")
 }

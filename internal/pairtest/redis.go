@@ -25,13 +25,23 @@ func (Redis) Create(context.Context) error { return nil }
 
 // Exec runs a command, of words without spaces.
 func (r Redis) Exec(ctx context.Context, command string) error {
+	_, err := r.ask(ctx, command)
+	return err
+}
+
+func (r Redis) ask(ctx context.Context, command string) (any, error) {
 	c, err := r.dial(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.Close()
-	_, err = c.do(ctx, strings.Fields(command)...)
-	return err
+	return c.do(ctx, strings.Fields(command)...)
+}
+
+// Sound returns a digest of all keys; the server must allow DEBUG.
+func (r Redis) Sound(ctx context.Context) (string, error) {
+	answer, err := r.ask(ctx, "DEBUG DIGEST")
+	return fmt.Sprintf("DEBUG DIGEST is %v", answer), err
 }
 
 // Session is [Database.Session].
