@@ -28,6 +28,8 @@ type Options struct {
 	// patience is how long the peer's answer is waited for at the start; 0 = patience, or
 	// quickPatience.
 	patience time.Duration
+	// afterPromotion is how long a cutover waits for its peer to serve; 0 = the constant of that name.
+	afterPromotion time.Duration
 	// fault is called at each fault point of a change of roles; an error ends the daemon
 	// there, as a crash would. nil = there are none.
 	fault func(point string) error

@@ -31,6 +31,9 @@ func TestRoleStuck(t *testing.T) {
 		if !strings.Contains(reply.Failed, "step services failed") {
 			t.Errorf("the cutover says that %q failed", reply.Failed)
 		}
+		if reply.Unfinished == nil || reply.Unfinished.Code != control.ExitFailed {
+			t.Errorf("the cutover, whose peer doesn't serve, ends with %v", reply.Unfinished)
+		}
 		standby.raised(health.RoleStuck, "")
 		standby.raised(health.HookFailed, "")
 		standby.is(control.StatusStandbyAsProduction)

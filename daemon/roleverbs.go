@@ -154,12 +154,13 @@ func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProg
 	if r.now().Role() == role.Production {
 		return // it was this node
 	}
-	ctx, cancel := context.WithTimeout(ctx, afterPromotion)
+	within := cmp.Or(r.opts.afterPromotion, afterPromotion)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		_, _ = r.await(ctx, func(s role.State) bool { return !s.Link || !s.Heard.Busy && s.Heard.Role == role.Production })
+		_, err := r.await(ctx, func(s role.State) bool { return !s.Link || !s.Heard.Busy && s.Heard.Role == role.Production })
+		done <- err
 	}()
 	for {
 		select {
@@ -170,9 +171,16 @@ func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProg
 			progress(p)
 			if p.Type == control.EventPlanStuck {
 				reply.Failed = p.Text
+				reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: %s", p.Text).
+					WithHint("mend the cause there, then `replctl failover` there goes on")
 				return
 			}
-		case <-done:
+		case err := <-done:
+			if errors.Is(err, context.DeadlineExceeded) {
+				reply.Failed = fmt.Sprintf("the peer has not ended its take-over within %v", within)
+				reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: its take-over isn't over after %v", within).
+					WithHint("see replctl status there")
+			}
 			return
 		}
 	}

@@ -187,7 +187,10 @@ func (a *app) changeRole(ctx context.Context, cmd *cobra.Command, c *control.Cli
 	if err != nil {
 		return err
 	}
-	return a.print(reply, func(w io.Writer) error { return writeRoleReply(w, reply) })
+	if err := a.print(reply, func(w io.Writer) error { return writeRoleReply(w, reply) }); err != nil || reply.Unfinished == nil {
+		return err
+	}
+	return reply.Unfinished
 }
 
 func writePlan(w io.Writer, r *control.RoleReply) error {
