@@ -39,7 +39,7 @@ type DatabaseSeedReply struct {
 	Group   string  `json:"group"`
 	Name    string  `json:"name"`
 	DataDir string  `json:"data_dir"` // "" = the server gets its data through the gate
-	Bytes   uint64  `json:"bytes"` // of the base backup
+	Bytes   uint64  `json:"bytes"`    // of the base backup
 	Took    Seconds `json:"took_seconds"`
 	Started bool    `json:"started"` // the configured command has started it
 }
