@@ -132,7 +132,8 @@ func (s *receiving) advance(c change.Certificate) {
 			if at.Name != r.conf.Name {
 				continue
 			}
-			if err := r.gate.Release(dblog.Point{Position: at.Position, Retain: at.Retain}); err != nil && !errors.Is(err, dblog.ErrNotReached) {
+			err := r.gate.Release(dblog.Point{Position: at.Position, Retain: at.Retain})
+			if err != nil && !errors.Is(err, dblog.ErrNotReached) && !errors.Is(err, dblog.ErrNeedsSeed) { // of which a condition tells
 				s.logger.Error("let a replica go on", "group", s.name, "database", r.conf.Name, "barrier", c.ID, "error", err)
 			}
 		}
