@@ -41,7 +41,7 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 	}
 	var made backup
 	err = copySnapshot(ctx, s.at, w, func(id string, next uint64) error {
-		made = backup{Chapter: s.see(id).Chapter, ID: id, Next: next}
+		made = backup{Chapter: s.see(info{"master_replid": id}).Chapter, ID: id, Next: next}
 		// The connection waits for Ship, which comes with the standby's next request.
 		c, err := dial(ctx, s.at)
 		if err != nil {
@@ -53,7 +53,7 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 		}
 		c.release()
 		var now record
-		if err := s.remember(func(r *record) { r.Origin, r.Made = next, true; now = *r }); err != nil {
+		if err := s.remember(func(r *record) { *r = record{Chapter: r.Chapter, ID: id, Origin: next, Made: true}; now = *r }); err != nil {
 			c.Close()
 			return err
 		}

@@ -25,7 +25,7 @@ const (
 
 // basePath is where the base of a state lies.
 func (g *Gate) basePath(st gateState) string {
-	return filepath.Join(g.opts.Dir, fmt.Sprintf("base-%d-%d.rdb", st.Chapter, st.Base))
+	return filepath.Join(g.opts.Dir, fmt.Sprintf("base-%d-%d.rdb", st.Of, st.Base))
 }
 
 // tidy removes the bases that aren't the state's.
@@ -113,7 +113,7 @@ func (g *Gate) Seeded(tail []byte) error {
 	old, session := g.state, g.session
 	g.mu.Unlock()
 	st := gateState{
-		Chapter: made.Chapter, ID: made.ID, Base: made.Next, Floor: made.Next, Point: true, Full: true,
+		Chapter: made.Chapter, Of: made.Chapter, ID: made.ID, Base: made.Next, Floor: made.Next, Point: true, Full: true,
 		Adopt: old.Adopt, Discard: old.Discard, Run: old.Run, Timeout: old.Timeout, Former: made.Former, FormerNext: made.FormerNext,
 	}
 	if err := g.adopt(st, fromSeed); err != nil {
@@ -193,12 +193,12 @@ func (g *Gate) renew(ctx context.Context) error {
 	if st.Chapter != from.Chapter || st.Floor != from.Floor || st.Promoted || !st.Open || at > st.Gate {
 		return fmt.Errorf("%w: the replica's RDB file is of %d, and the gate is at %d of another stream", dblog.ErrNotReached, at, st.Gate)
 	}
-	st.Base = at
+	st.Of, st.Base = st.Chapter, at
 	if err := g.adopt(st, fromReplica); err != nil {
 		return err
 	}
 	g.opts.Logger.Info("the replica's base was made anew", "database", g.opts.Name, "offset", at-1)
-	return g.opts.Spool.Free(change.StreamPosition{Chapter: st.Chapter, Offset: st.Base})
+	return g.opts.Spool.Free(st.kept())
 }
 
 // keepKeys puts the keys of a server aside that becomes a replica, and returns where.

@@ -28,7 +28,10 @@
 // second_repl_offset have it; master_repl_offset is one less, and is what people are shown. A
 // chapter stands for a replication id, by numbers that a Source gives and remembers;
 // [spool.Chapter.Info] is JSON, the id. A server that was restarted, or whose backlog was
-// dropped, has another id, and another stream: then a seed is needed.
+// dropped, has another id. One that was shut down cleanly and has loaded its RDB file goes
+// on with the stream of the id before (master_replid2): then the chapter forks the one
+// before, where that ended, if the standby has all of it. Else it is another stream, and
+// a seed is needed.
 //
 // A server with replicas writes PING into its stream all the time. A Source reads the
 // stream and knows whether there was anything else ([dblog.Reading.Moved]).
@@ -69,7 +72,7 @@
 //
 //	gate           the gate's state, in JSON (package gatefile)
 //	access         port and password of the gate, in JSON
-//	base-N-OFFSET.rdb   the base, of chapter N
+//	base-N-OFFSET.rdb   the base, of chapter N, behind which OFFSET comes
 //	base.tmp       unfinished
 //
 // in the gate's directory, and in that of the node's server

@@ -102,7 +102,7 @@ func (g *Gate) missing() {
 		g.lost = fmt.Sprintf("the RDB file that the replica is made from is gone: %v", err)
 	case st.Open && g.opts.Spool.Durable().Before(st.position()):
 		g.lost = fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(g.opts.Spool.Durable()), show(st.position()))
-	case st.Open && (change.StreamPosition{Chapter: st.Chapter, Offset: st.Base}).Before(g.opts.Spool.Start()):
+	case st.Open && st.kept().Before(g.opts.Spool.Start()):
 		g.lost = fmt.Sprintf("the spool begins at %s, the replica's base is of %d", show(g.opts.Spool.Start()), st.Base)
 	}
 	if g.lost != "" {

@@ -15,10 +15,14 @@ type gateState struct {
 	// zero.
 	Chapter uint32 `json:"chapter"`
 	ID      string `json:"id"`
-	Base    uint64 `json:"base"`  // byte of the stream that comes behind the base
-	Floor   uint64 `json:"floor"` // the same of the first base: the stream begins there
-	Gate    uint64 `json:"gate"`  // nothing beyond it was ever released
-	Open    bool   `json:"open"`  // there is a gate
+	// Before is the replication id of the stream before Fork, if it was another one.
+	Before string `json:"before,omitempty"`
+	Fork   uint64 `json:"fork,omitempty"`
+	Of     uint32 `json:"of"`    // chapter of the base
+	Base   uint64 `json:"base"`  // byte of the stream that comes behind the base
+	Floor  uint64 `json:"floor"` // the same of the first base: the stream begins there
+	Gate   uint64 `json:"gate"`  // nothing beyond it was ever released
+	Open   bool   `json:"open"`  // there is a gate
 	// Point says that the server must be made a replica, whatever it is; Full that it must
 	// get the base; Discard that its keys need not be kept.
 	Point   bool `json:"point,omitempty"`
@@ -45,6 +49,11 @@ func (st gateState) position() change.StreamPosition {
 		return change.StreamPosition{}
 	}
 	return change.StreamPosition{Chapter: st.Chapter, Offset: st.Gate}
+}
+
+// kept is from where on the stream is kept: the base's.
+func (st gateState) kept() change.StreamPosition {
+	return change.StreamPosition{Chapter: st.Of, Offset: st.Base}
 }
 
 // least is the least position that the gate may be at.

@@ -20,15 +20,24 @@ type record struct {
 	// the backup.
 	Origin uint64 `json:"origin,omitempty"`
 	Made   bool   `json:"made,omitempty"` // there was a backup
+	// Before is the replication id of the chapter before, if the server goes on with its
+	// stream, from the byte Fork on: it was shut down cleanly and has loaded its RDB file.
+	Before string `json:"before,omitempty"`
+	Fork   uint64 `json:"fork,omitempty"`
 }
 
-// of returns the record of a server with a replication id: another chapter, if it is
-// another one.
-func (r record) of(id string) record {
+// of returns the record of a server with the replication id that it says: another
+// chapter, if it is another one. It wants the section "replication".
+func (r record) of(is info) record {
+	id := is["master_replid"]
 	if r.ID == id {
 		return r
 	}
-	return record{Chapter: r.Chapter + 1, ID: id}
+	now := record{Chapter: r.Chapter + 1, ID: id}
+	if fork, err := is.number("second_repl_offset"); err == nil && fork > 0 && r.ID != "" && is["master_replid2"] == r.ID {
+		now.Before, now.Fork = r.ID, uint64(fork)
+	}
+	return now
 }
 
 func loadRecord(dir string) (record, error) {

@@ -27,8 +27,7 @@ func (g *Gate) Release(p dblog.Point) error {
 	case lost != "":
 		return fmt.Errorf("%w: %s", dblog.ErrNeedsSeed, lost)
 	case at.Chapter > st.Chapter:
-		return g.noted(g.parts(fmt.Sprintf("the barrier is of the primary's stream %d, the replica was made from stream %d, of the replication id %s",
-			at.Chapter, st.Chapter, st.ID)))
+		return g.goOn(st, at)
 	case at.Chapter < st.Chapter, at.Offset < st.least():
 		return fmt.Errorf("%w: %d of stream %d, the replica needs %d of stream %d", dblog.ErrNotReached, at.Offset, at.Chapter, st.least(), st.Chapter)
 	case st.Promoted && at != st.position():
@@ -36,6 +35,12 @@ func (g *Gate) Release(p dblog.Point) error {
 	case at == st.position():
 		return nil
 	}
+	return g.open(st, at)
+}
+
+// open lets the replica go on to a position of the stream that a state says; with
+// g.releasing held.
+func (g *Gate) open(st gateState, at change.StreamPosition) error {
 	if end := g.opts.Spool.Durable(); end.Before(at) {
 		return fmt.Errorf("%w: the gate to %s, the spool is durable up to %s", spool.ErrBeyond, show(at), show(end))
 	}
@@ -49,7 +54,39 @@ func (g *Gate) Release(p dblog.Point) error {
 		return err
 	}
 	g.opts.Spool.SetFloor(at)
-	return g.opts.Spool.Free(change.StreamPosition{Chapter: st.Chapter, Offset: st.Base})
+	return g.opts.Spool.Free(st.kept())
+}
+
+// goOn opens the gate in a later chapter, if that goes on with the stream behind what the
+// replica has: the primary's server was restarted and told its standby all before. A
+// replica that is connected is sent away, and told the other replication id when it is
+// back.
+func (g *Gate) goOn(st gateState, at change.StreamPosition) error {
+	if !st.Open {
+		if err := g.opens(st); err != nil {
+			return g.noted(err)
+		}
+	}
+	next := st
+	for _, c := range g.opts.Spool.Chapters() {
+		if c.Number <= st.Chapter || c.Number > at.Chapter {
+			continue
+		}
+		about, err := parseChapter(c)
+		if err != nil {
+			return g.noted(err)
+		}
+		if !c.Forks || c.Start < st.least() || c.Number != next.Chapter+1 {
+			break
+		}
+		next.Before, next.Fork = next.ID, c.Start
+		next.Chapter, next.ID = c.Number, about.ID
+	}
+	if next.Chapter != at.Chapter || at.Offset < next.Fork || st.Promoted {
+		return g.noted(g.parts(fmt.Sprintf("the barrier is of the primary's stream %d, the replica was made from stream %d, of the replication id %s",
+			at.Chapter, st.Chapter, st.ID)))
+	}
+	return g.open(next, at)
 }
 
 // parts notes that the primary has another stream than the one that the replica follows.
@@ -70,8 +107,7 @@ func (g *Gate) opens(st gateState) error {
 		if err != nil {
 			return err
 		}
-		base := change.StreamPosition{Chapter: st.Chapter, Offset: st.Base}
-		if start := g.opts.Spool.Start(); about.ID != st.ID || base.Before(start) {
+		if start := g.opts.Spool.Start(); about.ID != st.ID || st.kept().Before(start) {
 			return fmt.Errorf("%w: it was made at %d of the replication id %s, the spool has %s from %s on", dblog.ErrNeedsSeed, st.Base, st.ID, about.ID, show(start))
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -177,7 +178,7 @@ func (g *Gate) point(c *connection, is info, port string, kept bool) error {
 	g.mu.Lock()
 	st := g.state
 	g.mu.Unlock()
-	if !kept && !is.replica() && is.keys() > 0 && !st.Discard && !unchanged(st, is) {
+	if !kept && !is.replica() && is.keys() > 0 && !st.Discard && !g.unchanged(st, is) {
 		return errKeepFirst
 	}
 	if err := g.settings(c); err != nil {
@@ -193,7 +194,7 @@ func (g *Gate) point(c *connection, is info, port string, kept bool) error {
 // unchanged reports whether a server has nothing but what came from the gate, or what the
 // primary had got from it before it took over. One that was restarted knows from its RDB
 // file which replication id it was of and where it stood then, and counts on from there.
-func unchanged(st gateState, is info) bool {
+func (g *Gate) unchanged(st gateState, is info) bool {
 	next, err := is.next("master_repl_offset")
 	if err != nil {
 		return false
@@ -205,7 +206,20 @@ func unchanged(st gateState, is info) bool {
 		return false
 	}
 	of := is["master_replid2"]
-	return of == st.ID && next <= st.Gate || of == st.Former && next <= st.FormerNext
+	if st.Former != "" && of == st.Former {
+		return next <= st.FormerNext
+	}
+	end := st.Gate // of the chapter that is looked at
+	for _, c := range slices.Backward(g.opts.Spool.Chapters()) {
+		if c.Number > st.Chapter {
+			continue
+		}
+		if about, err := parseChapter(c); err == nil && about.ID == of {
+			return next <= end
+		}
+		end = min(end, c.Start)
+	}
+	return false
 }
 
 // Watch checks the server every so often until ctx ends; one that must become a replica, more

@@ -196,3 +196,73 @@ func TestAGateThatLostItsFiles(t *testing.T) {
 	beyond.Offset += 1 << 30
 	wantErr(t, p.gate.Release(dblog.Point{Position: beyond}), spool.ErrBeyond)
 }
+
+// TestThePrimaryIsRestarted: a server that was shut down cleanly and has its keys in an RDB file
+// goes on with its stream, and the replica with it. One that was killed doesn't.
+func TestThePrimaryIsRestarted(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, append(append([]string{}, diskless...), "--save", "3600 1")...)
+	n := 0
+	step := func(what string) {
+		t.Helper()
+		n++
+		p.primary.must("SET", "k", strconv.Itoa(n))
+		p.barrier()
+		if got := p.replica.must("GET", "k"); got != strconv.Itoa(n) {
+			t.Fatalf("%s: k is %q on the replica, want %d", what, got, n)
+		}
+	}
+	step("first")
+	first := p.gate.Position()
+	for i := range 3 {
+		p.primary.must("SET", "behind", "the barrier")
+		p.primary.stop()
+		p.primary.start()
+		step("restarted")
+		if at := p.gate.Position(); at.Chapter != first.Chapter+uint32(i)+1 || at.Offset <= first.Offset {
+			t.Errorf("the gate is at %v, it was at %v", at, first)
+		}
+		if p.full() {
+			t.Error("the replica got all keys")
+		}
+		if i == 1 { // the replica is what it should be, from nothing too
+			p.replica.kill()
+			p.replica.start()
+			step("the replica killed")
+			p.closeGate()
+			p.openGate()
+			step("the gate opened anew")
+			p.replica.must("CLIENT", "KILL", "TYPE", "master")
+			step("the replica connected anew")
+			must(t, p.unlink())
+			p.source.Close()
+			p.newSource(p.primary)
+			p.link()
+			step("the source opened anew")
+		}
+	}
+	if list := append(p.source.Health(), p.gate.Health()...); len(list) > 0 {
+		t.Errorf("conditions %v", list)
+	}
+	if got, want := p.replica.must("DEBUG", "DIGEST"), p.primary.must("DEBUG", "DIGEST"); got != want {
+		t.Errorf("the replica's digest is %s, the primary's %s", got, want)
+	}
+	p.primary.must("SET", "k", "lost")
+	last, err := p.cut()
+	must(t, err)
+	p.arrived(last)
+	p.primary.kill()
+	p.primary.start()
+	k := p.linking
+	p.linking = nil
+	wantErr(t, <-k.done, dblog.ErrNeedsSeed)
+	k.done <- nil
+	made, err := p.gate.Promote(t.Context())
+	must(t, err)
+	if made.At != p.gate.Position() {
+		t.Errorf("promoted at %v, the gate is at %v", made.At, p.gate.Position())
+	}
+	if kept := p.kept(); len(kept) > 0 {
+		t.Errorf("keys were put aside: %v", kept)
+	}
+}

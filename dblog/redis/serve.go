@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"repld/change"
 )
 
 // replicaSilence is how long a replica may say nothing, which says every second where it is
@@ -174,12 +172,14 @@ func (s *session) stream(ctx context.Context, id, next string) error {
 // from a byte on, false if it must get the base.
 func (s *session) resumes(st gateState, id, next string) (uint64, bool) {
 	n, err := strconv.ParseInt(next, 10, 64)
-	if err != nil || n < 1 || st.Full || st.Point || id != st.ID {
+	if err != nil || n < 1 || st.Full || st.Point {
 		return 0, false
 	}
 	from := uint64(n)
-	start := s.gate.opts.Spool.Start()
-	return from, from >= st.Floor && from <= st.Gate && !(change.StreamPosition{Chapter: st.Chapter, Offset: from}).Before(start)
+	if id != st.ID && (id != st.Before || from > st.Fork) {
+		return 0, false
+	}
+	return from, from >= st.Floor && from <= st.Gate && from >= s.gate.opts.Spool.Start().Offset
 }
 
 // base sends the RDB file.

@@ -187,9 +187,9 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 	}
 	is, err := ask(c, "replication")
 	var r record
-	next := from.Offset
+	next, id := from.Offset, ""
 	if err == nil {
-		r = s.see(is["master_replid"])
+		r = s.see(is)
 		switch {
 		case is.replica():
 			err = is.asPrimary()
@@ -197,13 +197,18 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 			err = fmt.Errorf("%w: it was never made from the server as it runs now, of the replication id %s", dblog.ErrNeedsSeed, r.ID)
 		case from.IsZero():
 			next = r.Origin
+		case from.Chapter+1 == r.Chapter && from.Offset == r.Fork:
+			id = r.Before // the standby has all that the server had when it was shut down
 		case from.Chapter != r.Chapter:
 			err = fmt.Errorf("%w: the server's replication id is %s, which the standby's stream is not of: the server was restarted, "+
 				"took another's place, or was without replicas for repl-backlog-ttl", dblog.ErrNeedsSeed, r.ID)
 		}
 	}
+	if id == "" {
+		id = r.ID
+	}
 	if err == nil {
-		err = follow(c, r.ID, next)
+		err = follow(c, id, next)
 	}
 	if err != nil {
 		c.Close()
@@ -221,7 +226,7 @@ func (s *Source) chapter(r record, next uint64, first bool) error {
 		err = sp.Reset()
 	}
 	if err == nil {
-		err = sp.Begin(spool.Chapter{Number: r.Chapter, Info: text})
+		err = sp.Begin(spool.Chapter{Number: r.Chapter, Start: r.Fork, Forks: r.Fork > 0, Info: text})
 	}
 	if err == nil && first {
 		err = sp.Append(change.StreamPosition{Chapter: r.Chapter, Offset: next - 1}, []byte{'\n'})

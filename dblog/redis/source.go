@@ -96,7 +96,7 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 		return dblog.Reading{}, s.noted(err)
 	}
 	id := is["master_replid"]
-	at.Chapter = s.see(id).Chapter
+	at.Chapter = s.see(is).Chapter
 	s.mu.Lock()
 	s.seen = at
 	s.mu.Unlock()
@@ -111,11 +111,11 @@ func (s *Source) answered() {
 	delete(s.trouble, health.DatabaseDown)
 }
 
-// see returns the record as it is with the server's replication id.
-func (s *Source) see(id string) record {
+// see returns the record as it is with what the server says.
+func (s *Source) see(is info) record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := s.record.of(id); now != s.record {
+	if now := s.record.of(is); now != s.record {
 		s.record, s.unsaved = now, true
 	}
 	return s.record

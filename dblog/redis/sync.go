@@ -75,6 +75,9 @@ func follow(c *connection, id string, next uint64) error {
 // has says why a server hasn't the stream of a replication id from a byte on; nil: it has.
 // It wants the section "replication".
 func (i info) has(id string, next uint64) error {
+	if second, err := i.number("second_repl_offset"); err == nil && i["master_replid2"] == id && int64(next) <= second {
+		id = i["master_replid"]
+	}
 	if now := i["master_replid"]; now != id {
 		return fmt.Errorf("%w: the server's replication id is %s, the standby's stream is of %s: the server was restarted, "+
 			"took another's place, or was without replicas for repl-backlog-ttl", dblog.ErrNeedsSeed, now, id)
