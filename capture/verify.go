@@ -68,10 +68,10 @@ func (c *Capturer) Verify(ctx context.Context, progress func(files, bytes uint64
 }
 
 // Rescan has the whole of the trees looked at anew in the next attempt, for what no
-// event told.
+// event told. If it finds nothing there is no other barrier.
 func (c *Capturer) Rescan() {
 	c.rescan.Store(true)
-	c.Demand()
+	c.wake()
 }
 
 type verifier struct {

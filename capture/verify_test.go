@@ -33,6 +33,19 @@ func TestVerifyScans(t *testing.T) {
 	}
 }
 
+// TestRescanOfNothing: looking at everything anew is no reason for a barrier.
+func TestRescanOfNothing(t *testing.T) {
+	r := newRig(t, watch.Auto, "")
+	r.write("a/file", "content")
+	r.up()
+	before := r.barrier()
+	r.c.Rescan()
+	r.step()
+	if now := r.c.State().Newest; now.ID != before.ID {
+		t.Errorf("the barrier is %v, want %v as before", now.ID, before.ID)
+	}
+}
+
 // steps makes the attempts that are asked for, until stop.
 func (r *rig) steps() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
