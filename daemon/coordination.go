@@ -83,11 +83,24 @@ func (r *roles) keepLeaseWith(ctx context.Context, peer role.ID) error {
 		// The lease with the former peer says nothing about the new one: services stop
 		// until that of the new pair is held.
 		r.loseLease()
-		err = r.awaitStopped(ctx, k)
+		if err = r.awaitStopped(ctx, k); err == nil {
+			r.barFormer(ctx, k)
+		}
 		k.Release()
 	}
 	end()
 	return errors.Join(err, <-done)
+}
+
+// barFormer keeps the former peer, which may not hear of the new pair, from taking the lease
+// that nobody keeps any more.
+func (r *roles) barFormer(ctx context.Context, k *lease.Keeper) {
+	err := k.Bar(ctx)
+	if err == nil || ctx.Err() != nil || errors.Is(err, lease.ErrNotHeld) && r.now().Stored.Role != role.Production {
+		return
+	}
+	r.event(control.EventLeaseLost, nil, "the lease of the former pair could not be barred, so that the former peer, if it runs on, "+
+		"will take over by itself: stop repld there. %v", err)
 }
 
 // awaitStopped waits until no service of this node may run.

@@ -47,7 +47,9 @@
 //
 // PAIR is made from the ids of both nodes ([PairName]). The holder is created only where no key
 // is, or replaces one of the same node, left by an earlier run. The epoch is written in a
-// transaction that compares the holder, and only to a higher one ([Keeper.Record]).
+// transaction that compares the holder, and only to a higher one ([Keeper.Record]). A node
+// that is paired with another one binds the holder's key of the former pair to no lease
+// ([Keeper.Bar]): the former peer, which may be off and not hear of it, finds it taken for ever.
 //
 // # The watchdog
 //

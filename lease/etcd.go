@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type recorded struct {
 // renewal is proven by answers of one member.
 type etcd struct {
 	clients   []*clientv3.Client
+	links     []*connecting // one of each client
 	holderKey string
 	epochKey  string
 
@@ -56,21 +58,26 @@ func openEtcd(endpoints []string, pair string, t *tls.Config, attempt time.Durat
 	}
 	e := &etcd{holderKey: prefix + pair + "/holder", epochKey: prefix + pair + "/epoch"}
 	for _, endpoint := range endpoints {
+		link := &connecting{}
+		secured := t
+		if !strings.HasPrefix(endpoint, "https://") {
+			secured = nil
+		}
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{endpoint}, TLS: t, Logger: zap.NewNop(), MaxUnaryRetries: 1,
 			DialTimeout: attempt,
 			// A connection that was cut without a word is given up after this.
 			DialKeepAliveTime: attempt, DialKeepAliveTimeout: attempt, PermitWithoutStream: true,
-			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			DialOptions: append(link.options(secured), grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: attempt / 4, Multiplier: 1.5, Jitter: 0.2, MaxDelay: attempt},
 				MinConnectTimeout: attempt,
-			})},
+			})),
 		})
 		if err != nil {
 			_ = e.close() // the one that failed is what counts
 			return nil, fmt.Errorf("etcd %s: %w", endpoint, err)
 		}
-		e.clients = append(e.clients, c)
+		e.clients, e.links = append(e.clients, c), append(e.links, link)
 	}
 	return e, nil
 }
@@ -109,11 +116,18 @@ func (e *etcd) client() *clientv3.Client {
 func (e *etcd) asked(err *error) {
 	var taken *TakenError
 	var epoch *EpochError
-	if *err == nil || errors.Is(*err, errGone) || errors.Is(*err, errUnconfirmed) || errors.As(*err, &taken) || errors.As(*err, &epoch) {
+	if *err == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.links[e.current].note(nil)
+		return
+	}
+	if errors.Is(*err, errGone) || errors.Is(*err, errUnconfirmed) || errors.As(*err, &taken) || errors.As(*err, &epoch) {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	*err = e.links[e.current].explain(*err)
 	e.current = (e.current + 1) % len(e.clients)
 }
 
@@ -281,6 +295,27 @@ func (e *etcd) record(ctx context.Context, g grant, epoch Epoch) (err error) {
 			return err
 		}
 	}
+}
+
+func (e *etcd) bar(ctx context.Context, g grant, self holder) (err error) {
+	defer e.asked(&err)
+	c := e.client()
+	value, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	r, err := c.Txn(ctx).If(
+		clientv3.Compare(clientv3.CreateRevision(e.holderKey), "=", g.key),
+		clientv3.Compare(clientv3.LeaseValue(e.holderKey), "=", g.id),
+	).Then(clientv3.OpPut(e.holderKey, string(value))).Commit()
+	switch {
+	case err != nil:
+		return err
+	case !r.Succeeded:
+		return errGone
+	}
+	_, _ = c.Revoke(ctx, clientv3.LeaseID(g.id)) // else it ends by itself
+	return nil
 }
 
 func (e *etcd) revoke(ctx context.Context, g grant) (err error) {

@@ -257,6 +257,19 @@ func TestEtcdStore(t *testing.T) {
 	if id, epoch, err := a.who(ctx); err != nil || id != (Identity{"b", "megadeth"}) || epoch != first {
 		t.Errorf("found %+v, %+v, %v", id, epoch, err)
 	}
+	// A pair that is none any more: its other node never gets the lease, this one does.
+	if err := errors.Join(b.bar(ctx, g, holder{1, "b", "megadeth, elsewhere", "2"}), b.revoke(ctx, g)); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.renew(ctx, g); !errors.Is(err, errGone) {
+		t.Errorf("a lease that was given up: %v", err)
+	}
+	if _, _, err := a.acquire(ctx, 10*time.Second, slayer); !errors.As(err, &taken) || taken.Holder.Name != "megadeth, elsewhere" {
+		t.Errorf("the other node of a pair that is none any more: %v", err)
+	}
+	if g, _, err = b.acquire(ctx, 10*time.Second, megadeth); err != nil {
+		t.Fatal(err)
+	}
 	// What another version has written is not guessed at.
 	if _, err := a.client().Put(ctx, a.epochKey, `{"format":2}`); err != nil {
 		t.Fatal(err)

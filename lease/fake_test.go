@@ -168,6 +168,16 @@ func (s *path) record(ctx context.Context, g grant, e Epoch) error {
 	})
 }
 
+func (s *path) bar(ctx context.Context, g grant, self holder) error {
+	return s.ask(ctx, func(c *cluster) error {
+		if c.lease != g.id {
+			return errGone
+		}
+		c.holder, c.ends = self, c.now()+time.Hour
+		return nil
+	})
+}
+
 func (s *path) revoke(ctx context.Context, g grant) error {
 	return s.ask(ctx, func(c *cluster) error {
 		if c.lease == g.id {

@@ -252,6 +252,34 @@ func (k *Keeper) Record(ctx context.Context, e Epoch) error {
 	return err
 }
 
+// Bar keeps every other node from ever getting the lease, and gives it up: the holder's key
+// stays, and says so. Only a Keeper of this node gets it again. It is for a pair that is none
+// any more, whose other node may not have heard of it. It waits for etcd.
+func (k *Keeper) Bar(ctx context.Context) error {
+	k.mu.Lock()
+	g, held := k.grant, k.isHeld()
+	k.mu.Unlock()
+	if !held {
+		return ErrNotHeld
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.t.Hold)
+	defer cancel()
+	self := k.self
+	self.Name += ", which has another peer now"
+	err := k.store.bar(ctx, g, self)
+	if errors.Is(err, errGone) {
+		return ErrNotHeld
+	}
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.want, k.told, k.grant, k.held = false, 0, grant{}, false
+	k.changed()
+	return nil
+}
+
 // Limit bounds what is to stop. After a loss the context ends when the time for demotion is
 // over but for spare, which is left to what stops next: what hangs is killed. Else, and
 // when all of that time has passed already, it is ctx.

@@ -73,6 +73,8 @@ type store interface {
 	renew(ctx context.Context, g grant) (Epoch, error)
 	// record writes an epoch if the grant still holds, and none is recorded that forbids it.
 	record(ctx context.Context, g grant, e Epoch) error
+	// bar binds the holder's key, with another value, to no lease: it stays.
+	bar(ctx context.Context, g grant, self holder) error
 	// revoke ends the lease.
 	revoke(ctx context.Context, g grant) error
 	// who returns whose the lease is, the zero Identity if nobody's, and the recorded epoch.

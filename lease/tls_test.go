@@ -100,14 +100,17 @@ func TestEtcdWithCertificates(t *testing.T) {
 	}
 	good := load(a.path("ca.pem"), a.path("node.pem"), a.path("node.key"))
 	waitFor(t, "etcd answers", func() bool { return look(good) == nil })
-	for what, conf := range map[string]*tls.Config{
-		"no certificate":         load(a.path("ca.pem"), "", ""),
-		"another's certificate":  load(a.path("ca.pem"), other.path("node.pem"), other.path("node.key")),
-		"another authority":      load(other.path("ca.pem"), a.path("node.pem"), a.path("node.key")),
-		"the system's authority": load("", a.path("node.pem"), a.path("node.key")),
+	for what, c := range map[string]struct {
+		conf *tls.Config
+		want string
+	}{
+		"no certificate":         {load(a.path("ca.pem"), "", ""), "certificate"},
+		"another's certificate":  {load(a.path("ca.pem"), other.path("node.pem"), other.path("node.key")), "certificate"},
+		"another authority":      {load(other.path("ca.pem"), a.path("node.pem"), a.path("node.key")), "certificate signed by unknown authority"},
+		"the system's authority": {load("", a.path("node.pem"), a.path("node.key")), "certificate signed by unknown authority"},
 	} {
-		if look(conf) == nil {
-			t.Errorf("with %s etcd answers", what)
+		if err := look(c.conf); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("with %s: %v, want %q", what, err, c.want)
 		}
 	}
 	for want, files := range map[string][3]string{
