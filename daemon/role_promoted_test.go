@@ -51,3 +51,22 @@ func TestPromotedOnce(t *testing.T) {
 	holds(t, path, string(before))
 	neverBoth(t, p.dir)
 }
+
+// TestFailoverAfterStart has a node that stands by since a cutover start while its peer is
+// down: it takes over with the barrier that it had.
+func TestFailoverAfterStart(t *testing.T) {
+	t.Parallel()
+	primary, standby, dir := services(t)
+	primary.change(control.RoleRequest{Verb: control.VerbCutover})
+	standby.is(control.StatusStandbyAsProduction)
+	write(t, filepath.Join(dir, "secondary", "a", "file"), "after the cutover")
+	standby.applied("one")
+	standby.applied("two")
+	stop(t, standby, primary)
+	primary = launch(t, primary.conf, "primary")
+	reply := primary.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
+	if reply.Status != control.StatusProductionAlone || len(reply.Ledger.Groups) != 2 || reply.Ledger.Groups[0].Barrier.IsZero() {
+		t.Errorf("after the failover this node is %s, by the ledger %+v", reply.Status, reply.Ledger)
+	}
+	holds(t, filepath.Join(dir, "primary", "a", "file"), "after the cutover")
+}

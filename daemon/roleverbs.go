@@ -29,6 +29,9 @@ type decidedBy string
 
 func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedBy, progress func(control.RoleProgress)) (*control.RoleReply, error) {
 	begun := r.clock.Mono()
+	if r.now().Stored.Role == role.Standby {
+		r.awaitGroups(ctx)
+	}
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
 	if err != nil {
@@ -204,6 +207,18 @@ func (r *roles) orderOf(s role.State, req control.RoleRequest) (o role.Order, no
 	}
 	o.ID, o.PeerIsDown, o.Barrier = role.NewNonce(), req.PeerIsDown, r.complete()
 	return o, nothing, err
+}
+
+// awaitGroups waits, for a while, until the groups of a node that has just started, or has
+// just become a standby, are open: before that nobody knows what they hold.
+func (r *roles) awaitGroups(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastLook)
+	defer cancel()
+	for _, g := range r.groups {
+		if g.opened(ctx) != nil {
+			return // what is known by then is what counts
+		}
+	}
 }
 
 // complete reports whether every group has a barrier that can be promoted.
