@@ -137,8 +137,13 @@ func (s *Source) remember(change func(*record)) error {
 	return nil
 }
 
-// streamLag is how long Position waits for the stream to show what there is up to it.
-const streamLag = 5 * time.Millisecond
+const (
+	// streamLag is how long Position waits for the stream to show what there is up to it, if
+	// that can be no more than signs of life: a file must not change as long as it takes.
+	streamLag = 5 * time.Millisecond
+	// signsOfLife is how many bytes those are at most that come at once: PING and GETACK.
+	signsOfLife = 64
+)
 
 // moved reports whether there was anything but signs of life since the newest barrier.
 // Where that isn't known it is true.
@@ -154,9 +159,10 @@ func (s *Source) moved(ctx context.Context, at change.StreamPosition) bool {
 		}
 		known, moved := in.since(quiet.Offset)
 		in.align(at.Offset)
-		if !known || moved || in.at() >= at.Offset {
+		unread := int64(at.Offset - in.at())
+		if !known || moved || unread <= 0 || unread > signsOfLife {
 			s.mu.Unlock()
-			return !known || moved
+			return !known || moved || unread > 0
 		}
 		more := in.more()
 		s.mu.Unlock()
