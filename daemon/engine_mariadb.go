@@ -9,17 +9,17 @@ import (
 	"repld/config"
 	"repld/control"
 	"repld/dblog"
-	"repld/dblog/mariadb"
+	"repld/dblog/binlog"
 )
 
 // mariadbEngine has no commands of its own: the server is a unit of systemd's.
-var mariadbEngine = engine{primary: mariadbPrimary, standby: mariadbStandby, down: mariadb.Down, settings: mariadb.Settings}
+var mariadbEngine = engine{primary: mariadbPrimary, standby: mariadbStandby, down: binlog.Down, settings: binlog.Settings}
 
 func mariadbPrimary(o databaseOptions) (dblog.Primary, error) {
 	if err := os.MkdirAll(o.home, 0o700); err != nil {
 		return nil, err
 	}
-	s, err := mariadb.NewSource(mariadb.SourceOptions{
+	s, err := binlog.NewSource(binlog.SourceOptions{
 		Name: o.group + "/" + o.Name, DSN: o.dsn, Spool: o.spool, Dir: o.home, Logger: o.logger,
 	})
 	if err != nil {
@@ -28,7 +28,7 @@ func mariadbPrimary(o databaseOptions) (dblog.Primary, error) {
 	return mariadbSource{s}, nil
 }
 
-type mariadbSource struct{ *mariadb.Source }
+type mariadbSource struct{ *binlog.Source }
 
 // Backup is [dblog.Primary.Backup].
 func (s mariadbSource) Backup(ctx context.Context, w io.Writer) ([]byte, error) {
@@ -47,7 +47,7 @@ func mariadbStandby(o databaseOptions) (dblog.Standby, error) {
 	if err := os.MkdirAll(o.home, 0o700); err != nil {
 		return nil, err
 	}
-	g, err := mariadb.OpenGate(mariadb.GateOptions{
+	g, err := binlog.OpenGate(binlog.GateOptions{
 		Name: o.Name, Dir: o.dir, Home: o.home, Spool: o.spool, Port: o.MariaDB.GatePort, ReplicaDSN: o.dsn, Logger: o.logger,
 	})
 	if err != nil {
@@ -57,22 +57,22 @@ func mariadbStandby(o databaseOptions) (dblog.Standby, error) {
 }
 
 type mariadbGate struct {
-	*mariadb.Gate
+	*binlog.Gate
 	conf     config.Database
 	uid, gid int
 
-	restored mariadb.Backup // by the last Restore, which Seeded follows
+	restored binlog.Backup // by the last Restore, which Seeded follows
 }
 
 // Restore is [dblog.Joiner.Restore].
 func (g *mariadbGate) Restore(ctx context.Context, r io.Reader) (err error) {
-	g.restored, err = mariadb.Restore(ctx, r, mariadb.RestoreOptions{DataDir: g.conf.DataDir, UID: g.uid, GID: g.gid})
+	g.restored, err = binlog.Restore(ctx, r, binlog.RestoreOptions{DataDir: g.conf.DataDir, UID: g.uid, GID: g.gid})
 	return err
 }
 
 // Seeded is [dblog.Joiner.Seeded].
 func (g *mariadbGate) Seeded(tail []byte) error {
-	var made mariadb.Backup
+	var made binlog.Backup
 	if err := json.Unmarshal(tail, &made); err != nil {
 		return err
 	}

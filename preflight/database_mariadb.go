@@ -6,7 +6,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"repld/dblog/mariadb"
+	"repld/dblog/binlog"
 )
 
 // mariadbPrimary checks the server that is replicated.
@@ -17,7 +17,7 @@ func (k *check) mariadbPrimary(ctx context.Context, d server) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	s, err := mariadb.NewSource(mariadb.SourceOptions{Name: d.what, DSN: d.text})
+	s, err := binlog.NewSource(binlog.SourceOptions{Name: d.what, DSN: d.text})
 	if err != nil {
 		k.wrong(d.key+"dsn", "", "%s: %v", d.what, err)
 		return
@@ -44,7 +44,7 @@ func (k *check) mariadbStandby(ctx context.Context, d server) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	replica, err := mariadb.IsReplica(ctx, d.text)
+	replica, err := binlog.IsReplica(ctx, d.text)
 	switch {
 	case err != nil:
 		k.note("%s has no replica that answers: %v", d.what, err)
@@ -55,7 +55,7 @@ func (k *check) mariadbStandby(ctx context.Context, d server) {
 
 // backupPrograms notes what a seed needs on either side.
 func (k *check) backupPrograms(d server) {
-	for _, name := range mariadb.Programs {
+	for _, name := range binlog.Programs {
 		if _, err := exec.LookPath(name); err != nil {
 			k.note("%s: the program %s is missing, which a seed needs (Debian: mariadb-backup)", d.what, name)
 		}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"repld/dblog/mariadb/mariadbtest"
+	"repld/dblog/binlog/binlogtest"
 )
 
 // mariadbWith is a configuration with a database of those keys; they stand in line 11.
@@ -13,9 +13,9 @@ func mariadbWith(keys string) string {
 }
 
 func TestMariaDB(t *testing.T) {
-	defer mariadbtest.Clean()
+	defer binlogtest.Clean()
 	m := newMachine(t)
-	s := mariadbtest.New(t)
+	s := binlogtest.New(t)
 	dsn := `user: root, dsn: "` + s.DSN() + `"`
 	m.want(m.check(t.Context(), mariadbWith(dsn)))
 	s.Exec("SET GLOBAL sync_binlog = 0")

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"repld/dblog/mariadb/mariadbtest"
+	"repld/dblog/binlog/binlogtest"
 	"repld/dblog/postgres/postgrestest"
 )
 
@@ -58,6 +58,6 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}
-	defer mariadbtest.Clean()
+	defer binlogtest.Clean()
 	return postgrestest.Main(m)
 }

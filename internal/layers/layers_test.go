@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"health"},
 	{"watch", "tree", "freeze", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool", "dblog/gatefile"},
-	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/mariadb", "dblog/mariadb/mariadbtest", "dblog/exec", "dblog/redis", "role", "hook", "lease", "parity"},
+	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/binlog", "dblog/binlog/binlogtest", "dblog/exec", "dblog/redis", "role", "hook", "lease", "parity"},
 	{"ready"},
 	{"ship", "control", "preflight"},
 	{"daemon", "demo"},
@@ -45,7 +45,7 @@ var confined = map[string]struct {
 	"github.com/fsnotify/fsnotify":          {[]string{"watch"}, "the other packages get dirty sets, not events"},
 	"github.com/klauspost/compress":         {[]string{"journal", "dblog/spool"}, "chunks and frames travel as they stand on disk"},
 	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
-	"github.com/go-sql-driver/mysql":        {[]string{"dblog/mariadb", "dblog/mariadb/mariadbtest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
+	"github.com/go-sql-driver/mysql":        {[]string{"dblog/binlog", "dblog/binlog/binlogtest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
 	"github.com/coreos/go-systemd/v22":      {[]string{"notify", "hook"}, "the daemon's own state is told in one place, units are started and stopped in another"},
 	"github.com/godbus/dbus/v5":             {[]string{"hook"}, "units are started and stopped in one place"},
 	"github.com/vishvananda/netlink":        {[]string{"hook"}, "addresses are moved in one place"},
@@ -59,7 +59,7 @@ var confined = map[string]struct {
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
 	"go.uber.org/goleak":                    {nil, "it is for tests"},
 	"pgregory.net/rapid":                    {nil, "it is for tests"},
-	module + "/internal/testfs":             {[]string{"dblog/postgres/postgrestest", "dblog/mariadb/mariadbtest"}, "it is for tests"},
+	module + "/internal/testfs":             {[]string{"dblog/postgres/postgrestest", "dblog/binlog/binlogtest"}, "it is for tests"},
 }
 
 // badNames name no purpose, so everything ends up in them.

@@ -1,0 +1,256 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"repld/change"
+	"repld/dblog"
+	"repld/dblog/spool"
+	"repld/health"
+)
+
+// loopback is where the gate listens.
+const loopback = "127.0.0.1"
+
+// GateOptions are the settings of a Gate.
+type GateOptions struct {
+	Name string // of the database in the configuration, for messages
+	Dir  string // an existing directory for the gate's state
+	// Home is an existing directory for what is known of the server on either side,
+	// [SourceOptions.Dir] when it is a primary.
+	Home  string
+	Spool *spool.Spool
+	// Port of the loopback address that the replica connects to. 0 means one that is
+	// free, and the same one from then on.
+	Port int
+	// ReplicaDSN is a connection string for the replica, see [SourceOptions]. The user
+	// needs REPLICATION SLAVE ADMIN, REPLICA MONITOR, READ_ONLY ADMIN, BINLOG MONITOR and
+	// RELOAD.
+	ReplicaDSN string
+	Logger     *slog.Logger
+}
+
+// Gate is the primary that the replica on the standby sees. It implements
+// [dblog.Replica].
+type Gate struct {
+	opts  GateOptions
+	admin *link // looks after the replica
+	wait  *link // waits for it
+	file  *gateFile
+
+	tending   sync.Mutex // held while the replica is looked at or changed; before releasing
+	releasing sync.Mutex // held while the state changes; before mu
+
+	mu       sync.Mutex
+	access   access
+	state    gateState
+	gate     place // state.Gate; not open while it is zero
+	replayed place
+	failed   error
+	session  *session              // that streams; nil while none does
+	applied  change.StreamPosition // zero: not known
+	changed  chan struct{}         // closed when any of these change
+	trouble  map[health.Code]string
+}
+
+var _ dblog.Replica = (*Gate)(nil)
+
+// OpenGate opens the gate where it stood.
+func OpenGate(o GateOptions) (*Gate, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	config, err := parseDSN(o.ReplicaDSN)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{
+		opts: o, changed: make(chan struct{}), trouble: make(map[health.Code]string),
+		admin: &link{config: config}, wait: &link{config: config},
+	}
+	if g.access, err = loadAccess(o.Dir); err != nil {
+		return nil, err
+	}
+	if g.file, g.state, err = openGateFile(o.Dir); err != nil {
+		return nil, err
+	}
+	if g.gate, err = g.state.Gate.place(); err == nil {
+		g.replayed, err = g.state.Replayed.place()
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.file.close())
+	}
+	if g.gate.at.IsZero() {
+		return g, nil
+	}
+	if end := o.Spool.Durable(); end.Before(g.gate.at) {
+		g.trouble[health.DatabaseNeedsSeed] = fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(end), show(g.gate.at))
+		g.gate = place{}
+		return g, nil
+	}
+	o.Spool.SetFloor(g.gate.at)
+	return g, nil
+}
+
+// Close closes the gate's file and its connections to the replica.
+func (g *Gate) Close() error {
+	g.admin.close()
+	g.wait.close()
+	return g.file.close()
+}
+
+// Position returns where the gate stands; zero while it hasn't opened.
+func (g *Gate) Position() change.StreamPosition {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.at
+}
+
+// save makes st the state; with g.releasing held.
+func (g *Gate) save(st gateState) error {
+	if err := g.file.save(st); err != nil {
+		return g.fail(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state = st
+	return nil
+}
+
+// Seeded says that the replica is being made anew from a backup: the gate closes, and
+// opens with the first point at or behind the backup's end.
+func (g *Gate) Seeded(b Backup) error {
+	// Which transactions come before the floor shows when the stream is there.
+	return g.anew(gateState{Floor: place{at: b.End}.stored(), Point: true, Reset: true})
+}
+
+// anew closes the gate for a replica that begins at the floor of a state.
+func (g *Gate) anew(st gateState) error {
+	replayed, err := st.Replayed.place()
+	if err != nil {
+		return err
+	}
+	r, err := loadRecord(g.opts.Home)
+	if err == nil && r.Promoted != "" {
+		r.Promoted = ""
+		err = r.save(g.opts.Home)
+	}
+	if err != nil {
+		return err
+	}
+	g.releasing.Lock()
+	defer g.releasing.Unlock()
+	if err := g.save(st); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.gate, g.replayed, g.applied = place{}, replayed, change.StreamPosition{}
+	delete(g.trouble, health.DatabaseNeedsSeed)
+	delete(g.trouble, health.DatabaseAhead)
+	old := g.session
+	g.announce()
+	g.mu.Unlock()
+	g.opts.Spool.SetFloor(change.StreamPosition{})
+	if old != nil {
+		old.close()
+	}
+	return nil
+}
+
+// Replayed implements [dblog.Replica]. It is the gate's position at some time.
+func (g *Gate) Replayed() (change.StreamPosition, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.applied, g.session != nil && !g.applied.IsZero()
+}
+
+// announce wakes who waits; with g.mu held.
+func (g *Gate) announce() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+func (g *Gate) fail(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil {
+		g.failed = fmt.Errorf("the gate's state can't be written, it stays where it is: %w", err)
+		g.announce()
+	}
+	return g.failed
+}
+
+// Hold implements [dblog.Replica].
+func (g *Gate) Hold(ctx context.Context) error {
+	l, err := g.listen()
+	if err != nil {
+		return err
+	}
+	// Before the gate is opened anew: what closed later would take its socket away.
+	defer l.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	group.Go(func() error { return g.watchReplayed(ctx) })
+	group.Go(func() error {
+		for {
+			conn, err := l.Accept()
+			if err == nil && ctx.Err() != nil {
+				conn.Close() // it came too late, and must not wait for an answer
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return err
+			}
+			group.Go(func() error {
+				g.serve(ctx, conn)
+				return nil
+			})
+		}
+	})
+	return group.Wait()
+}
+
+// Health implements [dblog.Replica].
+func (g *Gate) Health() []health.Condition {
+	g.mu.Lock()
+	trouble := make(map[health.Code]string, len(g.trouble)+1)
+	for code, text := range g.trouble {
+		trouble[code] = text
+	}
+	g.mu.Unlock()
+	sp := g.opts.Spool
+	if bytes := sp.Bytes(); bytes >= sp.Limit() {
+		trouble[health.SpoolFull] = fmt.Sprintf("the spool takes %d bytes of %d, and nothing can be freed before the replica goes on", bytes, sp.Limit())
+	}
+	return dblog.Conditions(trouble, g.opts.Name)
+}
+
+// noted keeps the condition of an error for Health and returns it.
+func (g *Gate) noted(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	code, text := codeOf(err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trouble[code] = text
+	return err
+}
+
+// resolved forgets conditions.
+func (g *Gate) resolved(codes ...health.Code) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range codes {
+		delete(g.trouble, c)
+	}
+}

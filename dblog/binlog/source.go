@@ -1,0 +1,272 @@
+package binlog
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"repld/change"
+	"repld/dblog"
+	"repld/dblog/spool"
+	"repld/health"
+)
+
+// SourceOptions are the settings of a Source.
+type SourceOptions struct {
+	Name string // of the database in the configuration, for messages
+	// DSN is a connection string, USER[:PASSWORD]@unix(SOCKET)/ or @tcp(HOST:PORT)/.
+	// The user needs REPLICATION SLAVE, BINLOG MONITOR, RELOAD, PROCESS, LOCK TABLES and
+	// REPLICA MONITOR.
+	DSN string
+	// ServerID is what we call ourselves among the server's replicas, where it must be
+	// one of a kind. 0 means a number made of the name, above 2^31.
+	ServerID uint32
+	// Spool takes the stream; it should be volatile.
+	Spool *spool.Spool
+	// Dir is an existing directory for what must be known after a restart. Empty:
+	// nothing is kept, for a mere Check.
+	Dir    string
+	Logger *slog.Logger
+}
+
+// Source is a MariaDB server on the primary. It implements [dblog.Source].
+type Source struct {
+	opts   SourceOptions
+	config *mysql.Config
+	cut    link // for Position only, so that nothing else can delay it
+	work   link
+
+	mu       sync.Mutex
+	quiet    change.StreamPosition // of the newest barrier
+	record   record
+	durable  change.StreamPosition // what the standby has
+	replayed change.StreamPosition
+	marks    marks
+	trouble  map[health.Code]string
+}
+
+var _ dblog.Source = (*Source)(nil)
+
+// NewSource returns a source. It connects when it is first asked something.
+func NewSource(o SourceOptions) (*Source, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ServerID == 0 {
+		h := fnv.New32a()
+		h.Write([]byte(o.Name))
+		o.ServerID = h.Sum32() | 1<<31
+	}
+	config, err := parseDSN(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	r, err := loadRecord(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		opts: o, config: config, cut: link{config: config}, work: link{config: config}, record: r, trouble: make(map[health.Code]string),
+	}, nil
+}
+
+// Close closes the connections.
+func (s *Source) Close() error {
+	s.cut.close()
+	s.work.close()
+	return nil
+}
+
+// Position implements [dblog.Source].
+func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
+	generation := s.work.generation.Load()
+	if generation == 0 {
+		if err := s.work.with(ctx, func(c driver.Conn) error { return nil }); err != nil {
+			return dblog.Reading{}, s.noted(err)
+		}
+		generation = s.work.generation.Load()
+	}
+	var r dblog.Reading
+	err := s.cut.with(ctx, func(c driver.Conn) error {
+		at, err := masterStatus(ctx, c)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r = dblog.Reading{Position: at, Moved: at != s.quiet, Server: strconv.FormatUint(generation, 10)}
+		return nil
+	})
+	return r, s.noted(err)
+}
+
+// masterStatus returns where the binary log ends. The server answers when it has
+// synced what was written, if sync_binlog is 1 (MYSQL_BIN_LOG::LOCK_log).
+func masterStatus(ctx context.Context, c driver.Conn) (change.StreamPosition, error) {
+	var at change.StreamPosition
+	rows, err := query(ctx, c, "SHOW MASTER STATUS")
+	if err != nil {
+		return at, err
+	}
+	if len(rows) != 1 {
+		return at, setupError{"log_bin is off, want it on (set it and restart the server)"}
+	}
+	if do, ignore := rows[0]["Binlog_Do_DB"], rows[0]["Binlog_Ignore_DB"]; do != "" || ignore != "" {
+		return at, setupError{fmt.Sprintf("binlog_do_db is %q and binlog_ignore_db %q, want neither: the replica would lack what they leave out", do, ignore)}
+	}
+	if at.Chapter, err = fileNumber(rows[0]["File"]); err != nil {
+		return at, err
+	}
+	at.Offset, err = rows[0].number("Position")
+	return at, err
+}
+
+// Confirm implements [dblog.Source]. It writes nothing: what the position was read
+// behind is synced already, as long as the settings are what they should be.
+func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierID) (dblog.Point, error) {
+	p := dblog.Point{Position: r.Position, Retain: r.Position}
+	err := s.work.with(ctx, func(c driver.Conn) error {
+		who, err := identify(ctx, c) // first, so that a dead connection is noticed
+		if err != nil {
+			return err
+		}
+		if now := strconv.FormatUint(s.work.generation.Load(), 10); now != r.Server {
+			return dblog.ErrRestarted
+		}
+		if err := who.unsuitable(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		known := s.durable // the log can't end before what it had given by now
+		s.mu.Unlock()
+		now, err := masterStatus(ctx, c)
+		if err != nil {
+			return err
+		}
+		if known.Before(r.Position) {
+			known = r.Position
+		}
+		if now.Before(known) {
+			return fmt.Errorf("%w: the binary log ends at %s, before %s: it was begun anew (RESET MASTER)",
+				dblog.ErrNeedsSeed, show(now), show(known))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, dblog.ErrRestarted) {
+		return p, s.noted(err)
+	}
+	if err == nil {
+		s.mu.Lock()
+		s.quiet = r.Position
+		s.mu.Unlock()
+	}
+	return p, err
+}
+
+// Acknowledge implements [dblog.Source].
+func (s *Source) Acknowledge(durable, replayed change.StreamPosition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable, s.replayed = durable, replayed
+	s.marks.forget(durable)
+}
+
+// Health implements [dblog.Source].
+func (s *Source) Health() []health.Condition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return dblog.Conditions(s.trouble, s.opts.Name)
+}
+
+// Check looks at the server once and returns what it found wrong.
+func (s *Source) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	err := s.work.with(ctx, func(c driver.Conn) error {
+		who, err := identify(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := who.unsuitable(); err != nil {
+			return err
+		}
+		if _, err = masterStatus(ctx, c); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		r := s.record
+		s.mu.Unlock()
+		r.LogBin = who.vars["log_bin_basename"]
+		return s.remember(r)
+	})
+	return s.noted(err)
+}
+
+// Watch checks the server every so often until ctx ends.
+func (s *Source) Watch(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if err := s.Check(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Logger.Warn("the database was checked", "database", s.opts.Name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Prepare notes which binary log is written, so that the stream of a seed can begin
+// there, and returns where that is. A seed begins with it.
+func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
+	var at change.StreamPosition
+	err := s.work.with(ctx, func(c driver.Conn) error {
+		who, err := identify(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := who.unsuitable(); err != nil {
+			return err
+		}
+		status, err := one(ctx, c, "SHOW MASTER STATUS")
+		if err != nil {
+			return err
+		}
+		at.Offset = fileHead
+		if at.Chapter, err = fileNumber(status["File"]); err != nil {
+			return err
+		}
+		return s.remember(record{LogBin: who.vars["log_bin_basename"], Origin: status["File"]})
+	})
+	if err != nil {
+		return at, s.noted(err)
+	}
+	s.mu.Lock()
+	delete(s.trouble, health.DatabaseNeedsSeed)
+	s.mu.Unlock()
+	return at, s.noted(nil)
+}
+
+// remember keeps what is known of the server.
+func (s *Source) remember(r record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.record == r || s.opts.Dir == "" {
+		return nil
+	}
+	if err := r.save(s.opts.Dir); err != nil {
+		return err
+	}
+	s.record = r
+	return nil
+}
