@@ -28,7 +28,7 @@ NFPM ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X repld/daemon.commit=$(COMMIT)
 
-.PHONY: build deb deb-test demo test needs vet bench soak soak-databases soak-roles postgres stress faults proof fuzz lint fmt cover generate clean
+.PHONY: build deb deb-test demo test needs vet bench soak soak-databases soak-roles postgres mysql stress faults proof fuzz lint fmt cover generate clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/repld ./cmd/replctl
@@ -77,6 +77,12 @@ soak-roles: needs
 postgres: needs
 	@[ -n '$(POSTGRES)' ] || { echo 'say which: make postgres POSTGRES="/usr/lib/postgresql/16/bin /opt/pg18/bin"' >&2; exit 2; }
 	for dir in $(POSTGRES); do echo "$$dir" && REPLD_POSTGRES=$$dir $(GO) test -count=1 ./dblog/postgres || exit 1; done
+
+# The same with MySQL, which Debian 12 hasn't: MYSQL is the directory of its programs
+# (mysqld, mysqladmin). Without it one is fetched by apt's mirror and kept, not installed.
+mysql: needs
+	@dir='$(MYSQL)' && if [ -z "$$dir" ]; then dir=$$(scripts/mysql.sh /var/tmp/repld-mysql); fi && "$$dir/mysqld" --no-defaults --version && \
+	REPLD_MYSQL=$$dir $(GO) test -count=1 -run '.*/mysql' ./dblog/binlog && REPLD_MYSQL=$$dir $(GO) test -count=1 -run '^(TestMySQL|TestBinlogServers)' ./preflight ./internal/e2e
 
 # Tests that make up their input go on for SOAK in all, with a new seed each time.
 stress: needs

@@ -20,13 +20,14 @@ type DatabasePosition struct {
 const (
 	EnginePostgres = "postgres"
 	EngineMariaDB  = "mariadb"
+	EngineMySQL    = "mysql"
 	EngineRedis    = "redis"
 	EngineExec     = "exec"
 )
 
 // String returns the position as the engine itself writes it: an LSN such as
 // "0/1A2B3C8" for PostgreSQL (its timeline is left out, as it is there), number and
-// offset of the binary log file for MariaDB ("000042:1337"), for Redis master_repl_offset, which is one less than the byte that
+// offset of the binary log file for MariaDB and MySQL ("000042:1337"), for Redis master_repl_offset, which is one less than the byte that
 // comes next, and for commands the number that stands for their text.
 // Of engines that it doesn't know it is that of [StreamPosition.String].
 func (p DatabasePosition) String() string {
@@ -34,7 +35,7 @@ func (p DatabasePosition) String() string {
 	switch p.Engine {
 	case EnginePostgres:
 		return fmt.Sprintf("%X/%X", at.Offset>>32, uint32(at.Offset))
-	case EngineMariaDB:
+	case EngineMariaDB, EngineMySQL:
 		return fmt.Sprintf("%06d:%d", at.Chapter, at.Offset)
 	case EngineRedis:
 		return fmt.Sprint(max(at.Offset, 1) - 1)

@@ -18,6 +18,7 @@ type Database struct {
 	Server
 	Postgres Postgres
 	MariaDB  MariaDB
+	MySQL    MySQL
 	Exec     Exec
 	Redis    Redis
 }
@@ -53,17 +54,28 @@ type MariaDB struct {
 	GatePort int
 }
 
+// MySQL is what only a MySQL server has.
+type MySQL struct {
+	GatePort int // as of [MariaDB]
+	// CloneDir is a directory in which the primary's server writes the copy that a seed
+	// carries, and in which it has room for one.
+	CloneDir string
+}
+
 // Defaults of databases.
 const (
 	DefaultSlotLimit   = 16 << 30
 	DefaultSpoolSize   = 16 << 30
 	DefaultUser        = "postgres"
 	DefaultMariaDBUser = "mysql"
+	DefaultMySQLUser   = "mysql"
+	DefaultCloneDir    = "/var/lib/mysql-files"
 )
 
 var (
-	databaseLevel = &level{"a database", []string{"name", "postgres", "mariadb", "exec", "redis"}}
+	databaseLevel = &level{"a database", []string{"name", "postgres", "mariadb", "mysql", "exec", "redis"}}
 	postgresLevel = &level{"postgres", []string{"dsn", "dsn_file", "slot_limit", "spool_limit", "socket_dir", "data_dir", "user", "start", "stop"}}
+	mysqlLevel    = &level{"mysql", []string{"dsn", "dsn_file", "spool_limit", "gate_port", "clone_dir", "data_dir", "user", "start", "stop"}}
 	mariadbLevel  = &level{"mariadb", []string{"dsn", "dsn_file", "spool_limit", "gate_port", "data_dir", "user", "start", "stop"}}
 )
 
@@ -75,6 +87,7 @@ var engines = []struct {
 }{
 	{change.EnginePostgres, (*reader).postgres},
 	{change.EngineMariaDB, (*reader).mariadb},
+	{change.EngineMySQL, (*reader).mysql},
 	{change.EngineExec, (*reader).exec},
 	{change.EngineRedis, (*reader).redis},
 }
@@ -189,6 +202,19 @@ func (r *reader) mariadb(n ast.Node, group string, d *Database) {
 	maybe(r, f, "gate_port", &d.MariaDB.GatePort, parsePort)
 }
 
+func (r *reader) mysql(n ast.Node, group string, d *Database) {
+	d.Server, d.MySQL = Server{SpoolSize: DefaultSpoolSize, User: DefaultMySQLUser}, MySQL{CloneDir: DefaultCloneDir}
+	f, ok := r.block(n, mysqlLevel, group, d)
+	if !ok {
+		return
+	}
+	r.server(f, "mysql", group, d, checkMariaDSN)
+	maybe(r, f, "gate_port", &d.MySQL.GatePort, parsePort)
+	if v, ok := f.get("clone_dir"); ok {
+		r.text(v, &d.MySQL.CloneDir, checkPath)
+	}
+}
+
 func parsePort(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > 65535 {
@@ -209,7 +235,7 @@ func checkMariaDSN(s string) (string, error) {
 		return "", errors.New(`want a connection string such as "repld@unix(/run/mysqld/mysqld.sock)/" or "repld@tcp(127.0.0.1:3306)/"`)
 	}
 	if strings.Contains(user, ":") {
-		return "", errors.New("it holds a password; put it into a file of its own and name that with dsn_file, or use IDENTIFIED VIA unix_socket")
+		return "", errors.New("it holds a password; put it into a file of its own and name that with dsn_file, or use authentication by the socket (unix_socket, auth_socket)")
 	}
 	return s, nil
 }

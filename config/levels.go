@@ -32,7 +32,7 @@ var (
 
 var levels = []*level{topLevel, peerLevel, groupLevel, treeLevel, barrierLevel, bandwidthLevel, windowLevel, journalLevel,
 	historyLevel, guardLevel, rescanLevel, hooksLevel, hookLevel, systemdLevel, hookHTTPLevel, addressLevel, dnsLevel,
-	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel, mariadbLevel, execLevel, redisLevel, coordinationLevel, etcdLevel, parityLevel}
+	alertLevel, alertHTTPLevel, databaseLevel, postgresLevel, mariadbLevel, mysqlLevel, execLevel, redisLevel, coordinationLevel, etcdLevel, parityLevel}
 
 // later are the keys that a later version will have. They are known, so that
 // nobody has to guess whether a key was mistyped, and refused, so that nobody

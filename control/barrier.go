@@ -27,7 +27,7 @@ type Barrier struct {
 
 // DatabasePosition is where in its log a database stood at a barrier.
 type DatabasePosition struct {
-	Engine   string `json:"engine"`   // "postgres", "mariadb", "redis"
+	Engine   string `json:"engine"`   // "postgres", "mariadb", "mysql", "redis"
 	Position string `json:"position"` // as the engine writes it, see [change.DatabasePosition]
 }
 

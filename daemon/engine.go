@@ -48,6 +48,7 @@ type engine struct {
 var engines = map[string]engine{
 	change.EnginePostgres: postgresEngine,
 	change.EngineMariaDB:  mariadbEngine,
+	change.EngineMySQL:    mysqlEngine,
 	change.EngineExec:     execEngine,
 	change.EngineRedis:    redisEngine,
 }

@@ -23,7 +23,8 @@ const socketPath = 107
 // engines check the servers of one kind of database each, in a file of its own.
 var engines = map[string]engineCheck{
 	change.EnginePostgres: {primary: (*check).postgresPrimary, standby: (*check).postgresStandby},
-	change.EngineMariaDB:  {primary: (*check).mariadbPrimary, standby: (*check).mariadbStandby},
+	change.EngineMariaDB:  {primary: (*check).binlogPrimary, standby: (*check).binlogStandby},
+	change.EngineMySQL:    {primary: (*check).binlogPrimary, standby: (*check).binlogStandby},
 	change.EngineExec:     {primary: (*check).execPrimary, standby: (*check).execPrimary},
 	change.EngineRedis:    {primary: (*check).redisPrimary, standby: (*check).redisStandby},
 }

@@ -15,7 +15,8 @@ const (
 )
 
 var (
-	setStatement  = regexp.MustCompile(`(?is)^SET\s+@(\w+)\s*=\s*(.*)$`)
+	setStatement  = regexp.MustCompile(`(?is)^SET\s+@\w+\s*=`)
+	assignment    = regexp.MustCompile(`@(\w+)\s*=\s*(?:'([^']*)'|([^\s,']+))`)
 	userVariable  = regexp.MustCompile(`(?is)^SELECT\s+@(\w+)$`)
 	globalSetting = regexp.MustCompile(`(?is)^SELECT\s+@@(?:GLOBAL\.)?(\w+)$`)
 	showVariables = regexp.MustCompile(`(?is)^SHOW\s+(?:GLOBAL\s+)?VARIABLES\s+LIKE\s+'(\w+)'$`)
@@ -32,8 +33,9 @@ func (s *session) query(sql string) error {
 	}
 	switch {
 	case setStatement.MatchString(sql):
-		m := setStatement.FindStringSubmatch(sql)
-		s.vars[strings.ToLower(m[1])] = strings.Trim(m[2], "'")
+		for _, m := range assignment.FindAllStringSubmatch(sql, -1) {
+			s.vars[strings.ToLower(m[1])] = m[2] + m[3]
+		}
 		return s.ok()
 	case otherSet.MatchString(sql):
 		return s.ok()
@@ -44,8 +46,9 @@ func (s *session) query(sql string) error {
 	case userVariable.MatchString(sql):
 		name := strings.ToLower(userVariable.FindStringSubmatch(sql)[1])
 		value := s.vars[name]
-		if name == "master_binlog_checksum" {
-			value = checksumName(about.format.checksum)
+		if strings.HasSuffix(name, "_binlog_checksum") {
+			s.checksum = about.format.checksum
+			value = checksumName(s.checksum)
 		}
 		return s.result("@"+name, value)
 	case globalSetting.MatchString(sql):
@@ -67,10 +70,11 @@ func checksumName(algorithm byte) string {
 // setting answers with one of the primary's settings, alone or behind its name.
 func (s *session) setting(name string, about info, named bool) error {
 	name = strings.ToLower(name)
-	value, ok := map[string]string{
-		"server_id": strconv.FormatUint(uint64(about.format.server), 10), "gtid_domain_id": "0", "version": about.format.version,
-		"binlog_checksum": checksumName(about.format.checksum), "rpl_semi_sync_master_enabled": "OFF",
-	}[name]
+	known := s.gate.dialect.settings(about, s.gate.entry())
+	known["server_id"] = strconv.FormatUint(uint64(about.format.server), 10)
+	known["version"] = about.format.version
+	known["binlog_checksum"] = checksumName(about.format.checksum)
+	value, ok := known[name]
 	switch {
 	case named && !ok:
 		return s.result("Variable_name", "", "Value")

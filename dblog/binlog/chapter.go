@@ -18,10 +18,10 @@ type info struct {
 	List   string `json:"list"`   // the state before the file's first transaction
 
 	format format
-	state  gtidState
+	state  history
 }
 
-func parseInfo(b []byte) (info, error) {
+func parseInfo(d dialect, b []byte) (info, error) {
 	var about info
 	if err := json.Unmarshal(b, &about); err != nil {
 		return about, fmt.Errorf("%w: what a binary log file begins with: %w", spool.ErrDamaged, err)
@@ -30,7 +30,7 @@ func parseInfo(b []byte) (info, error) {
 	if about.format, err = parseFormat(about.Format); err != nil {
 		return about, fmt.Errorf("%w: %w", spool.ErrDamaged, err)
 	}
-	about.state, err = parseState(about.List)
+	about.state, err = d.parse(about.List)
 	return about, err
 }
 

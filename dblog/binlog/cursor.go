@@ -20,17 +20,18 @@ type event struct {
 
 // cursor goes through the events of a spool, from one file to the next.
 type cursor struct {
-	spool  *spool.Spool
-	reader *spool.Reader
-	at     change.StreamPosition // of the next event
-	about  info                  // of its file
-	buf    []byte
-	bufAt  uint64 // offset of buf[0]
+	dialect dialect
+	spool   *spool.Spool
+	reader  *spool.Reader
+	at      change.StreamPosition // of the next event
+	about   info                  // of its file
+	buf     []byte
+	bufAt   uint64 // offset of buf[0]
 }
 
 // newCursor returns a cursor at an event, or at the end of one. It must be closed.
-func newCursor(s *spool.Spool, at change.StreamPosition) (*cursor, error) {
-	c := &cursor{spool: s, reader: s.NewReader()}
+func newCursor(d dialect, s *spool.Spool, at change.StreamPosition) (*cursor, error) {
+	c := &cursor{dialect: d, spool: s, reader: s.NewReader()}
 	if err := c.jump(at); err != nil {
 		c.close()
 		return nil, err
@@ -43,7 +44,7 @@ func (c *cursor) close() { _ = c.reader.Close() } // it was only read
 func (c *cursor) jump(at change.StreamPosition) error {
 	for _, ch := range c.spool.Chapters() {
 		if ch.Number == at.Chapter {
-			about, err := parseInfo(ch.Info)
+			about, err := parseInfo(c.dialect, ch.Info)
 			c.at, c.about, c.buf = at, about, c.buf[:0]
 			return err
 		}

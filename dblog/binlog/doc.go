@@ -1,24 +1,30 @@
-// Package binlog holds a MariaDB server on the standby at exactly a position of its
-// binary log. It is the part of package dblog for that engine.
+// Package binlog holds a server of MariaDB or MySQL on the standby at exactly a position
+// of its binary log. It is the part of package dblog for those engines.
 //
 //	primary: server ──binlog dump──▶ Source ──▶ spool (volatile)
 //	                                   │
 //	                                   └── Position, Confirm on connections of their own
-//	standby: spool (durable) ──▶ Gate ──replication protocol──▶ IO thread of the replica
+//	standby: spool (durable) ──▶ Gate ──replication protocol──▶ receiver of the replica
+//
+// What differs between the two is a dialect: how a log says which transactions it has, what
+// a server is asked and told, how the gate answers, how a copy is made. All else knows
+// places, histories and events only.
 //
 // Chapters are binary log files, by their numbers, and offsets those in the file
 // ([change.StreamPosition]). The spool holds the files as they are, from the first event
 // on, but for the mark of a file that is being written. [spool.Chapter.Info] is JSON: what
-// the file begins with, so that a spool may let go of its beginning.
+// the file begins with, so that a spool may let go of its beginning, and which transactions
+// come before it.
 //
 // # Source
 //
-// A [Source] reads SHOW MASTER STATUS on a kept connection. The server answers when it
-// has synced what was written before, with sync_binlog=1, and no transaction shows before
-// it is in the binary log: so the position holds all that can be seen, and is durable.
-// [Source.Confirm] sees that the server is the one that gave it, and its settings too: a
-// position means nothing without sync_binlog=1, innodb_flush_log_at_trx_commit=1,
-// binlog_format=ROW and gtid_strict_mode. Nothing is written for a barrier.
+// A [Source] reads SHOW MASTER STATUS, or SHOW BINARY LOG STATUS, on a kept connection. No
+// transaction shows before it is in the binary log: so the position holds all that can be
+// seen. MariaDB answers when it has synced what was written before; MySQL may do that a
+// moment later, so [Source.Confirm] syncs the file itself. It also sees that the server is
+// the one that gave the position, and its settings: a position means nothing without
+// sync_binlog=1, innodb_flush_log_at_trx_commit=1, binlog_format=ROW, and GTIDs
+// (gtid_strict_mode; gtid_mode). Nothing is written for a barrier.
 //
 // [Source.Ship] reads the stream as a replica does, by file and position. A server can
 // begin it between two events only; where those are is remembered, else the file is read
@@ -37,8 +43,8 @@
 //   - A replica says by GTID where it is, since what it knows of files doesn't survive
 //     its crash. It gets what it has not; and it must be somewhere on the stream, before
 //     the gate, or it is refused (dblog.ErrAhead, dblog.ErrNeedsSeed).
-//   - That the replica is at the gate is asked of itself (MASTER_GTID_WAIT): it doesn't
-//     report it. So there must be a connection to it.
+//   - That the replica is at the gate is asked of itself (MASTER_GTID_WAIT,
+//     WAIT_FOR_EXECUTED_GTID_SET): it doesn't report it. So there must be a connection to it.
 //
 // [Gate.Check] points a new replica to the gate, keeps it read only, and looks for
 // another primary, filters, and transactions of its own. [Gate.Promote] writes down that
@@ -49,9 +55,11 @@
 // # Seed
 //
 // [Source.Backup] remembers which binary log is written, and has mariadb-backup write an
-// archive, which [Restore] unpacks and prepares. [Gate.Seeded] closes the gate until a
-// barrier that lies behind the backup's end; which transactions come before that is then
-// read from the stream.
+// archive, which [Restore] unpacks and prepares; or MySQL clone itself into a directory,
+// which travels as tar. [Gate.Seeded] closes the gate until a barrier that lies behind the
+// copy's end; which transactions come before that is then read from the stream. Of a clone
+// the end is read after it is complete, so it may hold less than that; the replica itself
+// knows by GTID what it holds, and asks for the rest.
 //
 // # Concurrency
 //
@@ -62,5 +70,6 @@
 //
 // Tables of other engines than InnoDB are as after a crash of the primary, if it crashed.
 // SET sql_log_bin = 0 hides writes from the replica, as ever. A binary log that is
-// encrypted or filtered is refused; MySQL is, too: its GTIDs and events are others.
+// encrypted or filtered is refused. Of MySQL, transactions that are put into gtid_purged by
+// hand, on a server that is replicated, mean a seed.
 package binlog

@@ -22,7 +22,7 @@ func (s *Source) Drained(ctx context.Context) error {
 		if logs == "" {
 			return errors.New("it isn't known yet where the server's binary logs are")
 		}
-		_, clean, err := logs.state()
+		clean, err := s.dialect.clean(logs)
 		if err != nil {
 			return err
 		}

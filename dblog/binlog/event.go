@@ -118,8 +118,6 @@ func parseFormat(event []byte) (format, error) {
 		return f, fmt.Errorf("the file begins with an event of type %d, want %d", h.kind, eventFormat)
 	case binary.LittleEndian.Uint16(event[eventHead:]) != 4:
 		return f, fmt.Errorf("the binary log has version %d, want 4", binary.LittleEndian.Uint16(event[eventHead:]))
-	case !strings.Contains(f.version, "MariaDB"):
-		return f, fmt.Errorf("the binary log was written by %q, want MariaDB", f.version)
 	case f.checksum != checksumNone && f.checksum != checksumCRC32:
 		return f, fmt.Errorf("the binary log has checksums of algorithm %d, want %d or %d", f.checksum, checksumNone, checksumCRC32)
 	}

@@ -1,6 +1,7 @@
 package binlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,13 +22,13 @@ const idleHeartbeat = 5 * time.Second
 
 // start finds out where the stream of a replica begins that has the transactions of
 // a state: each of them must be in the stream, up to the gate.
-func (g *Gate) start(have gtidState) (place, error) {
+func (g *Gate) start(have history) (place, error) {
 	g.mu.Lock()
 	gate := g.gate
 	list := []place{g.gate, g.replayed}
 	g.mu.Unlock()
 	for _, c := range g.opts.Spool.Chapters() {
-		about, err := parseInfo(c.Info)
+		about, err := parseInfo(g.dialect, c.Info)
 		if err != nil {
 			return place{}, err
 		}
@@ -46,8 +47,8 @@ func (g *Gate) start(have gtidState) (place, error) {
 }
 
 // contains checks that the stream from a place up to limit leads through a state.
-func (g *Gate) contains(from place, limit change.StreamPosition, have gtidState) error {
-	_, err := passage(g.opts.Spool, from, limit, have)
+func (g *Gate) contains(from place, limit change.StreamPosition, have history) error {
+	_, err := passage(g.dialect, g.opts.Spool, from, limit, have)
 	if errors.Is(err, errNotPassed) {
 		return fmt.Errorf("%w: it is at %q, and there is no such place before the gate at %s", dblog.ErrAhead, have, show(limit))
 	}
@@ -59,23 +60,18 @@ var errNotPassed = errors.New("the stream doesn't lead there")
 
 // passage returns the first place between a place and limit at which each domain has
 // come to where it is in have.
-func passage(s *spool.Spool, from place, limit change.StreamPosition, have gtidState) (place, error) {
-	missing := make(gtidState)
-	for domain, t := range have {
-		if from.state[domain] != t {
-			missing[domain] = t
-		}
-	}
-	if len(missing) == 0 {
+func passage(d dialect, s *spool.Spool, from place, limit change.StreamPosition, have history) (place, error) {
+	missing := have.lacking(from.state)
+	if missing.empty() {
 		return from, nil
 	}
-	c, err := newCursor(s, from.at)
+	c, err := newCursor(d, s, from.at)
 	if err != nil {
 		return from, err
 	}
 	defer c.close()
 	w := walk{place: from}
-	for len(missing) > 0 {
+	for !missing.empty() {
 		e, err := c.next(limit)
 		if errors.Is(err, io.EOF) {
 			return from, errNotPassed
@@ -83,32 +79,21 @@ func passage(s *spool.Spool, from place, limit change.StreamPosition, have gtidS
 		if err != nil {
 			return from, err
 		}
-		if err := w.take(c, e); err != nil {
+		if err := d.take(&w, c, e); err != nil {
 			return from, err
 		}
 		c.skip(e)
-		for domain, t := range missing {
-			if w.state[domain] == t {
-				delete(missing, domain)
-			}
+		if !w.inside {
+			missing = missing.lacking(w.state)
 		}
 	}
 	return w.place, nil
 }
 
-// dump serves COM_BINLOG_DUMP. The replica must have said by GTID where it is: what it
+// dump serves the stream to a replica that has said by GTID where it is: what it
 // remembers of files doesn't survive its crash.
-func (s *session) dump(ctx context.Context, b []byte) error {
+func (s *session) dump(ctx context.Context, have history, err error) error {
 	g := s.gate
-	if len(b) < 10 {
-		return fmt.Errorf("a request of %d bytes for the stream", len(b))
-	}
-	text, ok := s.vars["slave_connect_state"]
-	if !ok {
-		err := setupError{"the replica asks by file and position, want MASTER_USE_GTID=slave_pos"}
-		return errors.Join(g.noted(err), s.sorry(codeBinlog, "HY000", "repld: "+err.text))
-	}
-	have, err := parseState(text)
 	var from place
 	if err == nil {
 		from, err = g.start(have)
@@ -116,15 +101,16 @@ func (s *session) dump(ctx context.Context, b []byte) error {
 	if err != nil {
 		return errors.Join(g.noted(err), s.sorry(codeBinlog, "HY000", "repld: "+err.Error()))
 	}
-	c, err := newCursor(g.opts.Spool, from.at)
+	c, err := newCursor(g.dialect, g.opts.Spool, from.at)
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	g.begin(s)
 	defer g.ended(s)
-	f := feed{session: s, cursor: c, have: have, walk: walk{place: from}, every: idleHeartbeat}
-	if period, err := strconv.ParseUint(strings.TrimSpace(s.vars["master_heartbeat_period"]), 10, 63); err == nil && period > 0 {
+	f := feed{session: s, cursor: c, have: have, walk: walk{place: from}, every: idleHeartbeat,
+		known: format{server: c.about.format.server, checksum: s.checksum}}
+	if period, err := strconv.ParseUint(strings.TrimSpace(cmp.Or(s.vars["source_heartbeat_period"], s.vars["master_heartbeat_period"])), 10, 63); err == nil && period > 0 {
 		f.every = time.Duration(period)
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -167,11 +153,12 @@ func (g *Gate) ended(s *session) {
 type feed struct {
 	*session
 	cursor *cursor
-	have   gtidState
+	have   history
 	walk   walk
 	skip   bool // the group that is under way
 	file   uint32
-	told   bool // what the file begins with, in our own words
+	told   bool   // what the file begins with, in our own words
+	known  format // as the replica takes events to be, until it is told of another file
 	every  time.Duration
 }
 
@@ -232,9 +219,10 @@ func (f *feed) upTo(ctx context.Context, limit change.StreamPosition) error {
 func (f *feed) newFile(e event, known bool) error {
 	about, first := f.cursor.about, f.file == 0
 	f.file = f.cursor.at.Chapter
-	if err := f.message(about.format.rotate(about.Name, f.cursor.at.Offset)); err != nil {
+	if err := f.message(f.known.rotate(about.Name, f.cursor.at.Offset)); err != nil {
 		return err
 	}
+	f.known = about.format
 	begins := known && e.kind == eventFormat
 	f.told = begins && first
 	if begins && !first {
@@ -259,21 +247,19 @@ func (f *feed) message(b []byte) error {
 // event sends an event of the stream, unless the replica has it.
 func (f *feed) event(e event) error {
 	within := f.walk.inside
-	if err := f.walk.take(f.cursor, e); err != nil {
+	if err := f.gate.dialect.take(&f.walk, f.cursor, e); err != nil {
 		return err
 	}
 	switch e.kind {
-	case eventGTID:
-		t, ok := f.have[f.walk.group.domain]
-		if f.skip = ok && f.walk.group.seq <= t.seq; f.skip {
-			return nil
-		}
 	case eventFormat:
 		if f.told {
 			return nil
 		}
-	case eventRotate, eventStop, eventCheckpoint, eventGTIDList:
+	case eventRotate, eventStop, eventCheckpoint, eventGTIDList, eventPreviousGTIDs:
 	default:
+		if f.gate.dialect.groups(e.kind) {
+			f.skip, within = f.have.has(f.walk.group), true
+		}
 		if within && f.skip {
 			return nil
 		}

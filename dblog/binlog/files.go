@@ -22,21 +22,6 @@ import (
 // names begin with.
 type logFiles string
 
-// state returns the transactions that the logs end with, false if the server wasn't shut
-// down cleanly, or runs: it writes the file at the end of a clean shutdown, and removes
-// it when it starts (MYSQL_BIN_LOG::write_state_to_file).
-func (l logFiles) state() (gtidState, bool, error) {
-	text, err := os.ReadFile(string(l) + ".state")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	st, err := parseState(strings.Join(strings.Fields(string(text)), ","))
-	return st, err == nil, err
-}
-
 // list returns the paths of the files, oldest first.
 func (l logFiles) list() ([]string, error) {
 	text, err := os.ReadFile(string(l) + ".index")
@@ -81,7 +66,7 @@ func (s *Source) shipFiles(ctx context.Context, from change.StreamPosition) erro
 	if logs == "" || from.IsZero() {
 		return nil
 	}
-	if _, clean, err := logs.state(); err != nil || !clean {
+	if clean, err := s.dialect.clean(logs); err != nil || !clean {
 		return err
 	}
 	list, err := logs.list()
@@ -94,7 +79,13 @@ func (s *Source) shipFiles(ctx context.Context, from change.StreamPosition) erro
 	if err := s.opts.Spool.Reset(); err != nil {
 		return err
 	}
-	in := &incoming{source: s}
+	s.mu.Lock()
+	base, err := s.dialect.parse(s.record.Base)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	in := &incoming{source: s, base: base}
 	for _, path := range list {
 		number, err := fileNumber(path)
 		if err != nil {
@@ -150,10 +141,35 @@ func (in *incoming) file(ctx context.Context, path string) error {
 	return ctx.Err()
 }
 
-// occupied reports whether a server runs on a data directory: it locks its first
-// tablespace (fcntl(2)).
+// lockedFiles are those that a running server locks (fcntl(2)). A clone of MySQL loses the
+// locks of what it copies, since it opens and closes that in the same process.
+var lockedFiles = []string{"ibdata1", "ibtmp1", "#ib_*.dblwr"}
+
+// occupied reports whether a server runs on a data directory. One without a database is
+// [fs.ErrNotExist].
 func occupied(dataDir string) (bool, error) {
-	f, err := os.Open(filepath.Join(dataDir, "ibdata1"))
+	if _, err := os.Stat(filepath.Join(dataDir, lockedFiles[0])); err != nil {
+		return false, err
+	}
+	for _, pattern := range lockedFiles {
+		names, err := fs.Glob(os.DirFS(dataDir), pattern)
+		if err != nil {
+			return false, err
+		}
+		for _, name := range names {
+			if locked, err := locked(filepath.Join(dataDir, name)); locked || err != nil {
+				return locked, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func locked(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) { // it ended meanwhile
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

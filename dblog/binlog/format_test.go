@@ -148,7 +148,11 @@ func FuzzEvents(f *testing.F) {
 		_ = sealed(b)
 		_, _, _, _ = parseLogin(b)
 		_ = parseError(b)
-		_, _ = parseInfo(b)
+		_, _ = parseInfo(mariadbDialect{}, b)
+		_, _ = parseInfo(mysqlDialect{}, b)
+		_, _ = parseSetBytes(b)
+		_, _, _ = parseMySQLGTID(b)
+		_, _, _ = parseTaggedGTID(b)
 	})
 }
 

@@ -20,6 +20,7 @@ const loopback = "127.0.0.1"
 
 // GateOptions are the settings of a Gate.
 type GateOptions struct {
+	Kind Kind
 	Name string // of the database in the configuration, for messages
 	Dir  string // an existing directory for the gate's state
 	// Home is an existing directory for what is known of the server on either side,
@@ -29,9 +30,10 @@ type GateOptions struct {
 	// Port of the loopback address that the replica connects to. 0 means one that is
 	// free, and the same one from then on.
 	Port int
-	// ReplicaDSN is a connection string for the replica, see [SourceOptions]. The user
-	// needs REPLICATION SLAVE ADMIN, REPLICA MONITOR, READ_ONLY ADMIN, BINLOG MONITOR and
-	// RELOAD.
+	// ReplicaDSN is a connection string for the replica, see [SourceOptions]. The user of
+	// MariaDB needs REPLICATION SLAVE ADMIN, REPLICA MONITOR, READ_ONLY ADMIN, BINLOG
+	// MONITOR and RELOAD; of MySQL REPLICATION_SLAVE_ADMIN, REPLICATION CLIENT, RELOAD,
+	// SYSTEM_VARIABLES_ADMIN and CONNECTION_ADMIN.
 	ReplicaDSN string
 	Logger     *slog.Logger
 }
@@ -39,10 +41,11 @@ type GateOptions struct {
 // Gate is the primary that the replica on the standby sees. It implements
 // [dblog.Replica].
 type Gate struct {
-	opts  GateOptions
-	admin *link // looks after the replica
-	wait  *link // waits for it
-	file  *gateFile
+	opts    GateOptions
+	dialect dialect
+	admin   *link // looks after the replica
+	wait    *link // waits for it
+	file    *gateFile
 
 	tending   sync.Mutex // held while the replica is looked at or changed; before releasing
 	releasing sync.Mutex // held while the state changes; before mu
@@ -66,12 +69,16 @@ func OpenGate(o GateOptions) (*Gate, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	d, err := dialectOf(o.Kind)
+	if err != nil {
+		return nil, err
+	}
 	config, err := parseDSN(o.ReplicaDSN)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gate{
-		opts: o, changed: make(chan struct{}), trouble: make(map[health.Code]string),
+		opts: o, dialect: d, changed: make(chan struct{}), trouble: make(map[health.Code]string),
 		admin: &link{config: config}, wait: &link{config: config},
 	}
 	if g.access, err = loadAccess(o.Dir); err != nil {
@@ -80,8 +87,8 @@ func OpenGate(o GateOptions) (*Gate, error) {
 	if g.file, g.state, err = openGateFile(o.Dir); err != nil {
 		return nil, err
 	}
-	if g.gate, err = g.state.Gate.place(); err == nil {
-		g.replayed, err = g.state.Replayed.place()
+	if g.gate, err = g.state.Gate.place(d); err == nil {
+		g.replayed, err = g.state.Replayed.place(d)
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.file.close())
@@ -132,7 +139,7 @@ func (g *Gate) Seeded(b Backup) error {
 
 // anew closes the gate for a replica that begins at the floor of a state.
 func (g *Gate) anew(st gateState) error {
-	replayed, err := st.Replayed.place()
+	replayed, err := st.Replayed.place(g.dialect)
 	if err != nil {
 		return err
 	}

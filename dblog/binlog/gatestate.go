@@ -34,15 +34,23 @@ type storedPlace struct {
 }
 
 func (p place) stored() storedPlace {
-	return storedPlace{Chapter: p.at.Chapter, Offset: p.at.Offset, GTID: p.state.String(), Known: p.state != nil}
+	return storedPlace{Chapter: p.at.Chapter, Offset: p.at.Offset, GTID: p.list(), Known: p.state != nil}
 }
 
 func (p storedPlace) position() change.StreamPosition {
 	return change.StreamPosition{Chapter: p.Chapter, Offset: p.Offset}
 }
 
-func (p storedPlace) place() (place, error) {
-	st, err := parseState(p.GTID)
+// list returns the transactions before a place, "" while they aren't known.
+func (p place) list() string {
+	if p.state == nil {
+		return ""
+	}
+	return p.state.String()
+}
+
+func (p storedPlace) place(d dialect) (place, error) {
+	st, err := d.parse(p.GTID)
 	return place{at: p.position(), state: st}, err
 }
 

@@ -17,7 +17,8 @@ type gtid struct {
 
 func (g gtid) String() string { return fmt.Sprintf("%d-%d-%d", g.domain, g.server, g.seq) }
 
-// gtidState has the newest transaction of each domain: a place in the history.
+// gtidState has the newest transaction of each domain: a place in the history of a
+// MariaDB server.
 type gtidState map[uint32]gtid
 
 // parseState reads a list such as "0-1-100,1-2-3", as in gtid_slave_pos.
@@ -60,15 +61,63 @@ func (s gtidState) String() string {
 	return strings.Join(list, ",")
 }
 
-func (s gtidState) equal(t gtidState) bool { return maps.Equal(s, t) }
+func (s gtidState) empty() bool { return len(s) == 0 }
+
+func (s gtidState) equal(other history) bool {
+	t, ok := other.(gtidState)
+	return ok && maps.Equal(s, t)
+}
 
 // within reports whether t has got as far as s in every domain of s. Sequence numbers
 // ascend within a domain (gtid_strict_mode).
-func (s gtidState) within(t gtidState) bool {
+func (s gtidState) within(other history) bool {
+	t, ok := other.(gtidState)
+	if !ok {
+		return false
+	}
 	for domain, g := range s {
 		if h, ok := t[domain]; !ok || h.seq < g.seq {
 			return false
 		}
 	}
 	return true
+}
+
+func (s gtidState) has(t transaction) bool {
+	g, ok := t.(gtid)
+	newest, known := s[g.domain]
+	return ok && known && g.seq <= newest.seq
+}
+
+func (s gtidState) with(t transaction) history {
+	st := make(gtidState, len(s)+1)
+	maps.Copy(st, s)
+	if g, ok := t.(gtid); ok {
+		st[g.domain] = g
+	}
+	return st
+}
+
+// joined has the domains of both; of one that is in both, the other's transaction.
+func (s gtidState) joined(other history) history {
+	st := maps.Clone(s)
+	if st == nil {
+		st = make(gtidState)
+	}
+	if t, ok := other.(gtidState); ok {
+		maps.Copy(st, t)
+	}
+	return st
+}
+
+// lacking returns the domains that another one hasn't brought to where they are here.
+func (s gtidState) lacking(other history) history {
+	st := make(gtidState)
+	t, _ := other.(gtidState)
+	for domain, g := range s {
+		if t[domain] != g {
+			st[domain] = g
+		}
+	}
+	return st
 }

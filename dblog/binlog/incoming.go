@@ -24,6 +24,7 @@ type incoming struct {
 	at     change.StreamPosition // of the next event
 	keep   uint64                // events of the first file that end before it aren't wanted
 	begun  bool                  // the spool has the file's chapter
+	base   history               // what comes before all files, beside what they say
 	about  info                  // of the file, as far as it is known
 	first  []byte                // events of a file that come before its chapter can begin
 
@@ -82,7 +83,7 @@ const maxSpecial = 1 << 20
 // event takes an event of which the header was read, and the rest is in r.
 func (in *incoming) event(ctx context.Context, h header, head []byte, r io.Reader) error {
 	switch {
-	case h.kind == eventFormat, h.artificial(), h.kind == eventGTIDList && !in.begun:
+	case h.kind == eventFormat, h.artificial(), in.source.dialect.lists(h.kind) && !in.begun:
 		if h.size > maxSpecial {
 			return fmt.Errorf("an event of type %d has %d bytes, want %d at most", h.kind, h.size, maxSpecial)
 		}
@@ -105,6 +106,9 @@ func (in *incoming) special(ctx context.Context, h header, b []byte) error {
 		return in.rotated(ctx, b)
 	case h.kind == eventFormat:
 		f, err := parseFormat(b)
+		if err == nil {
+			err = in.source.dialect.wrote(f.version)
+		}
 		if err != nil {
 			return err
 		}
@@ -118,14 +122,16 @@ func (in *incoming) special(ctx context.Context, h header, b []byte) error {
 		return in.take(ctx, h, b, nil)
 	case h.artificial():
 		return nil
-	case h.kind == eventGTIDList:
+	case in.source.dialect.lists(h.kind):
 		body, err := in.about.format.body(b)
 		if err != nil {
 			return err
 		}
-		if in.about.state, err = parseGTIDList(body); err != nil {
+		list, err := in.source.dialect.parseList(body)
+		if err != nil {
 			return err
 		}
+		in.about.state = list.joined(in.base)
 		in.about.List = in.about.state.String()
 		in.begun = true
 		if err := in.chapter(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -42,9 +41,10 @@ const (
 )
 
 const (
-	nativePassword = "mysql_native_password"
-	charsetUTF8    = 45
-	statusReady    = 2 // SERVER_STATUS_AUTOCOMMIT
+	nativePassword  = "mysql_native_password"
+	cachingPassword = "caching_sha2_password"
+	charsetUTF8     = 45
+	statusReady     = 2 // SERVER_STATUS_AUTOCOMMIT
 )
 
 // session is one connection of the replica.
@@ -54,6 +54,8 @@ type session struct {
 	in   packets
 	out  messages
 	vars map[string]string // what it SET
+	// checksum is the algorithm that it was told the events have.
+	checksum byte
 
 	closing sync.Once
 }
@@ -106,8 +108,8 @@ func (s *session) login() error {
 	if err != nil {
 		return errors.Join(err, s.refuse(codeNoAccess, "28000", err.Error()))
 	}
-	if plugin != nativePassword && plugin != "" {
-		ask := append([]byte{answerEOF}, nativePassword+"\x00"...)
+	if want := s.gate.dialect.plugin(); plugin != want && plugin != "" {
+		ask := append([]byte{answerEOF}, want+"\x00"...)
 		if err := s.send(append(append(ask, scramble...), 0)); err != nil {
 			return err
 		}
@@ -116,22 +118,22 @@ func (s *session) login() error {
 		}
 		s.out.seq = s.in.seq + 1
 	}
-	if user != gateUser || !passwordMatches(s.gate.secret(), scramble, answer) {
+	if user != gateUser || subtle.ConstantTimeCompare(s.gate.dialect.proof(s.gate.entry().Password, scramble), answer) != 1 {
 		return s.refuse(codeNoAccess, "28000", "repld lets nobody in but the replica")
 	}
-	return s.ok()
+	return s.gate.dialect.admit(s)
 }
 
-func (g *Gate) secret() string {
+func (g *Gate) entry() access {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.access.Password
+	return g.access
 }
 
 // greet sends the first message, protocol version 10.
 func (s *session) greet(version string, scramble []byte) error {
 	b := []byte{10}
-	b = append(b, "5.5.5-"+version+"\x00"...) // the prefix is how clients know MariaDB
+	b = append(b, s.gate.dialect.greeting(version)+"\x00"...)
 	b = binary.LittleEndian.AppendUint32(b, 1)
 	b = append(b, scramble[:8]...)
 	b = append(b, 0)
@@ -143,7 +145,7 @@ func (s *session) greet(version string, scramble []byte) error {
 	b = append(b, make([]byte, 10)...)
 	b = append(b, scramble[8:]...)
 	b = append(b, 0)
-	return s.send(append(b, nativePassword+"\x00"...))
+	return s.send(append(b, s.gate.dialect.plugin()+"\x00"...))
 }
 
 // parseLogin reads the client's first message.
@@ -178,18 +180,6 @@ func parseLogin(b []byte) (user string, answer []byte, plugin string, err error)
 		plugin = text()
 	}
 	return user, answer, plugin, nil
-}
-
-// passwordMatches checks an answer of mysql_native_password:
-// SHA1(password) XOR SHA1(scramble, SHA1(SHA1(password))).
-func passwordMatches(password string, scramble, answer []byte) bool {
-	one := sha1.Sum([]byte(password))
-	two := sha1.Sum(one[:])
-	want := sha1.Sum(append(bytes.Clone(scramble), two[:]...))
-	for i := range want {
-		want[i] ^= one[i]
-	}
-	return subtle.ConstantTimeCompare(want[:], answer) == 1
 }
 
 // send sends a message at once.
@@ -227,7 +217,7 @@ func (g *Gate) open() (place, info, bool) {
 	}
 	for _, c := range g.opts.Spool.Chapters() {
 		if c.Number == gate.at.Chapter {
-			about, err := parseInfo(c.Info)
+			about, err := parseInfo(g.dialect, c.Info)
 			return gate, about, err == nil
 		}
 	}
@@ -255,9 +245,10 @@ func (s *session) commands(ctx context.Context) error {
 			err = s.ok()
 		case commandQuery:
 			err = s.query(string(b[1:]))
-		case commandDump:
-			return s.dump(ctx, b[1:])
 		default:
+			if have, ok, err := s.gate.dialect.requested(s, b[0], b[1:]); ok {
+				return s.dump(ctx, have, err)
+			}
 			err = s.sorry(codeUnknown, "08S01", fmt.Sprintf("repld's gate doesn't answer command %d", b[0]))
 		}
 		if err != nil {

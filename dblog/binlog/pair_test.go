@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 
 // pair is a primary and a replica, with everything between them but the link.
 type pair struct {
+	kind    binlogtest.Kind
 	t       testing.TB
 	dir     string // of the standby
 	home    string // of the primary's server
@@ -44,6 +45,7 @@ type pair struct {
 	current atomic.Pointer[Gate] // the same, for the link
 	replica *binlogtest.Server
 
+	clones  string // where seeds are copied to
 	login   string // of our own connections; "" is root's
 	holding *task
 	tending *task
@@ -71,26 +73,26 @@ func (k *task) stop() error {
 }
 
 // newPair makes a primary and a seeded replica of it at a first barrier.
-func newPair(t testing.TB, options ...string) *pair {
+func newPair(t testing.TB, k binlogtest.Kind, options ...string) *pair {
 	t.Helper()
-	p := unseeded(t, options...)
+	p := unseeded(t, k, options...)
 	p.seed()
 	p.barrier()
 	return p
 }
 
-func unseeded(t testing.TB, options ...string) *pair {
+func unseeded(t testing.TB, k binlogtest.Kind, options ...string) *pair {
 	t.Helper()
-	return unseededAs(t, "", options...)
+	return unseededAs(t, k, "", options...)
 }
 
-func unseededAs(t testing.TB, login string, options ...string) *pair {
+func unseededAs(t testing.TB, k binlogtest.Kind, login string, options ...string) *pair {
 	t.Helper()
-	p := &pair{t: t, login: login, dir: binlogtest.Dir(t), home: t.TempDir(), away: t.TempDir()}
-	p.primary = binlogtest.New(t, options...)
+	p := &pair{kind: k, t: t, login: login, clones: binlogtest.Dir(t), dir: binlogtest.Dir(t), home: t.TempDir(), away: t.TempDir()}
+	p.primary = k.New(t, options...)
 	must(t, os.Chmod(p.dir, 0o711))
 	if login != "" {
-		p.primary.Exec(grants)
+		p.primary.Exec(grants[k])
 	}
 	var err error
 	p.window, err = spool.Open(filepath.Join(p.home, "window"), spool.Options{Volatile: true, Limit: 8 << 20, SegmentSize: 1 << 20})
@@ -98,7 +100,7 @@ func unseededAs(t testing.TB, login string, options ...string) *pair {
 	p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
 	must(t, err)
 	p.newSource(p.primary)
-	p.replica = binlogtest.At(t, filepath.Join(p.dir, "replica"), options...)
+	p.replica = k.At(t, filepath.Join(p.dir, "replica"), options...)
 	p.openGate()
 	t.Cleanup(func() {
 		p.unlink()
@@ -111,9 +113,14 @@ func unseededAs(t testing.TB, login string, options ...string) *pair {
 }
 
 // grants are what the documentation says.
-const grants = `CREATE USER repld@localhost IDENTIFIED BY 'it''s "a" \\secret';
-	GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE, REPLICATION SLAVE ADMIN,
-		REPLICATION MASTER ADMIN, SLAVE MONITOR, READ_ONLY ADMIN ON *.* TO repld@localhost`
+var grants = map[binlogtest.Kind]string{
+	binlogtest.MariaDB: `CREATE USER repld@localhost IDENTIFIED BY 'it''s "a" \\secret';
+		GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE, REPLICATION SLAVE ADMIN,
+			REPLICATION MASTER ADMIN, SLAVE MONITOR, READ_ONLY ADMIN ON *.* TO repld@localhost`,
+	binlogtest.MySQL: `CREATE USER repld@localhost IDENTIFIED BY 'it''s "a" \\secret';
+		GRANT RELOAD, PROCESS, SELECT, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO repld@localhost;
+		GRANT BACKUP_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO repld@localhost`,
+}
 
 func (p *pair) dsn(s *binlogtest.Server) string {
 	if p.login == "" {
@@ -125,7 +132,7 @@ func (p *pair) dsn(s *binlogtest.Server) string {
 func (p *pair) newSource(s *binlogtest.Server) {
 	p.t.Helper()
 	var err error
-	p.source, err = NewSource(SourceOptions{Name: "db", DSN: p.dsn(s), Spool: p.window, Dir: p.home})
+	p.source, err = NewSource(SourceOptions{Kind: Kind(p.kind), Name: "db", DSN: p.dsn(s), CloneDir: p.clones, Spool: p.window, Dir: p.home})
 	must(p.t, err)
 }
 
@@ -133,7 +140,7 @@ func (p *pair) openGate() {
 	p.t.Helper()
 	var err error
 	must(p.t, os.MkdirAll(p.away, 0o700))
-	p.gate, err = OpenGate(GateOptions{Name: "db", Dir: p.dir, Home: p.away, Spool: p.spool, ReplicaDSN: p.dsn(p.replica)})
+	p.gate, err = OpenGate(GateOptions{Kind: Kind(p.kind), Name: "db", Dir: p.dir, Home: p.away, Spool: p.spool, ReplicaDSN: p.dsn(p.replica)})
 	must(p.t, err)
 	p.current.Store(p.gate)
 	g := p.gate
@@ -255,12 +262,14 @@ func (p *pair) seed() {
 		w.CloseWithError(err)
 	}()
 	uid, gid := binlogtest.IDs(p.t)
-	made, err := Restore(p.t.Context(), r, RestoreOptions{DataDir: p.replica.Data, UID: uid, GID: gid})
+	made, err := Restore(p.t.Context(), r, RestoreOptions{Kind: Kind(p.kind), DataDir: p.replica.Data, UID: uid, GID: gid})
 	must(p.t, err)
 	_, err = io.Copy(io.Discard, r)
 	must(p.t, err)
-	if len(tail) == 0 {
-		p.t.Fatal("the backup has no tail")
+	var told Backup
+	must(p.t, json.Unmarshal(tail, &told))
+	if made.End.IsZero() {
+		made.End = told.End
 	}
 	must(p.t, p.gate.Seeded(made))
 	p.link()
@@ -320,6 +329,18 @@ func (p *pair) advance(point dblog.Point) time.Duration {
 		p.t.Fatalf("%v\nhealth: %v", err, p.gate.Health())
 	}
 	return time.Since(begin)
+}
+
+// forEach runs a test with each kind of server.
+func forEach(t *testing.T, test func(t *testing.T, k binlogtest.Kind)) {
+	t.Parallel()
+	for _, k := range []binlogtest.Kind{binlogtest.MariaDB, binlogtest.MySQL} {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			k.Program(t, k.Daemon())
+			test(t, k)
+		})
+	}
 }
 
 func must(t testing.TB, err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"strconv"
 
 	"repld/dblog"
 )
@@ -12,14 +11,14 @@ import (
 // tend sets what a replica must be and can be set, and has it read again after the gate
 // refused it.
 func (g *Gate) tend(ctx context.Context, c driver.Conn, st replicaState) error {
-	if !st.vars.on("read_only") {
-		if _, err := query(ctx, c, "SET GLOBAL read_only = ON"); err != nil {
+	for _, sql := range g.dialect.protect(st) {
+		if _, err := query(ctx, c, sql); err != nil {
 			return err
 		}
 		g.opts.Logger.Info("the replica was set to read_only", "database", g.opts.Name)
 	}
 	if s := st.slaves[0]; s["Slave_IO_Running"] == "No" && s["Last_IO_Errno"] != "0" && s["Slave_SQL_Running"] == "Yes" {
-		_, err := query(ctx, c, "START SLAVE IO_THREAD")
+		_, err := query(ctx, c, g.dialect.resume())
 		return err
 	}
 	return nil
@@ -31,40 +30,17 @@ func (g *Gate) point(ctx context.Context, c driver.Conn, st replicaState) error 
 	g.mu.Lock()
 	state, access := g.state, g.access
 	g.mu.Unlock()
-	floor, err := state.Floor.place()
+	floor, err := state.Floor.place(g.dialect)
 	if err != nil {
 		return err
 	}
 	if access.Port == 0 || !state.Floor.Known {
 		return nil // nobody listens yet, or it isn't known yet where the replica begins
 	}
-	var statements []string
-	for _, s := range st.slaves {
-		name := strconv.Quote(s["Connection_name"])
-		statements = append(statements, "STOP SLAVE "+name)
-		if s["Connection_name"] != "" {
-			statements = append(statements, "RESET SLAVE "+name+" ALL")
-		}
-	}
-	statements = append(statements, "SET GLOBAL read_only = ON")
-	if state.Reset { // its own binary log begins anew, as if it had logged what came before
-		statements = append(statements, "RESET MASTER")
-		if text := floor.state.String(); text != "" {
-			statements = append(statements, "SET GLOBAL gtid_binlog_state = '"+text+"'")
-		}
-	}
-	if state.Reset || state.Adopt {
-		statements = append(statements, "SET GLOBAL gtid_slave_pos = '"+floor.state.String()+"'")
-	}
-	statements = append(statements,
-		fmt.Sprintf("CHANGE MASTER TO MASTER_HOST = '%s', MASTER_PORT = %d, MASTER_USER = '%s', MASTER_PASSWORD = '%s', "+
-			"MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5, MASTER_SSL = 0, "+
-			"IGNORE_DOMAIN_IDS = (), DO_DOMAIN_IDS = ()", loopback, access.Port, gateUser, access.Password),
-		"START SLAVE")
 	if state.Adopt && !st.current.equal(floor.state) {
 		return fmt.Errorf("%w: the former primary is at %q, and was at %q when it was made a replica", dblog.ErrAhead, st.current, floor.state)
 	}
-	for _, sql := range statements {
+	for _, sql := range g.dialect.point(st, state, floor.state, access) {
 		if _, err := query(ctx, c, sql); err != nil {
 			return err
 		}

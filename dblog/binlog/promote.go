@@ -23,7 +23,7 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 	}
 	p := dblog.Promotion{At: gate.at}
 	err := g.admin.with(ctx, func(c driver.Conn) error {
-		st, err := lookAtReplica(ctx, c)
+		st, err := g.dialect.look(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -35,21 +35,25 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) {
 				return err
 			}
 		}
-		if err := stopReplica(ctx, c, st, gate); err != nil {
+		if err := g.stopReplica(ctx, c, st, gate); err != nil {
 			return err
 		}
 		if p.Chapter, err = g.origin(ctx, c); err != nil {
 			return err
 		}
-		_, err = query(ctx, c, "SET GLOBAL read_only = OFF")
-		return err
+		for _, sql := range g.dialect.release() {
+			if _, err := query(ctx, c, sql); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return p, err
 }
 
 // promotable says what keeps a replica from being promoted at the gate.
 func (g *Gate) promotable(st replicaState, gate place) error {
-	if len(st.slaves) == 0 && st.slave.equal(gate.state) {
+	if len(st.slaves) == 0 && g.dialect.stood(st, gate) {
 		return nil // somebody did it by hand, at this place
 	}
 	err := g.judge(st)
@@ -78,21 +82,21 @@ func (g *Gate) closeAt(gate place) error {
 }
 
 // stopReplica makes a replica stand alone. It still is read only.
-func stopReplica(ctx context.Context, c driver.Conn, st replicaState, gate place) error {
+func (g *Gate) stopReplica(ctx context.Context, c driver.Conn, st replicaState, gate place) error {
 	if len(st.slaves) == 0 {
 		return nil
 	}
-	if _, err := query(ctx, c, "STOP ALL SLAVES"); err != nil {
+	if _, err := query(ctx, c, g.dialect.stop()); err != nil {
 		return err
 	}
-	now, err := lookAtReplica(ctx, c)
+	now, err := g.dialect.look(ctx, c)
 	if err != nil {
 		return err
 	}
 	if !now.slave.equal(gate.state) {
 		return fmt.Errorf("%w: the replica stopped at %q, the gate at %s is %q", dblog.ErrAhead, now.slave, show(gate.at), gate.state)
 	}
-	_, err = query(ctx, c, "RESET SLAVE ALL")
+	_, err = query(ctx, c, g.dialect.forget())
 	return err
 }
 
@@ -107,14 +111,14 @@ func (g *Gate) origin(ctx context.Context, c driver.Conn) (uint32, error) {
 		return 0, err
 	}
 	if r.Promoted != at {
-		if _, err := query(ctx, c, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS"); err != nil {
+		if _, err := query(ctx, c, g.dialect.renew()); err != nil {
 			return 0, err
 		}
-		status, err := one(ctx, c, "SHOW MASTER STATUS")
+		file, err := currentFile(ctx, c, g.dialect)
 		if err != nil {
 			return 0, err
 		}
-		r.Origin, r.Promoted = status["File"], at
+		r.Origin, r.Promoted = file, at
 		if err := r.save(g.opts.Home); err != nil {
 			return 0, err
 		}
@@ -134,14 +138,14 @@ func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
 	}
 	stands := false // it was promoted by hand
 	err := g.admin.with(ctx, func(c driver.Conn) error {
-		st, err := lookAtReplica(ctx, c)
+		st, err := g.dialect.look(ctx, c)
 		stands = len(st.slaves) == 0
 		return err
 	})
 	if err != nil || stands {
 		return g.Promote(ctx)
 	}
-	end, err := follow(g.opts.Spool, gate, g.opts.Spool.Durable())
+	end, err := follow(g.dialect, g.opts.Spool, gate, g.opts.Spool.Durable())
 	if err != nil {
 		return dblog.Promotion{}, err
 	}

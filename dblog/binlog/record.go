@@ -18,6 +18,9 @@ type record struct {
 	// Origin is the binary log with which the stream for a standby begins that has
 	// nothing of it: the one in which a backup was taken, or the server was promoted.
 	Origin string `json:"origin,omitempty"`
+	// Base are the transactions that the server has and no binary log of it ever had: of
+	// MySQL, whose logs don't say it.
+	Base string `json:"base,omitempty"`
 	// Promoted is the gate's position at which the server was promoted and Origin begun.
 	Promoted string `json:"promoted,omitempty"`
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"time"
 
@@ -54,7 +53,7 @@ func (g *Gate) Rejoin(ctx context.Context, dataDir string) error {
 }
 
 // lastOf returns the transactions that a former primary has.
-func (g *Gate) lastOf(dataDir string) (gtidState, error) {
+func (g *Gate) lastOf(dataDir string) (history, error) {
 	r, err := loadRecord(g.opts.Home)
 	if err != nil {
 		return nil, err
@@ -67,22 +66,29 @@ func (g *Gate) lastOf(dataDir string) (gtidState, error) {
 		}
 		logs = logFiles(found[0][:len(found[0])-len(".state")])
 	}
-	have, clean, err := logs.state()
+	clean, err := g.dialect.clean(logs)
 	if err == nil && !clean {
-		err = fmt.Errorf("%w: it wasn't shut down cleanly, %s.state is missing", dblog.ErrNeedsSeed, logs)
+		err = fmt.Errorf("%w: it wasn't shut down cleanly, by what stands in %s", dblog.ErrNeedsSeed, filepath.Dir(string(logs)))
 	}
-	return have, err
+	if err != nil {
+		return nil, err
+	}
+	base, err := g.dialect.parse(r.Base)
+	if err != nil {
+		return nil, err
+	}
+	return g.dialect.last(logs, base)
 }
 
 // joint returns the place in the stream that a former primary has come to, false while
 // there is no stream.
-func (g *Gate) joint(have gtidState) (place, bool, error) {
+func (g *Gate) joint(have history) (place, bool, error) {
 	chapters := g.opts.Spool.Chapters()
 	if len(chapters) == 0 {
 		return place{}, false, nil
 	}
 	first := chapters[0]
-	about, err := parseInfo(first.Info)
+	about, err := parseInfo(g.dialect, first.Info)
 	if err != nil {
 		return place{}, false, err
 	}
@@ -90,12 +96,9 @@ func (g *Gate) joint(have gtidState) (place, bool, error) {
 	if !from.state.within(have) {
 		return from, false, fmt.Errorf("%w: it ended at %q, the primary's stream begins at %q", dblog.ErrNeedsSeed, have, from.state)
 	}
-	to, err := passage(g.opts.Spool, from, g.opts.Spool.End(), have)
+	to, err := passage(g.dialect, g.opts.Spool, from, g.opts.Spool.End(), have)
 	if errors.Is(err, errNotPassed) {
 		err = fmt.Errorf("%w: it ended at %q, where the primary's stream never was, which begins at %q", dblog.ErrNeedsSeed, have, from.state)
-	}
-	if err == nil {
-		to.state = maps.Clone(to.state)
 	}
 	return to, err == nil, err
 }

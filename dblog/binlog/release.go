@@ -44,7 +44,7 @@ func (g *Gate) Release(p dblog.Point) error {
 	if gate.at == p.Position && !st.Gate.position().IsZero() {
 		return nil
 	}
-	next, err := followTo(g.opts.Spool, gate, p.Position)
+	next, err := followTo(g.dialect, g.opts.Spool, gate, p.Position)
 	if err != nil {
 		if errors.Is(err, spool.ErrFreed) {
 			err = fmt.Errorf("%w: the spool doesn't have the stream from %s on: %w", dblog.ErrNeedsSeed, show(gate.at), err)
@@ -72,7 +72,7 @@ func later(a, b place) place {
 
 // floor returns the place where a backup ends, once the gate may open to a position.
 func (g *Gate) floor(stored storedPlace, to change.StreamPosition) (place, error) {
-	floor, err := stored.place()
+	floor, err := stored.place(g.dialect)
 	if err != nil || stored.Known {
 		return floor, err
 	}
@@ -83,12 +83,12 @@ func (g *Gate) floor(stored storedPlace, to change.StreamPosition) (place, error
 		if c.Number != floor.at.Chapter {
 			continue
 		}
-		about, err := parseInfo(c.Info)
+		about, err := parseInfo(g.dialect, c.Info)
 		if err != nil {
 			return floor, err
 		}
 		begin := place{at: change.StreamPosition{Chapter: c.Number, Offset: c.Start}, state: about.state}
-		return followTo(g.opts.Spool, begin, floor.at)
+		return followTo(g.dialect, g.opts.Spool, begin, floor.at)
 	}
 	return floor, fmt.Errorf("%w: the spool doesn't have binary log %d, in which the backup ends", dblog.ErrNeedsSeed, floor.at.Chapter)
 }

@@ -3,7 +3,6 @@ package binlog
 import (
 	"context"
 	"database/sql/driver"
-	"fmt"
 	"time"
 )
 
@@ -50,12 +49,12 @@ func (g *Gate) watchReplayed(ctx context.Context) error {
 
 // reached waits a moment for the replica to come to a place.
 func (g *Gate) reached(ctx context.Context, at place) (bool, error) {
-	if len(at.state) == 0 {
+	if at.state == nil || at.state.empty() {
 		return true, nil
 	}
 	var reached bool
 	err := g.wait.with(ctx, func(c driver.Conn) error {
-		r, err := one(ctx, c, fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', %d) AS result", at.state, waitFor))
+		r, err := one(ctx, c, g.dialect.wait(at.state, waitFor))
 		if err != nil {
 			return err
 		}

@@ -16,24 +16,8 @@ import (
 type replicaState struct {
 	server
 	slaves  []row // its connections to primaries
-	slave   gtidState
-	current gtidState // with what it wrote itself
-}
-
-func lookAtReplica(ctx context.Context, c driver.Conn) (replicaState, error) {
-	var st replicaState
-	var err error
-	if st.server, err = identify(ctx, c); err != nil {
-		return st, err
-	}
-	if st.slaves, err = query(ctx, c, "SHOW ALL SLAVES STATUS"); err != nil {
-		return st, err
-	}
-	if st.slave, err = parseState(st.vars["gtid_slave_pos"]); err != nil {
-		return st, err
-	}
-	st.current, err = parseState(st.vars["gtid_current_pos"])
-	return st, err
+	slave   history
+	current history // with what it wrote itself
 }
 
 // filters are what leaves out parts of the stream.
@@ -57,7 +41,7 @@ func (g *Gate) judge(st replicaState) error {
 		return fmt.Errorf("%w: it was never made", dblog.ErrNeedsSeed)
 	}
 	if len(st.slaves) == 0 {
-		return fmt.Errorf("%w: it is no replica any more (RESET SLAVE), and goes its own way", dblog.ErrAhead)
+		return fmt.Errorf("%w: it is no replica any more (RESET REPLICA), and goes its own way", dblog.ErrAhead)
 	}
 	if at := state.Gate.position(); gate.at.IsZero() && !at.IsZero() {
 		return fmt.Errorf("%w: the spool has lost what the replica was let go up to, %s", dblog.ErrNeedsSeed, show(at))
@@ -73,13 +57,8 @@ func (g *Gate) judge(st replicaState) error {
 			return setupError{fmt.Sprintf("the replica has a filter, %s = %s, want none: it would lack what that leaves out", name, s[name])}
 		}
 	}
-	switch {
-	case s["Using_Gtid"] != "Slave_Pos":
-		return setupError{fmt.Sprintf("the replica has Using_Gtid = %s, want Slave_Pos: where it is by file doesn't survive its crash", s["Using_Gtid"])}
-	case !gate.at.IsZero() && !st.slave.within(gate.state):
-		return fmt.Errorf("%w: it is at %q, the gate at %q", dblog.ErrAhead, st.slave, gate.state)
-	case !st.current.equal(st.slave):
-		return fmt.Errorf("%w: it has transactions of its own, it is at %q and was sent %q", dblog.ErrAhead, st.current, st.slave)
+	if err := g.dialect.judge(st, gate); err != nil {
+		return err
 	}
 	if err := g.asStandby(st); err != nil {
 		return err
@@ -94,15 +73,13 @@ func (g *Gate) asStandby(st replicaState) error {
 	switch {
 	case open && st.id == uint64(about.format.server):
 		return setupError{fmt.Sprintf("the replica has server_id %d, as the primary has, want another", st.id)}
-	case !v.on("log_slave_updates"):
-		return setupError{"log_slave_updates is off on the replica, want it on: as a primary it couldn't say what it has"}
 	}
 	// A crash of the replica must not take it back to what the gate no longer has; and
 	// the settings are those of a primary one day.
 	promoted := st.server
 	promoted.vars = maps.Clone(v)
 	promoted.vars["read_only"] = "0"
-	if err := promoted.unsuitable(); err != nil {
+	if err := g.dialect.unsuitable(promoted); err != nil {
 		return setupError{"the replica could be promoted, but not be replicated then: " + err.Error()}
 	}
 	return nil
@@ -117,7 +94,7 @@ func running(s row) error {
 	case io == "No" && s["Last_IO_Errno"] != "0":
 		return stoppedError{fmt.Sprintf("the replica stopped reading from the gate: %s", s["Last_IO_Error"])}
 	case io == "No" || sql == "No":
-		return stoppedError{fmt.Sprintf("replication is stopped on the replica (Slave_IO_Running %s, Slave_SQL_Running %s): START SLAVE", io, sql)}
+		return stoppedError{fmt.Sprintf("replication is stopped on the replica (its threads for reading and applying: %s, %s): START REPLICA", io, sql)}
 	}
 	return nil
 }
@@ -134,7 +111,7 @@ func (g *Gate) Check(ctx context.Context) error {
 	defer g.tending.Unlock()
 	answered := false
 	err := g.admin.with(ctx, func(c driver.Conn) error {
-		st, err := lookAtReplica(ctx, c)
+		st, err := g.dialect.look(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -146,7 +123,7 @@ func (g *Gate) Check(ctx context.Context) error {
 			if err := g.point(ctx, c, st); err != nil {
 				return err
 			}
-			if st, err = lookAtReplica(ctx, c); err != nil {
+			if st, err = g.dialect.look(ctx, c); err != nil {
 				return err
 			}
 		}

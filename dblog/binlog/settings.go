@@ -15,6 +15,7 @@ var compared = []string{
 	"character_set_server", "collation_server", "character_set_database", "collation_database", "lower_case_table_names",
 	"time_zone", "system_time_zone", "explicit_defaults_for_timestamp", "event_scheduler", "group_concat_max_len",
 	"log_bin", "binlog_format", "binlog_row_image", "sync_binlog", "expire_logs_days", "log_slave_updates", "gtid_strict_mode",
+	"innodb_redo_log_capacity", "transaction_isolation", "binlog_expire_logs_seconds", "log_replica_updates", "gtid_mode", "enforce_gtid_consistency",
 	"tmp_table_size", "max_heap_table_size", "key_buffer_size", "ft_min_word_len", "local_infile", "secure_file_priv", "have_ssl",
 }
 

@@ -10,7 +10,16 @@ import (
 // What two servers should share is told by the names of the server's own variables.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	s := binlogtest.New(t, "max_connections=17")
+	for _, k := range []binlogtest.Kind{binlogtest.MariaDB, binlogtest.MySQL} {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			settings(t, k)
+		})
+	}
+}
+
+func settings(t *testing.T, k binlogtest.Kind) {
+	s := k.New(t, "max_connections=17")
 	found, err := binlog.Settings(t.Context(), s.DSN(), []string{"THREAD_stack", "no_such_variable"})
 	if err != nil {
 		t.Fatal(err)

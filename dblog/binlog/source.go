@@ -21,11 +21,15 @@ import (
 
 // SourceOptions are the settings of a Source.
 type SourceOptions struct {
+	Kind Kind
 	Name string // of the database in the configuration, for messages
 	// DSN is a connection string, USER[:PASSWORD]@unix(SOCKET)/ or @tcp(HOST:PORT)/.
-	// The user needs REPLICATION SLAVE, BINLOG MONITOR, RELOAD, PROCESS, LOCK TABLES and
-	// REPLICA MONITOR.
+	// The user of MariaDB needs REPLICATION SLAVE, BINLOG MONITOR, RELOAD, PROCESS, LOCK
+	// TABLES and REPLICA MONITOR; of MySQL REPLICATION SLAVE, REPLICATION CLIENT, SELECT,
+	// PROCESS and BACKUP_ADMIN.
 	DSN string
+	// CloneDir is a directory in which the server may write the copy of a seed; MySQL only.
+	CloneDir string
 	// ServerID is what we call ourselves among the server's replicas, where it must be
 	// one of a kind. 0 means a number made of the name, above 2^31.
 	ServerID uint32
@@ -37,12 +41,13 @@ type SourceOptions struct {
 	Logger *slog.Logger
 }
 
-// Source is a MariaDB server on the primary. It implements [dblog.Source].
+// Source is a server on the primary. It implements [dblog.Source].
 type Source struct {
-	opts   SourceOptions
-	config *mysql.Config
-	cut    link // for Position only, so that nothing else can delay it
-	work   link
+	opts    SourceOptions
+	dialect dialect
+	config  *mysql.Config
+	cut     link // for Position only, so that nothing else can delay it
+	work    link
 
 	mu       sync.Mutex
 	quiet    change.StreamPosition // of the newest barrier
@@ -65,6 +70,10 @@ func NewSource(o SourceOptions) (*Source, error) {
 		h.Write([]byte(o.Name))
 		o.ServerID = h.Sum32() | 1<<31
 	}
+	d, err := dialectOf(o.Kind)
+	if err != nil {
+		return nil, err
+	}
 	config, err := parseDSN(o.DSN)
 	if err != nil {
 		return nil, err
@@ -74,7 +83,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		opts: o, config: config, cut: link{config: config}, work: link{config: config}, record: r, trouble: make(map[health.Code]string),
+		opts: o, dialect: d, config: config, cut: link{config: config}, work: link{config: config}, record: r, trouble: make(map[health.Code]string),
 	}, nil
 }
 
@@ -96,7 +105,7 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	}
 	var r dblog.Reading
 	err := s.cut.with(ctx, func(c driver.Conn) error {
-		at, err := masterStatus(ctx, c)
+		at, err := masterStatus(ctx, c, s.dialect)
 		if err != nil {
 			return err
 		}
@@ -108,16 +117,17 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	return r, s.noted(err)
 }
 
-// masterStatus returns where the binary log ends. The server answers when it has
-// synced what was written, if sync_binlog is 1 (MYSQL_BIN_LOG::LOCK_log).
-func masterStatus(ctx context.Context, c driver.Conn) (change.StreamPosition, error) {
+var errNoBinlog = setupError{"log_bin is off, want it on (set it and restart the server)"}
+
+// masterStatus returns where the binary log ends.
+func masterStatus(ctx context.Context, c driver.Conn, d dialect) (change.StreamPosition, error) {
 	var at change.StreamPosition
-	rows, err := query(ctx, c, "SHOW MASTER STATUS")
+	rows, err := d.status(ctx, c)
 	if err != nil {
 		return at, err
 	}
 	if len(rows) != 1 {
-		return at, setupError{"log_bin is off, want it on (set it and restart the server)"}
+		return at, errNoBinlog
 	}
 	if do, ignore := rows[0]["Binlog_Do_DB"], rows[0]["Binlog_Ignore_DB"]; do != "" || ignore != "" {
 		return at, setupError{fmt.Sprintf("binlog_do_db is %q and binlog_ignore_db %q, want neither: the replica would lack what they leave out", do, ignore)}
@@ -134,20 +144,20 @@ func masterStatus(ctx context.Context, c driver.Conn) (change.StreamPosition, er
 func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierID) (dblog.Point, error) {
 	p := dblog.Point{Position: r.Position, Retain: r.Position}
 	err := s.work.with(ctx, func(c driver.Conn) error {
-		who, err := identify(ctx, c) // first, so that a dead connection is noticed
+		who, err := s.dialect.identify(ctx, c) // first, so that a dead connection is noticed
 		if err != nil {
 			return err
 		}
 		if now := strconv.FormatUint(s.work.generation.Load(), 10); now != r.Server {
 			return dblog.ErrRestarted
 		}
-		if err := who.unsuitable(); err != nil {
+		if err := s.dialect.unsuitable(who); err != nil {
 			return err
 		}
 		s.mu.Lock()
 		known := s.durable // the log can't end before what it had given by now
 		s.mu.Unlock()
-		now, err := masterStatus(ctx, c)
+		now, err := masterStatus(ctx, c, s.dialect)
 		if err != nil {
 			return err
 		}
@@ -155,10 +165,10 @@ func (s *Source) Confirm(ctx context.Context, r dblog.Reading, _ change.BarrierI
 			known = r.Position
 		}
 		if now.Before(known) {
-			return fmt.Errorf("%w: the binary log ends at %s, before %s: it was begun anew (RESET MASTER)",
+			return fmt.Errorf("%w: the binary log ends at %s, before %s: it was begun anew (RESET MASTER or RESET BINARY LOGS)",
 				dblog.ErrNeedsSeed, show(now), show(known))
 		}
-		return nil
+		return s.dialect.synced(logFiles(who.vars["log_bin_basename"]), r.Position)
 	})
 	if err != nil && !errors.Is(err, dblog.ErrRestarted) {
 		return p, s.noted(err)
@@ -191,21 +201,21 @@ func (s *Source) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	err := s.work.with(ctx, func(c driver.Conn) error {
-		who, err := identify(ctx, c)
+		who, err := s.dialect.identify(ctx, c)
 		if err != nil {
 			return err
 		}
-		if err := who.unsuitable(); err != nil {
+		if err := s.dialect.unsuitable(who); err != nil {
 			return err
 		}
-		if _, err = masterStatus(ctx, c); err != nil {
+		at, err := masterStatus(ctx, c, s.dialect)
+		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		r := s.record
-		s.mu.Unlock()
-		r.LogBin = who.vars["log_bin_basename"]
-		return s.remember(r)
+		if err := s.dialect.synced(logFiles(who.vars["log_bin_basename"]), at); err != nil {
+			return err
+		}
+		return s.remembered(who)
 	})
 	return s.noted(err)
 }
@@ -231,22 +241,22 @@ func (s *Source) Watch(ctx context.Context, every time.Duration) error {
 func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 	var at change.StreamPosition
 	err := s.work.with(ctx, func(c driver.Conn) error {
-		who, err := identify(ctx, c)
+		who, err := s.dialect.identify(ctx, c)
 		if err != nil {
 			return err
 		}
-		if err := who.unsuitable(); err != nil {
+		if err := s.dialect.unsuitable(who); err != nil {
 			return err
 		}
-		status, err := one(ctx, c, "SHOW MASTER STATUS")
+		file, err := currentFile(ctx, c, s.dialect)
 		if err != nil {
 			return err
 		}
 		at.Offset = fileHead
-		if at.Chapter, err = fileNumber(status["File"]); err != nil {
+		if at.Chapter, err = fileNumber(file); err != nil {
 			return err
 		}
-		return s.remember(record{LogBin: who.vars["log_bin_basename"], Origin: status["File"]})
+		return s.remember(record{LogBin: who.vars["log_bin_basename"], Origin: file, Base: who.base.String()})
 	})
 	if err != nil {
 		return at, s.noted(err)
@@ -255,6 +265,27 @@ func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 	delete(s.trouble, health.DatabaseNeedsSeed)
 	s.mu.Unlock()
 	return at, s.noted(nil)
+}
+
+// currentFile returns the name of the binary log file that is written.
+func currentFile(ctx context.Context, c driver.Conn, d dialect) (string, error) {
+	rows, err := d.status(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) != 1 {
+		return "", errNoBinlog
+	}
+	return rows[0]["File"], nil
+}
+
+// remembered keeps what a server says of itself.
+func (s *Source) remembered(who server) error {
+	s.mu.Lock()
+	r := s.record
+	s.mu.Unlock()
+	r.LogBin, r.Base = who.vars["log_bin_basename"], who.base.String()
+	return s.remember(r)
 }
 
 // remember keeps what is known of the server.

@@ -23,13 +23,6 @@ const (
 	silence        = 30 * time.Second
 )
 
-// streamSetup says what the stream shall be: events as they stand in the files.
-var streamSetup = []string{
-	fmt.Sprintf("SET @master_heartbeat_period = %d", heartbeatEvery.Nanoseconds()),
-	"SET @master_binlog_checksum = @@global.binlog_checksum",
-	"SET @mariadb_slave_capability = 4", // MARIA_SLAVE_CAPABILITY_MINE: GTID events
-}
-
 // Commands of the protocol.
 const (
 	commandQuit     = 0x01
@@ -39,10 +32,6 @@ const (
 	commandDump     = 0x12
 	commandRegister = 0x15
 )
-
-// dumpAnnotate asks for the events that hold the statements' text too: without them the
-// stream would have gaps.
-const dumpAnnotate = 2
 
 // batch is how many bytes are put into the spool at once, if so many come.
 const batch = 128 << 10
@@ -58,25 +47,28 @@ func (s *Source) Ship(ctx context.Context, from change.StreamPosition) error {
 }
 
 func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
-	c, raw, err := dial(ctx, s.config, streamSetup)
+	c, raw, err := dial(ctx, s.config, s.dialect.streamSetup())
 	if err != nil {
 		return errors.Join(err, s.shipFiles(ctx, from))
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	who, err := identify(ctx, c)
+	who, err := s.dialect.identify(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := who.unsuitable(); err != nil {
+	if err := s.dialect.unsuitable(who); err != nil {
+		return err
+	}
+	if err := s.remembered(who); err != nil {
 		return err
 	}
 	in, err := s.incoming(ctx, c, from)
 	if err != nil {
 		return err
 	}
-	in.net = raw
+	in.net, in.base = raw, who.base
 	in.packets = packets{r: bufio.NewReaderSize(raw, 64<<10)}
 	if err := in.ask(s.opts.ServerID); err != nil {
 		return err
@@ -183,7 +175,7 @@ func (in *incoming) ask(id uint32) error {
 	}
 	out.seq = 0
 	b = binary.LittleEndian.AppendUint32([]byte{commandDump}, uint32(in.at.Offset))
-	b = binary.LittleEndian.AppendUint16(b, dumpAnnotate)
+	b = binary.LittleEndian.AppendUint16(b, in.source.dialect.dumpFlags())
 	b = binary.LittleEndian.AppendUint32(b, id)
 	if err := out.write(append(b, in.name...)); err != nil {
 		return err

@@ -21,13 +21,18 @@ func (mariadbSeat) ids(t testing.TB) (uid, gid int) { return binlogtest.IDs(t) }
 func (e mariadbSeat) socket(s *seat) string { return filepath.Join(s.host, "s") }
 
 func (e mariadbSeat) commands(s *seat) (start, stop, end string) {
+	return binlogCommands(s, binlogtest.MariaDB, e.socket(s), e.pid(s))
+}
+
+// binlogCommands are [seatEngine.commands] of a server of either kind.
+func binlogCommands(s *seat, k binlogtest.Kind, socket, pid string) (start, stop, end string) {
 	options := fmt.Sprintf("--no-defaults --datadir=%s --socket=%s --skip-networking --pid-file=%s --server-id=%d --tmpdir=%s %s",
-		s.data, e.socket(s), e.pid(s), len(s.name)+int(s.name[0]), s.host, strings.Join(binlogtest.Settings(), " "))
+		s.data, socket, pid, len(s.name)+int(s.name[0]), s.host, strings.Join(k.Settings(), " "))
 	// Another server on the same data waits for their locks, and then goes on from the
 	// state of the log that it has read before.
-	start = fmt.Sprintf("setsid %s -n %s.lock %s %s >>%s.log 2>&1 &", testfs.NeedProgram(s.t, "flock", "util-linux"), s.data, binlogtest.Program(s.t, "mariadbd"), options, s.data)
-	stop = fmt.Sprintf("exec %s --no-defaults --socket=%s --user=root shutdown", binlogtest.Program(s.t, "mariadb-admin"), e.socket(s))
-	return start, stop, fmt.Sprintf("kill -9 $(cat %s)", e.pid(s))
+	start = fmt.Sprintf("setsid %s -n %s.lock %s %s >>%s.log 2>&1 &", testfs.NeedProgram(s.t, "flock", "util-linux"), s.data, k.Program(s.t, k.Daemon()), options, s.data)
+	stop = fmt.Sprintf("exec %s --no-defaults --socket=%s --user=root shutdown", k.Program(s.t, k.Admin()), socket)
+	return start, stop, fmt.Sprintf("kill -9 $(cat %s)", pid)
 }
 
 func (mariadbSeat) block(s *seat) (word, keys string) {
@@ -36,7 +41,7 @@ func (mariadbSeat) block(s *seat) (word, keys string) {
 
 func (e mariadbSeat) dsn(s *seat) string { return fmt.Sprintf("root@unix(%s)/", e.socket(s)) }
 
-func (mariadbSeat) create(s *seat) { binlogtest.Create(s.t, s.data) }
+func (mariadbSeat) create(s *seat) { binlogtest.MariaDB.Create(s.t, s.data) }
 
 func (mariadbSeat) pid(s *seat) string { return filepath.Join(s.host, "pid") }
 

@@ -1,8 +1,9 @@
-// Package binlogtest starts MariaDB servers for tests, as children of the test in
-// temporary directories. Only tests import it.
+// Package binlogtest starts MariaDB and MySQL servers for tests, as children of the test
+// in temporary directories. Only tests import it.
 //
-// The programs are those of the PATH. As root, servers run as the user mysql, or nobody.
-// A server listens on a Unix socket only, and dies with the test's process.
+// MariaDB's programs are those of the PATH, MySQL's those of the directory in REPLD_MYSQL;
+// without it there is no MySQL, and its tests are skipped. As root, servers run as the user
+// mysql, or nobody. A server listens on a Unix socket only, and dies with the test's process.
 package binlogtest
 
 import (
@@ -29,27 +30,16 @@ import (
 // startTimeout bounds how long a server may take to start or stop.
 const startTimeout = 60 * time.Second
 
-// Server is a MariaDB server.
+// Server is a server.
 type Server struct {
 	Data   string // data directory
 	Socket string // its Unix socket
 
+	kind    Kind
 	t       testing.TB
 	options []string
 	cmd     *exec.Cmd
 	done    chan struct{}
-}
-
-// Program returns the path of one of MariaDB's programs.
-func Program(t testing.TB, name string) string {
-	t.Helper()
-	for _, dir := range []string{"/usr/sbin", "/usr/bin"} {
-		path := filepath.Join(dir, name)
-		if st, err := os.Stat(path); err == nil && st.Mode()&0o111 != 0 {
-			return path
-		}
-	}
-	return testfs.NeedProgram(t, name, "mariadb-server-core")
 }
 
 // IDs returns the user and group that servers run as.
@@ -69,14 +59,14 @@ func IDs(t testing.TB) (uid, gid int) {
 			return uid, gid
 		}
 	}
-	testfs.Missing(t, "needs a user that MariaDB may run as: mysql or nobody")
+	testfs.Missing(t, "needs a user that a database may run as: mysql or nobody")
 	return 0, 0
 }
 
-// command prepares a program of MariaDB to be run as the servers' user.
-func command(ctx context.Context, t testing.TB, name string, args ...string) *exec.Cmd {
+// command prepares a program to be run as the servers' user.
+func (k Kind) command(ctx context.Context, t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, Program(t, name), args...)
+	cmd := exec.CommandContext(ctx, k.Program(t, name), args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -87,9 +77,10 @@ func command(ctx context.Context, t testing.TB, name string, args ...string) *ex
 	return cmd
 }
 
-var template struct {
+// templates are data directories to copy, one of a kind.
+var templates struct {
 	sync.Mutex
-	dir string
+	dirs map[Kind]string
 }
 
 // Main runs a package's tests and removes what they share.
@@ -100,8 +91,8 @@ func Main(m *testing.M) int {
 
 // Clean removes what the tests of a package share.
 func Clean() {
-	if template.dir != "" {
-		os.RemoveAll(filepath.Dir(template.dir))
+	for _, dir := range templates.dirs {
+		os.RemoveAll(filepath.Dir(dir))
 	}
 }
 
@@ -127,12 +118,12 @@ func own(t testing.TB, dir string) {
 }
 
 // initialised returns a data directory to copy, made once.
-func initialised(t testing.TB) string {
+func (k Kind) initialised(t testing.TB) string {
 	t.Helper()
-	template.Lock()
-	defer template.Unlock()
-	if template.dir != "" {
-		return template.dir
+	templates.Lock()
+	defer templates.Unlock()
+	if dir := templates.dirs[k]; dir != "" {
+		return dir
 	}
 	parent, err := os.MkdirTemp("", "mytemplate")
 	if err != nil {
@@ -140,29 +131,31 @@ func initialised(t testing.TB) string {
 	}
 	own(t, parent)
 	dir := filepath.Join(parent, "data")
-	cmd := command(t.Context(), t, "mariadb-install-db", "--no-defaults", "--datadir="+dir, "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--tmpdir="+parent)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
+	program, args := k.initialise(dir)
+	if out, err := k.command(t.Context(), t, program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, out)
 	}
-	template.dir = dir
+	if templates.dirs == nil {
+		templates.dirs = make(map[Kind]string)
+	}
+	templates.dirs[k] = dir
 	return dir
 }
 
 // New starts a server on an empty database; options are settings, "name=value".
-func New(t testing.TB, options ...string) *Server {
+func (k Kind) New(t testing.TB, options ...string) *Server {
 	t.Helper()
 	data := filepath.Join(Dir(t), "data")
-	Create(t, data)
-	s := At(t, data, options...)
+	k.Create(t, data)
+	s := k.At(t, data, options...)
 	s.Start()
 	return s
 }
 
 // Create makes an empty database in a directory that isn't there yet.
-func Create(t testing.TB, data string) {
+func (k Kind) Create(t testing.TB, data string) {
 	t.Helper()
-	cmd := exec.Command("cp", "-a", initialised(t), data)
+	cmd := exec.Command("cp", "-a", k.initialised(t), data)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("copy the template: %v\n%s", err, out)
 	}
@@ -172,8 +165,8 @@ func Create(t testing.TB, data string) {
 var serverIDs atomic.Uint32
 
 // At returns a server that isn't started yet, on a data directory.
-func At(t testing.TB, data string, options ...string) *Server {
-	s := &Server{Data: data, Socket: filepath.Join(filepath.Dir(data), filepath.Base(data)+".sock"), t: t}
+func (k Kind) At(t testing.TB, data string, options ...string) *Server {
+	s := &Server{kind: k, Data: data, Socket: filepath.Join(filepath.Dir(data), filepath.Base(data)+".sock"), t: t}
 	s.options = append([]string{fmt.Sprintf("server-id=%d", serverIDs.Add(1))}, options...)
 	t.Cleanup(func() {
 		s.Stop(syscall.SIGKILL)
@@ -186,16 +179,6 @@ func At(t testing.TB, data string, options ...string) *Server {
 }
 
 func (s *Server) logFile() string { return s.Data + ".log" }
-
-// Settings returns the options of servers that are replicated, and are small.
-func Settings() []string {
-	return []string{
-		"--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--gtid-strict-mode=ON",
-		"--log-slave-updates=ON", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--slave-parallel-threads=4",
-		"--slave-parallel-mode=optimistic", "--performance-schema=OFF", "--skip-name-resolve=ON", "--relay-log=relay",
-		"--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M",
-	}
-}
 
 // Start starts the server and waits until it answers.
 func (s *Server) Start() {
@@ -210,11 +193,11 @@ func (s *Server) Launch() {
 	dir := filepath.Dir(s.Data)
 	args := []string{"--no-defaults", "--datadir=" + s.Data, "--socket=" + s.Socket, "--skip-networking", "--pid-file=" + s.Data + ".pid",
 		"--tmpdir=" + dir}
-	args = append(args, Settings()...)
+	args = append(args, s.kind.Settings()...)
 	for _, o := range s.options {
 		args = append(args, "--"+o)
 	}
-	cmd := command(context.Background(), s.t, "mariadbd", args...)
+	cmd := s.kind.command(context.Background(), s.t, s.kind.Daemon(), args...)
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
