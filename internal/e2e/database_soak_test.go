@@ -159,6 +159,9 @@ func (k *databaseSoak) begin() {
 	cmd.SysProcAttr.Pdeathsig = 0 // of a thread, not of the process; its input ends with the test
 	cmd.Stderr = os.Stderr
 	o := pairtest.Order{Dir: k.from, Seed: k.seed, Writers: soakWriters, First: first, Keep: soakKeep, Most: soakMost, Every: soakEvery}
+	if paced, ok := k.serves.engine.(interface{ every() time.Duration }); ok {
+		o.Every = paced.every()
+	}
 	k.serves.engine.order(k.serves, &o)
 	app, err := pairtest.StartProcess(cmd, o)
 	if err != nil {
