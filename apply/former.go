@@ -49,7 +49,7 @@ func (a *Applier) withFormer(fn func(*former) error) error {
 	if errors.As(err, &of) && of.Path == path {
 		// Not the catalog's: the next seed does without.
 		a.condemnFormer(path, err)
-		return fmt.Errorf("compare the trees with what this node knew as a primary: %v", err)
+		return fmt.Errorf("compare the trees with what this node knew as a primary: %v", err) //nolint:errorlint // it would be taken for damage of this catalog
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func (s *scratch) open() error {
 		})
 		switch {
 		case errors.Is(err, boltproof.ErrDamaged):
-			return fmt.Errorf("%w: %v", ErrScratch, err)
+			return fmt.Errorf("%w: %v", ErrScratch, err) //nolint:errorlint // it would be taken for damage of the catalog
 		case err != nil:
 			return fmt.Errorf("open %s: %w", s.path, err)
 		}
@@ -186,7 +186,7 @@ func (s *scratch) guard(fn func() error) error {
 		// fn may read the catalog too, in a transaction of a caller: unless this file is
 		// seen to be damaged, the catalog is under suspicion as well.
 		if s.readable() != nil {
-			err = fmt.Errorf("%w: %v", ErrScratch, err)
+			err = fmt.Errorf("%w: %v", ErrScratch, err) //nolint:errorlint // it would be taken for damage of the catalog
 		} else {
 			err = fmt.Errorf("%w: %w", ErrScratch, err)
 		}

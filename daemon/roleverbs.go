@@ -81,17 +81,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	}
 	following, stop := r.follow()
 	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- r.carry(ctx, o, s) }()
-	for {
-		select {
-		case p := <-following:
-			progress(p)
-			continue
-		case err = <-done:
-		}
-		break
-	}
+	err = telling(following, progress, func() error { return r.carry(ctx, o, s) })
 	if err == nil {
 		took := control.Seconds(r.clock.Mono() - begun)
 		if o.Command == role.DoCutover || o.Command == role.DoFailback {
@@ -109,6 +99,20 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	}
 	reply.Failed = cmp.Or(r.now().Plan.Failure, reply.Failed)
 	return r.reply(reply, begun), nil
+}
+
+// telling passes on what happens while fn runs.
+func telling(following <-chan control.RoleProgress, progress func(control.RoleProgress), fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	for {
+		select {
+		case p := <-following:
+			progress(p)
+		case err := <-done:
+			return err
+		}
+	}
 }
 
 // carry gives an order and waits until it is carried out, here or by the peer.

@@ -71,7 +71,7 @@ const lockPause = 50 * time.Millisecond
 
 // lock takes the lock that bbolt is going to take again, of the same open file.
 func lock(f *os.File, timeout time.Duration) error {
-	for began := time.Now(); ; time.Sleep(lockPause) {
+	for began := time.Now(); ; <-time.After(lockPause) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return nil

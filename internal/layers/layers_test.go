@@ -44,7 +44,7 @@ var confined = map[string]struct {
 	"github.com/spf13/cobra":                {[]string{"cmd"}, "command lines are the programs' business"},
 	"github.com/fsnotify/fsnotify":          {[]string{"watch"}, "the other packages get dirty sets, not events"},
 	"github.com/klauspost/compress":         {[]string{"journal", "dblog/spool"}, "chunks and frames travel as they stand on disk"},
-	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
+	"github.com/jackc/pgx/v5":               {[]string{"dblog/postgres", "dblog/postgres/postgrestest", "internal/pairtest", "bench"}, "the other packages know positions and bytes, not engines"},
 	"github.com/go-sql-driver/mysql":        {[]string{"dblog/binlog", "dblog/binlog/binlogtest", "internal/pairtest"}, "the other packages know positions and bytes, not engines"},
 	"github.com/coreos/go-systemd/v22":      {[]string{"notify", "hook"}, "the daemon's own state is told in one place, units are started and stopped in another"},
 	"github.com/godbus/dbus/v5":             {[]string{"hook"}, "units are started and stopped in one place"},
