@@ -1,11 +1,9 @@
 package binlog
 
 import (
-	"context"
 	"errors"
 
-	"repld/dblog"
-	"repld/dblog/spool"
+	"repld/dblog/condition"
 	"repld/health"
 )
 
@@ -23,14 +21,9 @@ func codeOf(err error) (health.Code, string) {
 		return health.DatabaseSetup, setup.text
 	case errors.As(err, &stopped):
 		return health.DatabaseDown, stopped.text
-	case errors.Is(err, dblog.ErrNeedsSeed), errors.Is(err, spool.ErrParted), errors.Is(err, spool.ErrDamaged):
-		return health.DatabaseNeedsSeed, err.Error()
-	case errors.Is(err, dblog.ErrAhead):
-		return health.DatabaseAhead, err.Error()
-	case errors.Is(err, dblog.ErrBypass):
-		return health.DatabaseBypass, err.Error()
-	case errors.Is(err, spool.ErrFailed):
-		return health.SpoolFull, err.Error()
+	}
+	if code, known := condition.CodeOf(err); known {
+		return code, err.Error()
 	}
 	return trouble(err)
 }
@@ -43,17 +36,8 @@ func (e stoppedError) Error() string { return e.text }
 // noted keeps the condition of an error for Health, and of a nil one forgets what
 // shows in the same way. It returns err.
 func (s *Source) noted(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err == nil {
-		delete(s.trouble, health.DatabaseDown)
-		delete(s.trouble, health.DatabaseSetup)
-		return nil
+		s.trouble.Forget(health.DatabaseDown, health.DatabaseSetup)
 	}
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	code, text := codeOf(err)
-	s.trouble[code] = text
-	return err
+	return s.trouble.Note(err, codeOf)
 }

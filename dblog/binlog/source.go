@@ -15,6 +15,7 @@ import (
 
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/condition"
 	"repld/dblog/spool"
 	"repld/health"
 )
@@ -55,7 +56,7 @@ type Source struct {
 	durable  change.StreamPosition // what the standby has
 	replayed change.StreamPosition
 	marks    marks
-	trouble  map[health.Code]string
+	trouble  condition.Set
 }
 
 var _ dblog.Source = (*Source)(nil)
@@ -83,7 +84,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		opts: o, dialect: d, config: config, cut: link{config: config}, work: link{config: config}, record: r, trouble: make(map[health.Code]string),
+		opts: o, dialect: d, config: config, cut: link{config: config}, work: link{config: config}, record: r,
 	}, nil
 }
 
@@ -191,9 +192,7 @@ func (s *Source) Acknowledge(durable, replayed change.StreamPosition) {
 
 // Health implements [dblog.Source].
 func (s *Source) Health() []health.Condition {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return dblog.Conditions(s.trouble, s.opts.Name)
+	return s.trouble.List(s.opts.Name, nil)
 }
 
 // Check looks at the server once and returns what it found wrong.
@@ -261,9 +260,7 @@ func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 	if err != nil {
 		return at, s.noted(err)
 	}
-	s.mu.Lock()
-	delete(s.trouble, health.DatabaseNeedsSeed)
-	s.mu.Unlock()
+	s.trouble.Forget(health.DatabaseNeedsSeed)
 	return at, s.noted(nil)
 }
 

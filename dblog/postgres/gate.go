@@ -11,10 +11,9 @@ import (
 	"strconv"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/condition"
 	"repld/dblog/spool"
 	"repld/health"
 )
@@ -62,7 +61,7 @@ type Gate struct {
 	session  *session // that streams; nil while none does
 	applied  change.StreamPosition
 	changed  chan struct{} // closed when any of these change
-	trouble  map[health.Code]string
+	trouble  condition.Set
 	listener net.Addr
 }
 
@@ -79,7 +78,7 @@ func OpenGate(o GateOptions) (*Gate, error) {
 	if o.Listen != "" && o.Password == "" {
 		return nil, errors.New("a gate that listens on an address needs a password")
 	}
-	g := &Gate{opts: o, changed: make(chan struct{}), trouble: make(map[health.Code]string)}
+	g := &Gate{opts: o, changed: make(chan struct{})}
 	if o.ReplicaDSN != "" {
 		config, err := parseDSN(o.ReplicaDSN, "repld")
 		if err != nil {
@@ -95,7 +94,7 @@ func OpenGate(o GateOptions) (*Gate, error) {
 		return g, nil
 	}
 	if end := o.Spool.Durable(); end.Before(g.state.gate) {
-		g.trouble[health.DatabaseNeedsSeed] = fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(end), show(g.state.gate))
+		g.trouble.Put(health.DatabaseNeedsSeed, fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(end), show(g.state.gate)))
 		return g, nil
 	}
 	if g.line, g.about, err = g.lineage(g.state.gate); err != nil {
@@ -147,8 +146,7 @@ func (g *Gate) anew(st gateState) error {
 	}
 	g.mu.Lock()
 	g.state, g.line, g.about, g.applied = st, lineage{}, info{}, change.StreamPosition{}
-	delete(g.trouble, health.DatabaseNeedsSeed)
-	delete(g.trouble, health.DatabaseAhead)
+	g.trouble.Forget(health.DatabaseNeedsSeed, health.DatabaseAhead)
 	old := g.session
 	g.announce()
 	g.mu.Unlock()
@@ -288,30 +286,7 @@ func (g *Gate) Hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Before the gate is opened anew: what closed later would take its socket away.
-	defer l.Close()
-	group, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	group.Go(func() error {
-		for {
-			conn, err := l.Accept()
-			if err == nil && ctx.Err() != nil {
-				conn.Close() // it came too late, and must not wait for an answer
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				return err
-			}
-			group.Go(func() error {
-				g.serve(ctx, conn)
-				return nil
-			})
-		}
-	})
-	return group.Wait()
+	return dblog.Serve(ctx, l, g.serve)
 }
 
 func (g *Gate) listen() (net.Listener, error) {
@@ -358,36 +333,13 @@ func (g *Gate) Addr() net.Addr {
 
 // Health implements [dblog.Replica].
 func (g *Gate) Health() []health.Condition {
-	g.mu.Lock()
-	trouble := make(map[health.Code]string, len(g.trouble)+1)
-	for code, text := range g.trouble {
-		trouble[code] = text
-	}
-	g.mu.Unlock()
-	sp := g.opts.Spool
-	if bytes := sp.Bytes(); bytes >= sp.Limit() {
-		trouble[health.SpoolFull] = fmt.Sprintf("the spool takes %d bytes of %d, and nothing can be freed before the replica goes on", bytes, sp.Limit())
-	}
-	return dblog.Conditions(trouble, g.opts.Name)
+	return g.trouble.List(g.opts.Name, g.opts.Spool)
 }
 
 // noted keeps the condition of an error for Health and returns it.
 func (g *Gate) noted(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	code, text := codeOf(err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.trouble[code] = text
-	return err
+	return g.trouble.Note(err, codeOf)
 }
 
 // resolved forgets conditions.
-func (g *Gate) resolved(codes ...health.Code) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, c := range codes {
-		delete(g.trouble, c)
-	}
-}
+func (g *Gate) resolved(codes ...health.Code) { g.trouble.Forget(codes...) }

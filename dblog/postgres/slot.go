@@ -48,9 +48,7 @@ func (s *Source) Prepare(ctx context.Context) (change.StreamPosition, error) {
 		return err
 	})
 	if err == nil {
-		s.mu.Lock()
-		delete(s.trouble, health.DatabaseNeedsSeed)
-		s.mu.Unlock()
+		s.trouble.Forget(health.DatabaseNeedsSeed)
 	}
 	return at, s.noted(err)
 }

@@ -14,6 +14,7 @@ import (
 
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/condition"
 	"repld/dblog/spool"
 	"repld/health"
 )
@@ -53,7 +54,7 @@ type Source struct {
 	stopped  change.StreamPosition // where the log of a server ends that was shut down while it streamed
 	news     chan struct{}         // closed when those three change
 	stop     context.CancelCauseFunc
-	trouble  map[health.Code]string
+	trouble  condition.Set
 }
 
 var _ dblog.Source = (*Source)(nil)
@@ -75,7 +76,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{opts: o, news: make(chan struct{}), trouble: make(map[health.Code]string)}
+	s := &Source{opts: o, news: make(chan struct{})}
 	s.cut = link{config: config, setup: prepareCut}
 	s.work = link{config: config.Copy(), setup: prepareWork}
 	s.stream = config.Copy()
@@ -270,7 +271,5 @@ func (s *Source) announce() {
 
 // Health implements [dblog.Source].
 func (s *Source) Health() []health.Condition {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return dblog.Conditions(s.trouble, s.opts.Name)
+	return s.trouble.List(s.opts.Name, nil)
 }

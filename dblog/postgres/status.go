@@ -63,8 +63,7 @@ func (s *session) noteStatus(timeline uint32, limit, flushed, applied LSN) error
 	s.flushed = change.StreamPosition{Chapter: timeline, Offset: uint64(flushed)}
 	g.applied = change.StreamPosition{Chapter: timeline, Offset: uint64(applied)}
 	if limit == LSN(g.state.gate.Offset) {
-		delete(g.trouble, health.DatabaseAhead)
-		delete(g.trouble, health.DatabaseNeedsSeed)
+		g.trouble.Forget(health.DatabaseAhead, health.DatabaseNeedsSeed)
 	}
 	st, about := g.state, g.about
 	st.flushed = s.flushed

@@ -66,8 +66,6 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 	if second, err := is.number("second_repl_offset"); err == nil && second > 0 {
 		made.Former, made.FormerNext = is["master_replid2"], uint64(second)
 	}
-	s.mu.Lock()
-	delete(s.trouble, health.DatabaseNeedsSeed)
-	s.mu.Unlock()
+	s.trouble.Forget(health.DatabaseNeedsSeed)
 	return json.Marshal(made)
 }

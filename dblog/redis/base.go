@@ -121,8 +121,7 @@ func (g *Gate) Seeded(tail []byte) error {
 	}
 	g.mu.Lock()
 	g.lost, g.parted = "", ""
-	delete(g.trouble, health.DatabaseNeedsSeed)
-	delete(g.trouble, health.DatabaseAhead)
+	g.trouble.Forget(health.DatabaseNeedsSeed, health.DatabaseAhead)
 	g.announce()
 	g.mu.Unlock()
 	g.opts.Spool.SetFloor(change.StreamPosition{})

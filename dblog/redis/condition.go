@@ -5,8 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"repld/dblog"
-	"repld/dblog/spool"
+	"repld/dblog/condition"
 	"repld/health"
 )
 
@@ -19,18 +18,13 @@ func (e setupError) Error() string { return e.text }
 func codeOf(err error) (health.Code, string) {
 	var setup setupError
 	var answer answerError
-	switch {
-	case errors.As(err, &setup):
+	if errors.As(err, &setup) {
 		return health.DatabaseSetup, setup.text
-	case errors.Is(err, dblog.ErrNeedsSeed), errors.Is(err, spool.ErrParted), errors.Is(err, spool.ErrDamaged):
-		return health.DatabaseNeedsSeed, err.Error()
-	case errors.Is(err, dblog.ErrAhead):
-		return health.DatabaseAhead, err.Error()
-	case errors.Is(err, dblog.ErrBypass):
-		return health.DatabaseBypass, err.Error()
-	case errors.Is(err, spool.ErrFailed):
-		return health.SpoolFull, err.Error()
-	case errors.As(err, &answer):
+	}
+	if code, known := condition.CodeOf(err); known {
+		return code, err.Error()
+	}
+	if errors.As(err, &answer) {
 		for _, refusal := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR AUTH"} {
 			if strings.HasPrefix(string(answer), refusal) {
 				return health.DatabaseSetup, err.Error()

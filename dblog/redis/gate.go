@@ -9,10 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/condition"
 	"repld/dblog/gatefile"
 	"repld/dblog/spool"
 	"repld/health"
@@ -62,7 +61,7 @@ type Gate struct {
 	applied uint64   // by the replica of session
 	known   bool     // applied is
 	changed chan struct{}
-	trouble map[health.Code]string
+	trouble condition.Set
 }
 
 var _ dblog.Standby = (*Gate)(nil)
@@ -76,7 +75,7 @@ func OpenGate(o GateOptions) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{opts: o, at: at, admin: link{at: at}, wait: link{at: at}, changed: make(chan struct{}), trouble: make(map[health.Code]string)}
+	g := &Gate{opts: o, at: at, admin: link{at: at}, wait: link{at: at}, changed: make(chan struct{})}
 	if g.access, err = loadAccess(o.Dir); err != nil {
 		return nil, err
 	}
@@ -106,7 +105,7 @@ func (g *Gate) missing() {
 		g.lost = fmt.Sprintf("the spool begins at %s, the replica's base is of %d", show(g.opts.Spool.Start()), st.Base)
 	}
 	if g.lost != "" {
-		g.trouble[health.DatabaseNeedsSeed] = g.lost
+		g.trouble.Put(health.DatabaseNeedsSeed, g.lost)
 	}
 }
 
@@ -164,64 +163,18 @@ func (g *Gate) Hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() // before the gate is opened anew, on the same port
-	group, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	group.Go(func() error { return g.watchReplayed(ctx) })
-	group.Go(func() error {
-		for {
-			conn, err := l.Accept()
-			if err == nil && ctx.Err() != nil {
-				conn.Close() // it came too late, and must not wait for an answer
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				return err
-			}
-			group.Go(func() error {
-				g.serve(ctx, conn)
-				return nil
-			})
-		}
-	})
-	return group.Wait()
+	return dblog.Serve(ctx, l, g.serve, g.watchReplayed)
 }
 
 // Health implements [dblog.Replica].
 func (g *Gate) Health() []health.Condition {
-	g.mu.Lock()
-	trouble := make(map[health.Code]string, len(g.trouble)+1)
-	for code, text := range g.trouble {
-		trouble[code] = text
-	}
-	g.mu.Unlock()
-	sp := g.opts.Spool
-	if bytes := sp.Bytes(); bytes >= sp.Limit() {
-		trouble[health.SpoolFull] = fmt.Sprintf("the spool takes %d bytes of %d, and nothing can be freed before the replica goes on", bytes, sp.Limit())
-	}
-	return dblog.Conditions(trouble, g.opts.Name)
+	return g.trouble.List(g.opts.Name, g.opts.Spool)
 }
 
 // noted keeps the condition of an error for Health and returns it.
 func (g *Gate) noted(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	code, text := codeOf(err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.trouble[code] = text
-	return err
+	return g.trouble.Note(err, codeOf)
 }
 
 // resolved forgets conditions.
-func (g *Gate) resolved(codes ...health.Code) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, c := range codes {
-		delete(g.trouble, c)
-	}
-}
+func (g *Gate) resolved(codes ...health.Code) { g.trouble.Forget(codes...) }

@@ -153,7 +153,7 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 		in.acked = max(in.acked, d.Offset) // not next: that may yet be lost there
 	}
 	s.stream, s.ended = in, nil
-	delete(s.trouble, health.DatabaseNeedsSeed)
+	s.trouble.Forget(health.DatabaseNeedsSeed)
 	s.mu.Unlock()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

@@ -10,6 +10,7 @@ import (
 
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/condition"
 	"repld/dblog/spool"
 	"repld/health"
 )
@@ -44,7 +45,7 @@ type Source struct {
 	seen     change.StreamPosition // that Position read last
 	prepared *prepared             // for the next Ship from the beginning
 	ended    *ending               // of the last stream
-	trouble  map[health.Code]string
+	trouble  condition.Set
 }
 
 var _ dblog.Primary = (*Source)(nil)
@@ -62,7 +63,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{opts: o, at: at, cut: link{at: at}, work: link{at: at}, record: r, trouble: make(map[health.Code]string)}, nil
+	return &Source{opts: o, at: at, cut: link{at: at}, work: link{at: at}, record: r}, nil
 }
 
 // Close closes the connections.
@@ -108,7 +109,7 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 func (s *Source) answered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.trouble, health.DatabaseDown)
+	s.trouble.Forget(health.DatabaseDown)
 }
 
 // see returns the record as it is with what the server says.
@@ -219,28 +220,16 @@ func (s *Source) Acknowledge(durable, _ change.StreamPosition) {
 
 // Health implements [dblog.Source].
 func (s *Source) Health() []health.Condition {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return dblog.Conditions(s.trouble, s.opts.Name)
+	return s.trouble.List(s.opts.Name, nil)
 }
 
 // noted keeps the condition of an error for Health, and of a nil one forgets what shows
 // in the same way. It returns err, with the server's name.
 func (s *Source) noted(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err == nil {
-		delete(s.trouble, health.DatabaseDown)
-		delete(s.trouble, health.DatabaseSetup)
-		return nil
+		s.trouble.Forget(health.DatabaseDown, health.DatabaseSetup)
 	}
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	err = unreachable("the server", s.at, err)
-	code, text := codeOf(err)
-	s.trouble[code] = text
-	return err
+	return s.trouble.Note(unreachable("the server", s.at, err), codeOf)
 }
 
 // answerWithin bounds how long a server may take for what it is asked now and then.
