@@ -191,6 +191,9 @@ func TestRefusesExpiredInvitation(t *testing.T) {
 	}
 	var lines []string
 	for line := range strings.Lines(string(content)) {
+		if strings.HasPrefix(line, "#") {
+			continue // the digest; the file is changed by hand
+		}
 		if before, _, ok := strings.Cut(line, "expires:"); ok {
 			line = before + "expires: " + time.Now().Add(-time.Minute).UTC().Format(time.RFC3339) + "\n"
 		}
