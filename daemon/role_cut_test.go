@@ -142,3 +142,25 @@ func cutAt(t *testing.T, point string, onStandby bool) {
 		return err == nil
 	})
 }
+
+// TestNoGrantToALostPeer loses the peer while the services stop, so shortly before the
+// grant that its link is not known to be down, with nothing left that it had to apply:
+// everything is taken back, and the node serves on in its epoch.
+func TestNoGrantToALostPeer(t *testing.T) {
+	t.Parallel()
+	d := startDivisible(t, role.Cutover.Fault(role.StepDatabases, true))
+	write(t, filepath.Join(d.dir, "primary", "a", "file"), "acknowledged")
+	d.primary.applied("one")
+	d.primary.applied("two")
+	e := d.primary.refused(control.RoleRequest{Verb: control.VerbCutover}, control.ExitFailed)
+	if !strings.Contains(e.Text, "the peer doesn't answer") {
+		t.Errorf("the cutover ended with %v", e)
+	}
+	if s := d.primary.status(); s.Status != control.StatusProduction || s.Epoch != 1 {
+		t.Errorf("after that this node is %s, in epoch %d", s.Status, s.Epoch)
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "primary.serves")); err != nil {
+		t.Errorf("its service: %v", err)
+	}
+	neverBoth(t, d.dir)
+}

@@ -49,7 +49,9 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 		return r.doJoin(ctx, s)
 	case role.StepPromote:
 		return r.doPromote(ctx, s)
-	case role.StepGrant, role.StepLeave, role.StepAdopt:
+	case role.StepGrant:
+		return r.doGrant(ctx)
+	case role.StepLeave, role.StepAdopt:
 		return nil // what they change is the state
 	}
 	return fmt.Errorf("step %s isn't carried out by a node", step.Name)
@@ -156,6 +158,19 @@ func (r *roles) doBarrier(ctx context.Context) error {
 		}
 		return p.handedOver(reply.Barrier.ID)
 	})
+}
+
+// doGrant makes sure that the peer lives, as the last thing before the grant is written,
+// which can't be taken back: one that was just lost counts as heard until its link has
+// been silent for the idle time-out, and no barrier asks it if nothing has changed.
+func (r *roles) doGrant(ctx context.Context) error {
+	if r.peerAnswers(ctx, judgeWithin) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.New("the peer doesn't answer any more: it is not given the epoch")
 }
 
 // eachGroup calls f with every group.
