@@ -10,18 +10,9 @@ import (
 
 	"repld/dblog"
 	"repld/dblog/binlog/binlogtest"
+	"repld/dblog/dblogtest"
 	"repld/health"
 )
-
-func wantText(t *testing.T, list []health.Condition, code health.Code, text string) {
-	t.Helper()
-	for _, c := range list {
-		if c.Code == code && strings.Contains(c.Text, text) {
-			return
-		}
-	}
-	t.Fatalf("got conditions %v, want %s with %q", list, code, text)
-}
 
 // TestConditionsOfThePrimary makes each, and takes it back.
 func TestConditionsOfThePrimary(t *testing.T) {
@@ -127,10 +118,10 @@ func TestAnIdleServerRests(t *testing.T) {
 func TestConditionsOfTheReplica(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
-		p.tending.stop()
-		p.tending = start(func(ctx context.Context) error { <-ctx.Done(); return nil }) // Check is called here alone
+		p.tending.Stop()
+		p.tending = dblogtest.Start(func(ctx context.Context) error { <-ctx.Done(); return nil }) // Check is called here alone
 		p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
-		point := p.barrier()
+		point := p.Barrier()
 		must(t, p.gate.Check(t.Context()))
 
 		p.replica.Exec("SET GLOBAL read_only = OFF")
@@ -166,9 +157,9 @@ func TestConditionsOfTheReplica(t *testing.T) {
 		// What the replica has already breaks it.
 		p.byHand("SET sql_log_bin = 0; INSERT INTO d.a VALUES (7)")
 		p.primary.Exec("INSERT INTO d.a VALUES (7)")
-		next, err := p.cut()
+		next, err := p.Cut()
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), next.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), next.Position))
 		must(t, p.gate.Release(next))
 		eventually(t, "it breaks", func() bool { _ = check(); return len(p.gate.Health()) > 0 })
 		wantText(t, p.gate.Health(), health.DatabaseNeedsSeed, "replication broke with error 1062")
@@ -176,7 +167,7 @@ func TestConditionsOfTheReplica(t *testing.T) {
 			t.Error("a broken replica was promoted")
 		}
 		p.byHand("STOP REPLICA; SET sql_log_bin = 0; DELETE FROM d.a; START REPLICA")
-		p.advance(next)
+		p.Advance(next)
 		must(t, check())
 
 		// Transactions of its own, which no barrier has.
@@ -197,8 +188,8 @@ func TestStreamThatIsGone(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
 		p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
-		p.barrier()
-		must(t, p.unlink())
+		p.Barrier()
+		must(t, p.Break())
 		p.primary.Exec("FLUSH BINARY LOGS; INSERT INTO d.a VALUES (1); FLUSH BINARY LOGS")
 		eventually(t, "the server lets go of its logs", func() bool {
 			p.primary.Exec("PURGE BINARY LOGS TO 'binlog.000003'")
@@ -206,7 +197,7 @@ func TestStreamThatIsGone(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		wantErr(t, p.source.Ship(ctx, p.spool.End()), dblog.ErrNeedsSeed)
+		wantErr(t, p.source.Ship(ctx, p.Spool.End()), dblog.ErrNeedsSeed)
 		wantText(t, p.source.Health(), health.DatabaseNeedsSeed, "doesn't have binary log 1 any more")
 		r, err := p.source.Position(ctx)
 		must(t, err)
@@ -218,11 +209,11 @@ func TestStreamThatIsGone(t *testing.T) {
 		_, err = p.source.Confirm(ctx, r, barrierID)
 		wantErr(t, err, dblog.ErrNeedsSeed)
 		p.primary.Exec("INSERT INTO d.a VALUES (2)")
-		wantErr(t, p.source.Ship(ctx, p.spool.End()), dblog.ErrNeedsSeed)
-		empty, err := NewSource(SourceOptions{Kind: Kind(k), Name: "db", DSN: p.primary.DSN(), Spool: p.window, Dir: t.TempDir()})
+		wantErr(t, p.source.Ship(ctx, p.Spool.End()), dblog.ErrNeedsSeed)
+		empty, err := NewSource(SourceOptions{Kind: Kind(k), Name: "db", DSN: p.primary.DSN(), Spool: p.Window, Dir: t.TempDir()})
 		must(t, err)
 		defer empty.Close()
-		wantErr(t, empty.Ship(ctx, p.window.End()), dblog.ErrNeedsSeed)
+		wantErr(t, empty.Ship(ctx, p.Window.End()), dblog.ErrNeedsSeed)
 	})
 }
 

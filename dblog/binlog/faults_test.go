@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"repld/dblog/binlog/binlogtest"
+	"repld/dblog/dblogtest"
 )
 
 // TestFaults goes on through deaths of either server, of the gate and of the link, while
@@ -17,7 +18,7 @@ func TestFaults(t *testing.T) {
 		rng := seeded(t)
 		p := newPair(t, k, "max-binlog-size=262144")
 		p.primary.Exec(loadSchema)
-		p.barrier()
+		p.Barrier()
 		l := startLoad(t, p.primary, 4)
 		faults := []struct {
 			name string
@@ -27,48 +28,48 @@ func TestFaults(t *testing.T) {
 			{"the gate is killed", func() { p.closeGate(); p.openGate() }},
 			{"the replica is killed", func() { p.replica.Stop(syscall.SIGKILL); p.replica.Start() }},
 			{"the replica is restarted", func() { p.replica.Stop(syscall.SIGTERM); p.replica.Start() }},
-			{"the link is cut", func() { must(t, p.unlink()); p.link() }},
+			{"the link is cut", func() { must(t, p.Break()); p.Connect() }},
 			{"our half on the primary is restarted", func() {
-				must(t, p.unlink())
+				must(t, p.Break())
 				p.source.Close()
 				p.newSource(p.primary)
-				p.link()
+				p.Connect()
 			}},
 			{"another file begins", func() { p.primary.Exec("FLUSH BINARY LOGS") }},
 			{"another file begins again", func() { p.primary.Exec("FLUSH BINARY LOGS") }},
 			{"the primary is restarted", func() { p.restart(syscall.SIGTERM, &l) }},
 			{"the primary is killed", func() { p.restart(syscall.SIGKILL, &l) }},
 			{"the link is cut for long", func() {
-				must(t, p.unlink())
-				was := l.total(t)
-				eventually(t, "the primary goes on alone", func() bool { return l.total(t) > was+60 })
-				p.link()
+				must(t, p.Break())
+				was := l.Total(t)
+				eventually(t, "the primary goes on alone", func() bool { return l.Total(t) > was+60 })
+				p.Connect()
 			}},
 		}
 		rng.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 		var took []time.Duration
 		for _, f := range faults {
-			was := l.total(t)
-			eventually(t, "the load goes on", func() bool { return l.total(t) > was+20 })
+			was := l.Total(t)
+			eventually(t, "the load goes on", func() bool { return l.Total(t) > was+20 })
 			f.do()
 			for range 4 {
-				n, err := p.note(l, rng.IntN(2) == 0)
+				n, err := p.Note(l, rng.IntN(2) == 0)
 				must(t, err)
-				took = append(took, p.advance(n.point))
-				if err := n.check(p.replica); err != nil {
-					t.Fatalf("after %s, at %s: %v", f.name, show(n.point.Position), err)
+				took = append(took, p.Advance(n.Point))
+				if err := checkNoted(n, p.replica); err != nil {
+					t.Fatalf("after %s, at %s: %v", f.name, show(n.Point.Position), err)
 				}
 			}
 		}
-		l.stop()
-		last := p.barrier()
+		l.Stop()
+		last := p.Barrier()
 		wantSums(t, p.primary, p.replica)
 		must(t, p.gate.Check(t.Context()))
-		t.Logf("%d barriers, to %s; from the gate to the replica %v (median), %v (95 %%)", len(took), show(last.Position), percentile(took, 0.5), percentile(took, 0.95))
+		t.Logf("%d barriers, to %s; from the gate to the replica %v (median), %v (95 %%)", len(took), show(last.Position), dblogtest.Percentile(took, 0.5), dblogtest.Percentile(took, 0.95))
 		if last.Position.Chapter < 5 { // each restart begins a file, too
 			t.Errorf("the last barrier is at %s, want some files more", show(last.Position))
 		}
-		if n := len(p.spool.Chapters()); n > 4 {
+		if n := len(p.Spool.Chapters()); n > 4 {
 			t.Errorf("the spool keeps %d files of %d", n, last.Position.Chapter)
 		}
 	})
@@ -76,14 +77,14 @@ func TestFaults(t *testing.T) {
 
 // restart ends the primary and starts it again, with another load that goes on where
 // the one before was.
-func (p *pair) restart(sig syscall.Signal, l **load) {
+func (p *pair) restart(sig syscall.Signal, l **dblogtest.Load) {
 	p.t.Helper()
-	(*l).stopping.Store(true)
+	(*l).Fade()
 	p.primary.Stop(sig)
-	(*l).writers.Wait()
+	(*l).Stop()
 	p.primary.Start()
 	var last int64
-	for _, n := range values((*l).begun) {
+	for _, n := range dblogtest.Values((*l).Begun) {
 		last = max(last, n)
 	}
 	// The writers are all at different numbers: from now on at the same.
@@ -97,18 +98,18 @@ func TestLargeTransactions(t *testing.T) {
 		p := newPair(t, k, "max-allowed-packet=67108864", "binlog-checksum=NONE")
 		p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY, b longblob); CREATE TABLE d.b (n int); CREATE TABLE d.last (n int)")
 		p.primary.Exec("INSERT INTO d.a VALUES (1, repeat('x', 20000000)), (2, repeat('y', 100000)), (3, '')")
-		before := p.barrier()
+		before := p.Barrier()
 		wantSums(t, p.primary, p.replica)
-		must(t, p.unlink())
+		must(t, p.Break())
 		p.primary.Exec("DELETE FROM d.a WHERE n = 1")
-		p.link()
-		p.barrier()
+		p.Connect()
+		p.Barrier()
 		wantSums(t, p.primary, p.replica)
 		if p.gate.Position() == before.Position {
 			t.Error("nothing was written")
 		}
 		p.primary.Exec("SET GLOBAL binlog_checksum = CRC32; DELETE FROM d.a WHERE n = 2")
-		p.barrier()
+		p.Barrier()
 		wantSums(t, p.primary, p.replica)
 	})
 }
@@ -125,7 +126,7 @@ func TestHeartbeats(t *testing.T) {
 		p.replica.Exec("STOP REPLICA; " + change + "; START REPLICA")
 		for _, sql := range []string{"CREATE DATABASE d", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS; CREATE TABLE d.a (n int)"} {
 			p.primary.Exec(sql)
-			p.barrier()
+			p.Barrier()
 			p.gate.mu.Lock()
 			session := p.gate.session
 			p.gate.mu.Unlock()

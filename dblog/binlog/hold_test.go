@@ -16,15 +16,15 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 		for i := range 3 {
 			p.primary.Exec("INSERT INTO d.a VALUES (10 * " + string(rune('0'+i)) + ")")
 		}
-		point := p.barrier()
+		point := p.Barrier()
 		p.primary.Exec("INSERT INTO d.a VALUES (99)")
-		later, err := p.cut()
+		later, err := p.Cut()
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), later.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), later.Position))
 		if got := p.replica.Value("SELECT count(*) FROM d.a"); got != "3" {
 			t.Fatalf("the replica has %s rows at %s, want 3", got, show(point.Position))
 		}
-		p.advance(later)
+		p.Advance(later)
 		if got := p.replica.Value("SELECT count(*) FROM d.a"); got != "4" {
 			t.Fatalf("the replica has %s rows, want 4", got)
 		}
@@ -39,7 +39,7 @@ func TestAUserWithTheDocumentedPrivileges(t *testing.T) {
 		p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
 		p.seed()
 		p.primary.Exec("INSERT INTO d.a VALUES (1)")
-		p.barrier()
+		p.Barrier()
 		must(t, p.source.Check(t.Context()))
 		must(t, p.gate.Check(t.Context()))
 		_, err := p.gate.Promote(t.Context())
@@ -73,10 +73,10 @@ func TestPointsWithinATransaction(t *testing.T) {
 		for _, sql := range statements[k] {
 			p.primary.Exec(sql)
 			before := p.gate.Position()
-			point := p.barrier()
+			point := p.Barrier()
 			want := place{}
 			gate, _ := p.gate.state.Gate.place(p.gate.dialect)
-			for _, c := range p.spool.Chapters() {
+			for _, c := range p.Spool.Chapters() {
 				if about, err := parseInfo(p.gate.dialect, c.Info); err == nil && c.Number == point.Position.Chapter {
 					want = place{at: point.Position}
 					want.at.Offset = c.Start
@@ -84,7 +84,7 @@ func TestPointsWithinATransaction(t *testing.T) {
 				}
 			}
 			// What ends each group is known, and so the end of a stream that just breaks off.
-			if last, err := follow(p.gate.dialect, p.spool, want, point.Position); err != nil || last.at != point.Position || !last.state.equal(gate.state) {
+			if last, err := follow(p.gate.dialect, p.Spool, want, point.Position); err != nil || last.at != point.Position || !last.state.equal(gate.state) {
 				t.Errorf("after %q: the last transaction ends at %s (%q), the gate is at %s (%q): %v", sql, show(last.at), last.state, show(point.Position), gate.state, err)
 			}
 			here, there := "SELECT @@gtid_slave_pos", "SELECT @@gtid_binlog_pos"
@@ -102,16 +102,16 @@ func TestPointsWithinATransaction(t *testing.T) {
 			}
 		}
 		p.primary.Exec("INSERT INTO d.b VALUES (1000)")
-		next, err := p.cut()
+		next, err := p.Cut()
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), next.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), next.Position))
 		cut := next
 		cut.Position.Offset--
 		if err := p.gate.Release(cut); err == nil {
 			t.Error("a point within an event was taken")
 		}
 		if k == binlogtest.MySQL { // whose groups say how long they are
-			c, err := newCursor(p.gate.dialect, p.spool, p.gate.Position())
+			c, err := newCursor(p.gate.dialect, p.Spool, p.gate.Position())
 			must(t, err)
 			defer c.close()
 			e, err := c.next(next.Position)
@@ -120,6 +120,6 @@ func TestPointsWithinATransaction(t *testing.T) {
 				t.Errorf("a point behind an event of type %d, within a transaction: %v", e.kind, err)
 			}
 		}
-		p.advance(next)
+		p.Advance(next)
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"repld/dblog"
 	"repld/dblog/binlog/binlogtest"
+	"repld/dblog/dblogtest"
 	"repld/dblog/spool"
 	"repld/health"
 )
@@ -20,24 +21,24 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 		rng := seeded(t)
 		p := newPair(t, k)
 		p.primary.Exec(loadSchema)
-		p.barrier()
+		p.Barrier()
 		l := startLoad(t, p.primary, 4)
-		eventually(t, "the load has begun", func() bool { return l.total(t) > 20 })
-		var n noted
+		eventually(t, "the load has begun", func() bool { return l.Total(t) > 20 })
+		var n dblogtest.Noted
 		for i := range 4 + rng.IntN(4) {
 			if i == 2 {
 				p.primary.Exec("FLUSH BINARY LOGS")
 			}
 			var err error
-			n, err = p.note(l, rng.IntN(2) == 0)
+			n, err = p.Note(l, rng.IntN(2) == 0)
 			must(t, err)
-			p.advance(n.point)
+			p.Advance(n.Point)
 		}
-		further, err := p.note(l, false)
+		further, err := p.Note(l, false)
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), further.point.Position))
-		must(t, p.unlink())
-		l.stopping.Store(true)
+		must(t, p.Spool.WaitDurable(t.Context(), further.Point.Position))
+		must(t, p.Break())
+		l.Fade()
 		p.primary.Stop(syscall.SIGKILL)
 		p.replica.Stop(syscall.SIGKILL)
 		p.closeGate()
@@ -46,22 +47,22 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 			t.Fatalf("promotion of a replica that is down: %v", err)
 		}
 		p.replica.Start()
-		p.advance(n.point)
+		p.Advance(n.Point)
 		asked := time.Now()
 		promotion, err := p.gate.Promote(t.Context())
 		must(t, err)
 		t.Logf("promotion took %v", time.Since(asked))
-		if promotion.At != n.point.Position {
-			t.Fatalf("promoted at %s, want %s", show(promotion.At), show(n.point.Position))
+		if promotion.At != n.Point.Position {
+			t.Fatalf("promoted at %s, want %s", show(promotion.At), show(n.Point.Position))
 		}
-		must(t, n.check(p.replica))
+		must(t, checkNoted(n, p.replica))
 		again, err := p.gate.Promote(t.Context())
 		must(t, err)
 		if again != promotion {
 			t.Fatalf("promoted once more: %v, want %v", again, promotion)
 		}
 		p.replica.Exec("INSERT INTO d.a VALUES (99, 1, '')")
-		if err := p.gate.Release(further.point); !errors.Is(err, dblog.ErrAhead) {
+		if err := p.gate.Release(further.Point); !errors.Is(err, dblog.ErrAhead) {
 			t.Fatalf("the gate of a promoted replica goes on: %v", err)
 		}
 		wantErr(t, p.gate.Check(t.Context()), dblog.ErrAhead)
@@ -79,42 +80,25 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 	})
 }
 
-func wantErr(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("got error %v, want %v", err, want)
-	}
-}
-
-func wantCondition(t *testing.T, list []health.Condition, want health.Code) {
-	t.Helper()
-	for _, c := range list {
-		if c.Code == want {
-			return
-		}
-	}
-	t.Fatalf("got conditions %v, want %s", list, want)
-}
-
 // TestPromotionAtTheEnd gives up no transaction that the standby has whole.
 func TestPromotionAtTheEnd(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
 		p.primary.Exec(loadSchema)
-		p.barrier()
+		p.Barrier()
 		l := startLoad(t, p.primary, 4)
-		eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
+		eventually(t, "the load has begun", func() bool { return l.Total(t) > 50 })
 		p.primary.Stop(syscall.SIGKILL)
-		l.stopping.Store(true)
-		must(t, p.unlink())
-		end := p.spool.Durable()
+		l.Fade()
+		must(t, p.Break())
+		end := p.Spool.Durable()
 		promotion, err := p.gate.PromoteAtEnd(t.Context())
 		must(t, err)
 		if promotion.At.Chapter != end.Chapter || promotion.At.Offset > end.Offset || end.Offset-promotion.At.Offset > 8<<10 {
 			t.Fatalf("promoted at %s, the spool ends at %s", show(promotion.At), show(end))
 		}
-		n := noted{least: make([]int64, 4), most: values(l.begun)}
-		must(t, n.check(p.replica))
+		n := dblogtest.Noted{Least: make([]int64, 4), Most: dblogtest.Values(l.Begun)}
+		must(t, checkNoted(n, p.replica))
 		if p.replica.Value("SELECT count(*) FROM d.a") == "0" {
 			t.Fatal("the promoted server has no row")
 		}
@@ -127,11 +111,11 @@ func TestPromotionByHand(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
 		p.primary.Exec("CREATE DATABASE d; CREATE TABLE d.a (n int PRIMARY KEY)")
-		point := p.barrier()
+		point := p.Barrier()
 		p.primary.Exec("INSERT INTO d.a VALUES (1)")
-		next, err := p.cut()
+		next, err := p.Cut()
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), next.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), next.Position))
 		p.replica.Exec("STOP REPLICA; RESET REPLICA ALL; FLUSH BINARY LOGS; SET GLOBAL read_only = OFF; INSERT INTO d.a VALUES (2)")
 		promotion, err := p.gate.PromoteAtEnd(t.Context())
 		must(t, err)
@@ -153,17 +137,17 @@ func TestSwitchover(t *testing.T) {
 		old, now := p.primary, p.replica
 		for round := range 2 {
 			l := startLoadAt(t, old, 2, int64(round)*1000)
-			eventually(t, "the load has run", func() bool { return l.total(t) > int64(round)*2000+40 })
-			l.stop()
-			p.barrier()
+			eventually(t, "the load has run", func() bool { return l.Total(t) > int64(round)*2000+40 })
+			l.Stop()
+			p.Barrier()
 			must(t, p.source.Check(t.Context()))
 			old.Exec("INSERT INTO d.b VALUES (50, 1)")
 			old.Stop(syscall.SIGTERM)
 			must(t, p.source.Drained(t.Context()))
-			must(t, p.unlink())
+			must(t, p.Break())
 			promotion, err := p.gate.PromoteAtEnd(t.Context())
 			must(t, err)
-			if end := p.spool.Durable(); promotion.At != end {
+			if end := p.Spool.Durable(); promotion.At != end {
 				t.Fatalf("promoted at %s, want %s", show(promotion.At), show(end))
 			}
 			// Everything the other way round, with a gate on the other node.
@@ -171,18 +155,18 @@ func TestSwitchover(t *testing.T) {
 			p.source.Close()
 			p.dir = binlogtest.Dir(t)
 			p.home, p.away = p.away, p.home
-			must(t, p.window.Reset())
-			p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
+			must(t, p.Window.Reset())
+			p.Spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
 			must(t, err)
-			t.Cleanup(func() { p.spool.Close() })
+			t.Cleanup(func() { p.Spool.Close() })
 			p.newSource(now)
 			p.replica = old
 			p.openGate()
-			p.link()
+			p.Connect()
 			must(t, p.gate.Rejoin(t.Context(), old.Data))
 			old.Start()
 			now.Exec("INSERT INTO d.b VALUES (51, 1)")
-			p.barrier()
+			p.Barrier()
 			wantSums(t, old, now)
 			must(t, p.gate.Check(t.Context()))
 			p.primary = now
@@ -198,20 +182,20 @@ func TestSeedUnderLoad(t *testing.T) {
 		p := unseeded(t, k)
 		p.primary.Exec(loadSchema)
 		l := startLoad(t, p.primary, 4)
-		eventually(t, "the load has begun", func() bool { return l.total(t) > 20 })
-		before, err := p.cut()
+		eventually(t, "the load has begun", func() bool { return l.Total(t) > 20 })
+		before, err := p.Cut()
 		must(t, err)
 		p.seed()
-		must(t, p.spool.WaitDurable(t.Context(), before.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), before.Position))
 		wantErr(t, p.gate.Release(before), dblog.ErrNotReached)
 		for range 3 {
-			n, err := p.note(l, false)
+			n, err := p.Note(l, false)
 			must(t, err)
-			p.advance(n.point)
-			must(t, n.check(p.replica))
+			p.Advance(n.Point)
+			must(t, checkNoted(n, p.replica))
 		}
-		l.stop()
-		p.barrier()
+		l.Stop()
+		p.Barrier()
 		wantSums(t, p.primary, p.replica)
 		must(t, p.gate.Check(t.Context()))
 	})
@@ -223,10 +207,10 @@ func TestRejoinRefusesWhatDiverged(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
 		p.primary.Exec(loadSchema)
-		p.barrier()
+		p.Barrier()
 		must(t, p.source.Check(t.Context()))
 		p.primary.Exec("INSERT INTO d.b VALUES (50, 1)") // beyond the barrier
-		must(t, p.unlink())
+		must(t, p.Break())
 		old, now := p.primary, p.replica
 		_, err := p.gate.Promote(t.Context())
 		must(t, err)
@@ -234,14 +218,14 @@ func TestRejoinRefusesWhatDiverged(t *testing.T) {
 		p.source.Close()
 		p.dir = binlogtest.Dir(t)
 		p.home, p.away = p.away, p.home
-		must(t, p.window.Reset())
-		p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{})
+		must(t, p.Window.Reset())
+		p.Spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{})
 		must(t, err)
-		t.Cleanup(func() { p.spool.Close() })
+		t.Cleanup(func() { p.Spool.Close() })
 		p.newSource(now)
 		p.replica = old
 		p.openGate()
-		p.link()
+		p.Connect()
 		now.Exec("INSERT INTO d.b VALUES (51, 1)")
 		wantErr(t, p.gate.Rejoin(t.Context(), old.Data), dblog.ErrRunning)
 		old.Stop(syscall.SIGTERM)

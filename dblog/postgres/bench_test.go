@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"repld/dblog"
+	"repld/dblog/dblogtest"
 )
 
 // BenchmarkPosition is what a database costs inside the cut.
@@ -23,31 +23,9 @@ func BenchmarkBarrier(b *testing.B) {
 	p := newPair(b, nil)
 	p.primary.Exec(loadSchema)
 	l := startLoad(b, p.primary.DSN(), 4)
-	p.barrier()
+	p.Barrier()
 	replica := p.replica.Connect()
-	var confirm, ship, advance []time.Duration
-	before := l.total(b)
-	begin := time.Now()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for b.Loop() {
-		t0 := time.Now()
-		n, err := p.note(l, false)
-		must(b, err)
-		t1 := time.Now()
-		must(b, p.spool.WaitDurable(b.Context(), n.point.Position))
-		t2 := time.Now()
-		advance = append(advance, p.advance(n.point))
-		confirm, ship = append(confirm, t1.Sub(t0)), append(ship, t2.Sub(t1))
-		must(b, n.check(replica))
-		<-tick.C
-	}
-	b.ReportMetric(float64(l.total(b)-before)/time.Since(begin).Seconds(), "tps")
-	for name, list := range map[string][]time.Duration{"confirm": confirm, "ship": ship, "advance": advance} {
-		b.ReportMetric(percentile(list, 0.5).Seconds()*1000, name+"-p50-ms")
-		b.ReportMetric(percentile(list, 0.95).Seconds()*1000, name+"-p95-ms")
-	}
-	b.ReportMetric(0, "ns/op")
+	p.BenchBarriers(b, l, func(n dblogtest.Noted) error { return checkNoted(n, replica) })
 }
 
 // BenchmarkStream brings 64 MiB of WAL that lie on the primary to the standby's disk.
@@ -55,28 +33,9 @@ func BenchmarkBarrier(b *testing.B) {
 func BenchmarkStream(b *testing.B) {
 	p := newPair(b, nil)
 	p.primary.Exec("CREATE TABLE a (n int, x text)")
-	for b.Loop() {
-		b.StopTimer()
-		first := p.barrier()
-		must(b, p.unlink())
-		before := p.spool.Bytes()
-		var last dblog.Point
-		for last.Position.Offset < first.Position.Offset+64<<20 {
-			p.primary.Exec("INSERT INTO a SELECT n, md5(n::text) || repeat('x', 100) FROM generate_series(1, 50000) n")
-			var err error
-			last, err = p.cut()
-			must(b, err)
-		}
-		b.StartTimer()
-		p.link()
-		must(b, p.spool.WaitDurable(b.Context(), last.Position))
-		b.StopTimer()
-		size := last.Position.Offset - first.Position.Offset
-		b.SetBytes(int64(size))
-		b.ReportMetric(float64(p.spool.Bytes()-before)/float64(size), "on-disk/byte")
-		p.advance(last)
-		b.StartTimer()
-	}
+	p.BenchStream(b, func() {
+		p.primary.Exec("INSERT INTO a SELECT n, md5(n::text) || repeat('x', 100) FROM generate_series(1, 50000) n")
+	})
 }
 
 // BenchmarkPromotion promotes a replica at a barrier, and takes the time until the first
@@ -89,11 +48,11 @@ func BenchmarkPromotion(b *testing.B) {
 		p.primary.Exec(loadSchema)
 		l := startLoad(b, p.primary.DSN(), 4)
 		for range 3 {
-			n, err := p.note(l, false)
+			n, err := p.Note(l, false)
 			must(b, err)
-			p.advance(n.point)
+			p.Advance(n.Point)
 		}
-		l.stop()
+		l.Stop()
 		b.StartTimer()
 		begin := time.Now()
 		if _, err := p.gate.Promote(b.Context()); err != nil {
@@ -106,6 +65,6 @@ func BenchmarkPromotion(b *testing.B) {
 		p.replica.Stop(syscall.SIGQUIT)
 		b.StartTimer()
 	}
-	b.ReportMetric(percentile(took, 0.5).Seconds()*1000, "p50-ms")
-	b.ReportMetric(percentile(took, 1).Seconds()*1000, "max-ms")
+	b.ReportMetric(dblogtest.Percentile(took, 0.5).Seconds()*1000, "p50-ms")
+	b.ReportMetric(dblogtest.Percentile(took, 1).Seconds()*1000, "max-ms")
 }

@@ -74,7 +74,7 @@ func TestReplicaPastTheGateIsFound(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
-	p.barrier()
+	p.Barrier()
 	must(t, p.gate.Check(t.Context()))
 
 	p.replica.Exec("ALTER SYSTEM SET restore_command = 'false'")
@@ -98,7 +98,7 @@ func TestReplicaPastTheGateIsFound(t *testing.T) {
 	_, err = p.gate.Promote(t.Context())
 	wantErr(t, err, dblog.ErrAhead)
 	wantCondition(t, p.gate.Health(), health.DatabaseAhead)
-	p.barrier() // catches up with it
+	p.Barrier() // catches up with it
 	eventually(t, "the condition goes", func() bool { return p.gate.Check(t.Context()) == nil && len(p.gate.Health()) == 0 })
 }
 
@@ -147,7 +147,7 @@ func TestWhoMayConnect(t *testing.T) {
 	var password = "s3cret:\\'x"
 	p := newPair(t, func(o *GateOptions) { o.Listen, o.Password = "127.0.0.1:0", password })
 	p.primary.Exec("CREATE TABLE a (n int)")
-	p.barrier()
+	p.Barrier()
 	must(t, p.gate.Check(t.Context()))
 	host, port, _ := strings.Cut(p.gate.Addr().String(), ":")
 	connect := func(settings string) error {
@@ -225,37 +225,37 @@ func TestStreamIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int, x text)")
-	first := p.barrier()
-	must(t, p.unlink())
+	first := p.Barrier()
+	must(t, p.Break())
 	p.closeGate()
-	must(t, p.spool.Close())
+	must(t, p.Spool.Close())
 	var err error
-	p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20, Limit: 4 << 20})
+	p.Spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20, Limit: 4 << 20})
 	must(t, err)
 	p.openGate()
-	p.link()
+	p.Connect()
 	for range 10 {
 		p.primary.Exec("INSERT INTO a SELECT n, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 50) WHERE n > 0) FROM generate_series(1, 1000) n")
 	}
-	eventually(t, "the spool is full", func() bool { return p.spool.Bytes() >= p.spool.Limit() })
+	eventually(t, "the spool is full", func() bool { return p.Spool.Bytes() >= p.Spool.Limit() })
 	wantCondition(t, p.gate.Health(), health.SpoolFull)
-	if p.spool.Bytes() > p.spool.Limit()+2*spool.MaxFrame {
-		t.Errorf("the spool takes %d bytes, its limit is %d", p.spool.Bytes(), p.spool.Limit())
+	if p.Spool.Bytes() > p.Spool.Limit()+2*spool.MaxFrame {
+		t.Errorf("the spool takes %d bytes, its limit is %d", p.Spool.Bytes(), p.Spool.Limit())
 	}
-	if p.window.Bytes() > p.window.Limit()+2*spool.MaxFrame {
-		t.Errorf("the window takes %d bytes, its limit is %d", p.window.Bytes(), p.window.Limit())
+	if p.Window.Bytes() > p.Window.Limit()+2*spool.MaxFrame {
+		t.Errorf("the window takes %d bytes, its limit is %d", p.Window.Bytes(), p.Window.Limit())
 	}
 	// What is there may be let go, and makes room.
 	last := first
 	eventually(t, "the stream gets through", func() bool {
-		last.Position = p.spool.Durable()
+		last.Position = p.Spool.Durable()
 		last.Position.Offset &^= pageSize - 1
 		must(t, p.gate.Release(last))
 		r, err := p.source.Position(t.Context())
 		must(t, err)
-		return !p.spool.Durable().Before(r.Position)
+		return !p.Spool.Durable().Before(r.Position)
 	})
-	p.barrier()
+	p.Barrier()
 	wantCount(t, p.replica, 10_000)
 	eventually(t, "the condition goes", func() bool { return len(p.gate.Health()) == 0 })
 }
@@ -265,8 +265,8 @@ func TestSynchronousReceiver(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil, "synchronous_standby_names=repld")
 	p.primary.Exec("CREATE TABLE a (n int)")
-	p.barrier()
-	must(t, p.unlink())
+	p.Barrier()
+	must(t, p.Break())
 	var committed atomic.Bool
 	done := make(chan error, 1)
 	c := p.primary.Connect()
@@ -280,14 +280,14 @@ func TestSynchronousReceiver(t *testing.T) {
 		must(t, p.primary.Connect().QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&n))
 		return n == 1
 	})
-	if _, err := p.cut(); err != nil { // our own message doesn't
+	if _, err := p.Cut(); err != nil { // our own message doesn't
 		t.Fatal(err)
 	}
 	if committed.Load() {
 		t.Fatal("committed without the standby")
 	}
-	p.link()
+	p.Connect()
 	must(t, <-done)
-	p.barrier()
+	p.Barrier()
 	wantCount(t, p.replica, 1)
 }

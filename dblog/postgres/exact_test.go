@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"repld/dblog/dblogtest"
 )
 
 // TestReplicaIsExactlyAtEachBarrier cuts barriers under load and looks at the replica
@@ -14,8 +16,8 @@ func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
-	p.barrier()
-	eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
+	p.Barrier()
+	eventually(t, "the load has begun", func() bool { return l.Total(t) > 50 })
 	pace := time.NewTicker(25 * time.Millisecond)
 	defer pace.Stop()
 	replica := p.replica.Connect()
@@ -23,17 +25,17 @@ func TestReplicaIsExactlyAtEachBarrier(t *testing.T) {
 	for i, end := 0, time.Now().Add(soak(t)); i < 40 || time.Now().Before(end); i++ {
 		<-pace.C
 		begin := time.Now()
-		n, err := p.note(l, i%4 == 0)
+		n, err := p.Note(l, i%4 == 0)
 		must(t, err)
 		confirms = append(confirms, time.Since(begin))
-		advances = append(advances, p.advance(n.point))
-		if err := n.check(replica); err != nil {
-			t.Fatalf("barrier %d at %s: %v", i, show(n.point.Position), err)
+		advances = append(advances, p.Advance(n.Point))
+		if err := checkNoted(n, replica); err != nil {
+			t.Fatalf("barrier %d at %s: %v", i, show(n.Point.Position), err)
 		}
 	}
-	l.stop()
-	t.Logf("%d barriers over %d transactions: advance p50 %v, p95 %v; position and confirmation p50 %v, p95 %v", len(advances), l.total(t),
-		percentile(advances, 0.5), percentile(advances, 0.95), percentile(confirms, 0.5), percentile(confirms, 0.95))
+	l.Stop()
+	t.Logf("%d barriers over %d transactions: advance p50 %v, p95 %v; position and confirmation p50 %v, p95 %v", len(advances), l.Total(t),
+		dblogtest.Percentile(advances, 0.5), dblogtest.Percentile(advances, 0.95), dblogtest.Percentile(confirms, 0.5), dblogtest.Percentile(confirms, 0.95))
 	p.intact()
 	must(t, p.gate.Check(t.Context()))
 	if list := append(p.gate.Health(), p.source.Health()...); len(list) > 0 {

@@ -38,20 +38,20 @@ func TestExactThroughFaults(t *testing.T) {
 	p := newPair(t, nil)
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
-	p.barrier()
+	p.Barrier()
 	for i, end := 0, time.Now().Add(soak(t)); i < 12 || time.Now().Before(end); i++ {
 		what := p.fault(rng)
-		n, err := p.note(l, rng.IntN(4) == 0)
+		n, err := p.Note(l, rng.IntN(4) == 0)
 		if err != nil {
 			t.Fatalf("barrier %d after %s: %v", i, what, err)
 		}
-		p.advance(n.point)
-		if err := n.check(p.replica.Connect()); err != nil {
-			t.Fatalf("barrier %d at %s after %s: %v", i, show(n.point.Position), what, err)
+		p.Advance(n.Point)
+		if err := checkNoted(n, p.replica.Connect()); err != nil {
+			t.Fatalf("barrier %d at %s after %s: %v", i, show(n.Point.Position), what, err)
 		}
 	}
-	l.stop()
-	t.Logf("%d transactions", l.total(t))
+	l.Stop()
+	t.Logf("%d transactions", l.Total(t))
 }
 
 // fault does something bad and undoes it. The stream goes on afterwards.
@@ -67,26 +67,26 @@ func (p *pair) fault(rng *rand.Rand) string {
 		p.replica.Start()
 		return "the replica's restart"
 	case 2:
-		must(p.t, p.unlink())
-		p.link()
+		must(p.t, p.Break())
+		p.Connect()
 		return "a break of the link"
 	case 3: // the standby's repld dies, and the end of its spool is torn
-		must(p.t, p.unlink())
+		must(p.t, p.Break())
 		p.closeGate()
-		must(p.t, p.spool.Close())
+		must(p.t, p.Spool.Close())
 		p.tear(rng)
 		var err error
-		p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
+		p.Spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
 		must(p.t, err)
 		p.openGate()
-		p.link()
+		p.Connect()
 		return "the standby's restart"
 	case 4: // the primary's repld restarts
-		must(p.t, p.unlink())
+		must(p.t, p.Break())
 		p.source.Close()
-		must(p.t, p.window.Reset())
+		must(p.t, p.Window.Reset())
 		p.newSource(p.primary)
-		p.link()
+		p.Connect()
 		return "the primary's restart"
 	}
 	return "nothing"
@@ -146,7 +146,7 @@ func TestPositionOfAnotherStartIsRefused(t *testing.T) {
 		must(t, err)
 		crash()
 		eventually(t, "the server answers", func() bool {
-			_, err = p.confirm(r)
+			_, err = p.Confirm(r)
 			return !isDown(err)
 		})
 		if !errors.Is(err, dblog.ErrRestarted) {
@@ -156,9 +156,9 @@ func TestPositionOfAnotherStartIsRefused(t *testing.T) {
 			r, err = p.source.Position(t.Context())
 			return err == nil
 		})
-		point, err := p.confirm(r)
+		point, err := p.Confirm(r)
 		must(t, err)
-		p.advance(point)
+		p.Advance(point)
 	}
 }
 
@@ -179,13 +179,13 @@ func TestTimelineSwitch(t *testing.T) {
 	for round := range 2 {
 		l := startLoad(t, p.primary.DSN(), 2)
 		if round > 0 {
-			for w := range l.acked {
-				l.acked[w].Store(0)
+			for w := range l.Acked {
+				l.Acked[w].Store(0)
 			}
 		}
-		eventually(t, "the load has begun", func() bool { return l.total(t) > 20 })
-		p.barrier()
-		l.stop()
+		eventually(t, "the load has begun", func() bool { return l.Total(t) > 20 })
+		p.Barrier()
+		l.Stop()
 		if round == 1 {
 			p.replica.Stop(syscall.SIGINT)
 		}
@@ -200,19 +200,19 @@ func TestTimelineSwitch(t *testing.T) {
 			p.replica.Launch()
 		}
 		for i := range 5 {
-			n, err := p.note(l, i%2 == 0)
+			n, err := p.Note(l, i%2 == 0)
 			must(t, err)
-			if want := uint32(2 + round); n.point.Position.Chapter != want {
-				t.Fatalf("the barrier is on timeline %d, want %d", n.point.Position.Chapter, want)
+			if want := uint32(2 + round); n.Point.Position.Chapter != want {
+				t.Fatalf("the barrier is on timeline %d, want %d", n.Point.Position.Chapter, want)
 			}
-			p.advance(n.point)
+			p.Advance(n.Point)
 			if i > 0 { // tables are truncated while writers begin
-				if err := n.check(p.replica.Connect()); err != nil {
-					t.Fatalf("round %d, barrier %d at %s: %v", round, i, show(n.point.Position), err)
+				if err := checkNoted(n, p.replica.Connect()); err != nil {
+					t.Fatalf("round %d, barrier %d at %s: %v", round, i, show(n.Point.Position), err)
 				}
 			}
 		}
-		l.stop()
+		l.Stop()
 		p.primary.Exec("TRUNCATE a, b, last")
 	}
 }
@@ -229,13 +229,13 @@ func TestSlotLimit(t *testing.T) {
 	p := newPair(t, nil)
 	p.source.opts.SlotLimit = 2 << 20
 	p.primary.Exec("CREATE TABLE a (x text)")
-	p.barrier()
+	p.Barrier()
 	must(t, p.source.Check(t.Context()))
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.primary.Exec("INSERT INTO a SELECT repeat('x', 1000) FROM generate_series(1, 4000)")
-	p.link() // the stream is under way, but nothing is acknowledged
+	p.Connect() // the stream is under way, but nothing is acknowledged
 	p.source.Acknowledge(change.StreamPosition{Chapter: 1, Offset: 1}, change.StreamPosition{})
-	must(t, p.unlink())
+	must(t, p.Break())
 	if err := p.source.Check(t.Context()); !errors.Is(err, dblog.ErrNeedsSeed) {
 		t.Fatalf("check of a slot over its limit: %v, want %v", err, dblog.ErrNeedsSeed)
 	}
@@ -245,7 +245,7 @@ func TestSlotLimit(t *testing.T) {
 		t.Fatalf("the slot is still there: %+v", st)
 	}
 	wantCondition(t, p.source.Health(), health.DatabaseNeedsSeed)
-	if err := p.source.Ship(t.Context(), p.spool.End()); !errors.Is(err, dblog.ErrNeedsSeed) {
+	if err := p.source.Ship(t.Context(), p.Spool.End()); !errors.Is(err, dblog.ErrNeedsSeed) {
 		t.Fatalf("the stream without its slot: %v, want %v", err, dblog.ErrNeedsSeed)
 	}
 	p.primary.Exec("INSERT INTO a VALUES ('production goes on')")
@@ -253,21 +253,11 @@ func TestSlotLimit(t *testing.T) {
 	// A seed mends it.
 	p.replica.Stop(syscall.SIGQUIT)
 	must(t, os.RemoveAll(p.replicaData()))
-	must(t, p.spool.Reset())
+	must(t, p.Spool.Reset())
 	p.seed()
-	p.barrier()
+	p.Barrier()
 	must(t, p.source.Check(t.Context()))
 	if list := append(p.source.Health(), p.gate.Health()...); len(list) > 0 {
 		t.Fatalf("conditions after the seed: %v", list)
 	}
-}
-
-func wantCondition(t *testing.T, list []health.Condition, code health.Code) {
-	t.Helper()
-	for _, c := range list {
-		if c.Code == code {
-			return
-		}
-	}
-	t.Errorf("conditions %v, want %s among them", list, code)
 }

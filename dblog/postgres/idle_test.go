@@ -21,7 +21,7 @@ func TestIdleDatabaseRests(t *testing.T) {
 		if !r.Moved {
 			return true
 		}
-		_, err = p.confirm(r)
+		_, err = p.Confirm(r)
 		must(t, err)
 		return false
 	}
@@ -36,9 +36,9 @@ func TestIdleDatabaseRests(t *testing.T) {
 	}
 	// A barrier for other reasons holds the exact position all the same, and writes nothing.
 	begin := time.Now()
-	point, err := p.confirm(r)
+	point, err := p.Confirm(r)
 	must(t, err)
-	p.advance(point)
+	p.Advance(point)
 	t.Logf("an idle barrier took %v", time.Since(begin))
 	again, err := p.source.Position(ctx)
 	must(t, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"repld/dblog"
+	"repld/dblog/dblogtest"
 	"repld/dblog/postgres/postgrestest"
 	"repld/health"
 )
@@ -28,28 +29,28 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 			p.primary.Exec("CREATE EXTENSION amcheck")
 		}
 		p.primary.Exec(loadSchema)
-		begin := p.barrier()
+		begin := p.Barrier()
 		l := startLoad(t, p.primary.DSN(), 4)
-		eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
-		var n noted
+		eventually(t, "the load has begun", func() bool { return l.Total(t) > 50 })
+		var n dblogtest.Noted
 		for range 3 + rng.IntN(5) {
 			var err error
-			n, err = p.note(l, rng.IntN(2) == 0)
+			n, err = p.Note(l, rng.IntN(2) == 0)
 			must(t, err)
-			p.advance(n.point)
+			p.Advance(n.Point)
 		}
-		further, err := p.note(l, false)
+		further, err := p.Note(l, false)
 		must(t, err)
-		must(t, p.spool.WaitDurable(t.Context(), further.point.Position))
+		must(t, p.Spool.WaitDurable(t.Context(), further.Point.Position))
 		if round == 1 { // the primary's host dies, and the replica is started anew
-			must(t, p.unlink())
-			l.stopping.Store(true)
+			must(t, p.Break())
+			l.Fade()
 			p.primary.Stop(syscall.SIGKILL)
 			p.replica.Stop(syscall.SIGKILL)
 			p.closeGate()
 			p.openGate()
 			p.replica.Start()
-			p.advance(n.point)
+			p.Advance(n.Point)
 		}
 		asked := time.Now()
 		promotion, err := p.gate.Promote(t.Context())
@@ -57,14 +58,14 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 		if took := time.Since(asked); took > 100*time.Millisecond {
 			t.Logf("promotion took %v", took)
 		}
-		if promotion.At != n.point.Position || promotion.Chapter != 2 {
-			t.Fatalf("promoted at %s to timeline %d, want %s and 2", show(promotion.At), promotion.Chapter, show(n.point.Position))
+		if promotion.At != n.Point.Position || promotion.Chapter != 2 {
+			t.Fatalf("promoted at %s to timeline %d, want %s and 2", show(promotion.At), promotion.Chapter, show(n.Point.Position))
 		}
-		if err := n.check(p.replica.Connect()); err != nil {
+		if err := checkNoted(n, p.replica.Connect()); err != nil {
 			t.Fatalf("after the promotion at %s: %v", show(promotion.At), err)
 		}
 		if tools {
-			p.checkCommitted(begin.Position.Offset, n.point.Position.Offset)
+			p.checkCommitted(begin.Position.Offset, n.Point.Position.Offset)
 		}
 		p.replica.Exec("INSERT INTO a VALUES (99, 1, pg_current_xact_id(), '')")
 		if tools {
@@ -75,14 +76,7 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 		}
 		wantErr(t, p.gate.Check(t.Context()), dblog.ErrAhead)
 		wantCondition(t, p.gate.Health(), health.DatabaseAhead)
-		l.stop()
-	}
-}
-
-func wantErr(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("got error %v, want %v", err, want)
+		l.Stop()
 	}
 }
 
@@ -139,22 +133,22 @@ func promotionAtTheEnd(t *testing.T, synchronous bool, options ...string) {
 	p := newPair(t, nil, options...)
 	p.primary.Exec(loadSchema)
 	l := startLoad(t, p.primary.DSN(), 4)
-	p.barrier()
-	eventually(t, "the load has begun", func() bool { return l.total(t) > 50 })
+	p.Barrier()
+	eventually(t, "the load has begun", func() bool { return l.Total(t) > 50 })
 	p.primary.Stop(syscall.SIGKILL)
-	l.stop()
-	must(t, p.unlink())
-	end := p.spool.Durable()
+	l.Stop()
+	must(t, p.Break())
+	end := p.Spool.Durable()
 	promotion, err := p.gate.PromoteAtEnd(t.Context())
 	must(t, err)
 	if promotion.At.Chapter != 1 || promotion.At.Offset > end.Offset || end.Offset-promotion.At.Offset > pageSize {
 		t.Fatalf("promoted at %s, the spool ends at %s", show(promotion.At), show(end))
 	}
-	n := noted{point: dblog.Point{Position: promotion.At}, least: make([]int64, 4), most: values(l.begun)}
-	for w := 0; synchronous && w < len(n.least); w += 2 { // the others commit asynchronously
-		n.least[w] = l.acked[w].Load()
+	n := dblogtest.Noted{Point: dblog.Point{Position: promotion.At}, Least: make([]int64, 4), Most: dblogtest.Values(l.Begun)}
+	for w := 0; synchronous && w < len(n.Least); w += 2 { // the others commit asynchronously
+		n.Least[w] = l.Acked[w].Load()
 	}
-	must(t, n.check(p.replica.Connect()))
+	must(t, checkNoted(n, p.replica.Connect()))
 	var rows int64
 	must(t, p.replica.Connect().QueryRow(t.Context(), "SELECT count(*) FROM a").Scan(&rows))
 	if rows == 0 {

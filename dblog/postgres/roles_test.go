@@ -21,16 +21,16 @@ import (
 func (p *pair) turn(old, now *postgrestest.Server) RestoreOptions {
 	t := p.t
 	t.Helper()
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.closeGate()
 	p.source.Close()
 	p.dir = postgrestest.Dir(t)
 	must(t, os.Chmod(p.dir, 0o711))
-	must(t, p.window.Reset())
+	must(t, p.Window.Reset())
 	var err error
-	p.spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
+	p.Spool, err = spool.Open(filepath.Join(p.dir, "spool"), spool.Options{SegmentSize: 1 << 20})
 	must(t, err)
-	sp := p.spool
+	sp := p.Spool
 	t.Cleanup(func() { sp.Close() })
 	p.newSource(now)
 	p.options = func(o *GateOptions) { o.ReplicaDSN = old.DSN() }
@@ -66,14 +66,14 @@ func TestSwitchover(t *testing.T) {
 		for range 5 {
 			old.Exec("INSERT INTO a SELECT generate_series(1, 1000)")
 		}
-		p.barrier()
+		p.Barrier()
 		old.Exec("INSERT INTO a VALUES (1)")
 		if err := p.source.Drained(within(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("a server that runs is drained: %v", err)
 		}
 		old.Stop(syscall.SIGINT) // waits for the standby
 		must(t, p.source.Drained(within(t, 10*time.Second)))
-		end := p.spool.Durable()
+		end := p.Spool.Durable()
 		promotion, err := p.gate.PromoteAtEnd(within(t, 30*time.Second))
 		must(t, err)
 		if promotion.At != end || promotion.Chapter != uint32(round+2) {
@@ -95,11 +95,11 @@ func TestSwitchover(t *testing.T) {
 		if err := p.gate.Rejoin(within(t, 300*time.Millisecond), o); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("it rejoins what it can't know of: %v", err)
 		}
-		p.link()
+		p.Connect()
 		must(t, p.gate.Rejoin(within(t, 10*time.Second), o))
 		must(t, p.gate.Rejoin(within(t, 10*time.Second), o)) // it is one already
 		old.Launch()
-		p.barrier()
+		p.Barrier()
 		wantCount(t, old, 5001*(round+1))
 		eventually(t, "all is well, and no slot of its own is left on the replica", func() bool {
 			return p.gate.Check(t.Context()) == nil && slots(t, old) == 0 && len(p.gate.Health()) == 0
@@ -117,11 +117,11 @@ func TestFailover(t *testing.T) {
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
 	p.primary.Exec("INSERT INTO a VALUES (1)")
-	point := p.barrier()
+	point := p.Barrier()
 	p.primary.Exec("INSERT INTO a VALUES (2)")
 	old, now := p.primary, p.replica
 	old.Stop(syscall.SIGKILL)
-	must(t, p.unlink())
+	must(t, p.Break())
 	promotion, err := p.gate.Promote(t.Context())
 	must(t, err)
 	if promotion.At != point.Position {
@@ -129,7 +129,7 @@ func TestFailover(t *testing.T) {
 	}
 	now.Exec("INSERT INTO a VALUES (3)")
 	o := p.turn(old, now)
-	p.link()
+	p.Connect()
 	wantErr(t, p.gate.Rejoin(within(t, 10*time.Second), o), dblog.ErrNeedsSeed) // it crashed
 	old.Start()
 	wantErr(t, p.gate.Rejoin(within(t, 10*time.Second), o), dblog.ErrRunning)
@@ -144,7 +144,7 @@ func TestFailover(t *testing.T) {
 	p.options = nil // the replica will be another server
 	p.openGate()
 	p.seed()
-	p.barrier()
+	p.Barrier()
 	wantCount(t, p.replica, 2)
 	must(t, p.gate.Check(t.Context()))
 }
@@ -153,12 +153,12 @@ func TestRejoinRefusesWhatDiverged(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
-	point := p.barrier()
+	point := p.Barrier()
 	at := dblog.Promotion{At: point.Position, Chapter: 2}
 	p.primary.Exec("INSERT INTO a VALUES (1)")
 	o := RestoreOptions{DataDir: p.primary.Data, UID: -1, GID: -1}
 	wantErr(t, Rejoin(at, o), dblog.ErrRunning)
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.primary.Stop(syscall.SIGINT)
 	wantErr(t, Rejoin(at, o), dblog.ErrNeedsSeed)
 	p.primary.Start()
@@ -173,15 +173,15 @@ func TestDrainedByTheDataDirectory(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
 	p.primary.Exec("CREATE TABLE a (n int)")
-	p.barrier()
-	must(t, p.unlink())
+	p.Barrier()
+	must(t, p.Break())
 	p.primary.Stop(syscall.SIGINT)
 	if err := p.source.Drained(within(t, 300*time.Millisecond)); err == nil {
 		t.Fatal("drained without the record of the shutdown")
 	}
 	p.primary.Start()
-	p.link()
-	p.barrier()
+	p.Connect()
+	p.Barrier()
 	p.primary.Stop(syscall.SIGINT)
 	must(t, p.source.Drained(within(t, 10*time.Second)))
 	p.source.shutDown(change.StreamPosition{}) // a daemon that was started since knows nothing

@@ -8,6 +8,7 @@ import (
 
 	"repld/change"
 	"repld/dblog"
+	"repld/dblog/dblogtest"
 	"repld/health"
 )
 
@@ -93,15 +94,15 @@ func TestStreamThatIsGone(t *testing.T) {
 	defer cancel()
 	gone := func(text string) {
 		t.Helper()
-		wantErr(t, p.source.Ship(ctx, p.spool.End()), dblog.ErrNeedsSeed)
+		wantErr(t, p.source.Ship(ctx, p.Spool.End()), dblog.ErrNeedsSeed)
 		wantText(t, p.source.Health(), health.DatabaseNeedsSeed, text)
 		p.seed()
-		p.barrier()
+		p.Barrier()
 		eventually(t, "it is well", func() bool { return len(p.source.Health())+len(p.gate.Health()) == 0 })
 	}
 	// The link was down for longer than the server remembers.
 	p.primary.must("CONFIG", "SET", "repl-backlog-size", "16384")
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.primary.must("SET", "big", strings.Repeat("x", 100_000))
 	gone("want a larger repl-backlog-size than 16384 bytes")
 	if got := p.replica.must("STRLEN", "big"); got != "100000" {
@@ -109,10 +110,10 @@ func TestStreamThatIsGone(t *testing.T) {
 	}
 
 	// Another server in its place; a barrier of its stream can't be reached.
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.primary.must("DEBUG", "CHANGE-REPL-ID")
 	p.primary.must("SET", "after", "1")
-	point, err := p.cut()
+	point, err := p.Cut()
 	must(t, err)
 	wantErr(t, p.gate.Release(point), dblog.ErrNeedsSeed)
 	wantText(t, p.gate.Health(), health.DatabaseNeedsSeed, "of the primary's stream")
@@ -123,14 +124,14 @@ func TestStreamThatIsGone(t *testing.T) {
 	}
 
 	// What was never made.
-	other, err := NewSource(SourceOptions{Name: "db", DSN: "unix://" + p.primary.socket(), Spool: p.window, Dir: t.TempDir()})
+	other, err := NewSource(SourceOptions{Name: "db", DSN: "unix://" + p.primary.socket(), Spool: p.Window, Dir: t.TempDir()})
 	must(t, err)
 	defer other.Close()
 	wantErr(t, other.Ship(ctx, change.StreamPosition{}), dblog.ErrNeedsSeed)
 	// A standby that has more than the server gave.
-	end := p.spool.End()
+	end := p.Spool.End()
 	end.Offset += 1000
-	must(t, p.unlink())
+	must(t, p.Break())
 	wantErr(t, p.source.Ship(ctx, end), dblog.ErrNeedsSeed)
 }
 
@@ -144,9 +145,9 @@ func TestConditionsOfTheReplica(t *testing.T) {
 	})
 	p.primary.must("SET", "k", "1")
 	p.seed()
-	point := p.barrier()
-	p.keeper.stop()
-	p.keeper = run(func(ctx context.Context) error { <-ctx.Done(); return nil }) // Check is called here alone
+	point := p.Barrier()
+	p.keeper.Stop()
+	p.keeper = dblogtest.Start(func(ctx context.Context) error { <-ctx.Done(); return nil }) // Check is called here alone
 	check := func() error { return p.gate.Check(t.Context()) }
 	must(t, check())
 	if list := p.gate.Health(); len(list) > 0 {
@@ -182,16 +183,16 @@ func TestConditionsOfTheReplica(t *testing.T) {
 	wantErr(t, check(), dblog.ErrAhead)
 	wantText(t, p.gate.Health(), health.DatabaseAhead, "it is no replica any more")
 	p.primary.must("SET", "k", "2")
-	next, err := p.cut()
+	next, err := p.Cut()
 	must(t, err)
-	p.arrived(next)
+	p.Arrived(next)
 	must(t, p.gate.Release(next))
 	_, err = p.gate.Promote(t.Context())
 	wantErr(t, err, dblog.ErrAhead)
 	p.seed()
-	next, err = p.cut()
+	next, err = p.Cut()
 	must(t, err)
-	p.arrived(next)
+	p.Arrived(next)
 	must(t, p.gate.Release(next))
 	eventually(t, "a seed makes it one again", func() bool { return check() == nil && p.at(next) })
 	if got := p.replica.must("GET", "own"); got != "" {

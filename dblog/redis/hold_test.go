@@ -19,11 +19,11 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 	for i := range 20 {
 		p.primary.must("SET", "k"+strconv.Itoa(i), "v")
 	}
-	point := p.barrier()
+	point := p.Barrier()
 	p.primary.must("SET", "late", "1")
-	later, err := p.cut()
+	later, err := p.Cut()
 	must(t, err)
-	p.arrived(later)
+	p.Arrived(later)
 	for what, want := range map[string]string{"DBSIZE": "21", "GET late": ""} {
 		var got string
 		if what == "DBSIZE" {
@@ -38,7 +38,7 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 	if at := p.replica.offset(); at != show(point.Position) {
 		t.Errorf("the replica is at %s, the barrier at %s", at, show(point.Position))
 	}
-	p.advance(later)
+	p.Advance(later)
 	if got := p.replica.must("GET", "late"); got != "1" {
 		t.Errorf("late is %q on the replica", got)
 	}

@@ -19,11 +19,11 @@ func TestAnIdleServerRests(t *testing.T) {
 		must(t, err)
 		return r.Moved, r.Position
 	}
-	point := p.barrier() // from here on the stream is understood
+	point := p.Barrier() // from here on the stream is understood
 	eventually(t, "it rests", func() bool {
 		moved, _ := look()
 		if moved {
-			point = p.barrier()
+			point = p.Barrier()
 		}
 		return !moved
 	})
@@ -49,7 +49,7 @@ func TestAnIdleServerRests(t *testing.T) {
 		if moved, _ := look(); !moved {
 			t.Error("a write hasn't moved it")
 		}
-		p.barrier()
+		p.Barrier()
 		if moved, _ := look(); moved {
 			t.Error("it has moved since the barrier")
 		}

@@ -97,13 +97,13 @@ func TestLoad(t *testing.T) {
 		for i := range counters {
 			least[i] = counters[i].done.Load()
 		}
-		point, err := p.cut()
+		point, err := p.Cut()
 		must(t, err)
 		for i := range counters {
 			most[i] = counters[i].begun.Load()
 		}
 		if advance {
-			times = append(times, p.advance(point))
+			times = append(times, p.Advance(point))
 		} else {
 			_, err := p.gate.PromoteAtEnd(t.Context())
 			must(t, err)
@@ -131,18 +131,18 @@ func TestLoad(t *testing.T) {
 			p.replica.kill()
 			p.replica.start()
 		case 2:
-			must(t, p.unlink())
+			must(t, p.Break())
 			<-time.After(time.Duration(rng.IntN(20)) * time.Millisecond)
-			p.link()
+			p.Connect()
 		}
 		check(true)
 		times = times[:len(times)-1] // of the fault
 	}
 	ended()
 	group.Wait()
-	last, err := p.cut()
+	last, err := p.Cut()
 	must(t, err)
-	p.arrived(last)
+	p.Arrived(last)
 	check(false)
 	slices.Sort(times)
 	t.Logf("%d transactions, %d checks; from the gate's release to the replica's being there: p50 %v, p95 %v",

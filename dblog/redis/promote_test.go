@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"repld/dblog"
+	"repld/dblog/dblogtest"
 )
 
 // TestPromotion is at exactly the barrier, whatever else has arrived, and can be repeated.
@@ -16,12 +17,12 @@ func TestPromotion(t *testing.T) {
 	p := newPair(t)
 	p.replica.must("CONFIG", "SET", "repl-timeout", "77")
 	p.primary.must("SET", "k", "barrier")
-	point := p.barrier()
+	point := p.Barrier()
 	eventually(t, "the replica is patient", func() bool { return p.replica.must("CONFIG", "GET", "repl-timeout") == patience })
 	p.primary.must("SET", "k", "beyond")
-	later, err := p.cut()
+	later, err := p.Cut()
 	must(t, err)
-	p.arrived(later)
+	p.Arrived(later)
 
 	for range 2 {
 		made, err := p.gate.Promote(t.Context())
@@ -72,19 +73,19 @@ func TestPromotionThatIsNotDue(t *testing.T) {
 	wantErr(t, err, dblog.ErrNotReached)
 	p.seed()
 	p.primary.must("SET", "k", "1")
-	point := p.barrier()
-	p.keeper.stop()
-	p.keeper = run(func(ctx context.Context) error { <-ctx.Done(); return nil })
+	point := p.Barrier()
+	p.keeper.Stop()
+	p.keeper = dblogtest.Start(func(ctx context.Context) error { <-ctx.Done(); return nil })
 	p.replica.must("CLIENT", "PAUSE", "2000", "WRITE") // it applies nothing
 	p.primary.must("SET", "k", "2")
-	next, err := p.cut()
+	next, err := p.Cut()
 	must(t, err)
-	p.arrived(next)
+	p.Arrived(next)
 	must(t, p.gate.Release(next))
 	_, err = p.gate.Promote(t.Context())
 	wantErr(t, err, dblog.ErrNotReached)
 	p.replica.must("CLIENT", "UNPAUSE")
-	p.advance(next)
+	p.Advance(next)
 	// By hand, at the gate: that is taken for a promotion.
 	p.replica.must("REPLICAOF", "NO", "ONE")
 	made, err := p.gate.PromoteAtEnd(t.Context())
@@ -99,15 +100,15 @@ func TestPromotionAtTheEnd(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	p.primary.must("SET", "k", "1")
-	p.barrier()
+	p.Barrier()
 	p.primary.must("SET", "k", "2")
-	last, err := p.cut()
+	last, err := p.Cut()
 	must(t, err)
-	p.arrived(last)
-	must(t, p.unlink())
+	p.Arrived(last)
+	must(t, p.Break())
 	half := append(append(request("MULTI"), request("SET", "k", "3")...), request("SET", "k", "4")[:9]...)
-	must(t, p.spool.Append(p.spool.End(), half))
-	must(t, p.spool.Sync())
+	must(t, p.Spool.Append(p.Spool.End(), half))
+	must(t, p.Spool.Sync())
 	made, err := p.gate.PromoteAtEnd(t.Context())
 	must(t, err)
 	if made.At.Before(last.Position) || made.At.Offset > last.Position.Offset+200 {
@@ -147,10 +148,10 @@ func TestHandover(t *testing.T) {
 	}
 
 	// The other way round.
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.closeGate()
 	p.source.Close()
-	must(t, p.spool.Reset())
+	must(t, p.Spool.Reset())
 	p.primary, p.replica, p.home, p.away, p.dir = p.replica, p.primary, p.away, p.home, t.TempDir()
 	p.newSource(p.primary)
 	p.openGate()
@@ -158,7 +159,7 @@ func TestHandover(t *testing.T) {
 	p.replica.start()
 	p.primary.must("SET", "after", "1")
 	p.seed()
-	p.barrier()
+	p.Barrier()
 	if got := p.replica.must("GET", "after"); got != "1" {
 		t.Errorf("after is %q", got)
 	}
@@ -171,7 +172,7 @@ func TestHandover(t *testing.T) {
 func TestShutdownWithoutAStandby(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	must(t, p.unlink())
+	must(t, p.Break())
 	p.primary.must("SET", "k", "1")
 	p.primary.stop("NOSAVE")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

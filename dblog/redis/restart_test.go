@@ -31,7 +31,7 @@ func TestRestarts(t *testing.T) {
 				t.Helper()
 				n++
 				p.primary.must("SET", "k", strconv.Itoa(n))
-				p.barrier()
+				p.Barrier()
 				if got := p.replica.must("GET", "k"); got != strconv.Itoa(n) {
 					t.Fatalf("%s: k is %q on the replica, want %d", what, got, n)
 				}
@@ -53,7 +53,7 @@ func TestRestarts(t *testing.T) {
 				t.Error("a connection that broke has cost all keys")
 			}
 			step("connection")
-			point, err := p.cut()
+			point, err := p.Cut()
 			must(t, err)
 			p.closeGate()
 			p.openGate()
@@ -70,10 +70,10 @@ func TestRestarts(t *testing.T) {
 			p.replica.stop()
 			p.replica.start()
 			step("replica restarted")
-			must(t, p.unlink())
+			must(t, p.Break())
 			must(t, p.source.Close())
 			p.newSource(p.primary)
-			p.link()
+			p.Connect()
 			step("source")
 			if got, want := p.replica.must("DEBUG", "DIGEST"), p.primary.must("DEBUG", "DIGEST"); got != want {
 				t.Errorf("the replica's digest is %s, the primary's %s", got, want)
@@ -91,12 +91,12 @@ func TestBaseIsMadeAnew(t *testing.T) {
 	p.closeGate()
 	p.openGate()
 	p.seed()
-	p.barrier()
+	p.Barrier()
 	first := p.base()
 	for i := range 60 {
 		p.primary.must("SELECT", "3")
 		p.primary.must("SETRANGE", "k"+strconv.Itoa(i%5), strconv.Itoa(i), strings.Repeat(strconv.Itoa(i%10), 100_000))
-		p.barrier()
+		p.Barrier()
 	}
 	eventually(t, "the base is made anew", func() bool {
 		p.gate.mu.Lock()
@@ -106,13 +106,13 @@ func TestBaseIsMadeAnew(t *testing.T) {
 	if st := p.base(); st.Base == first.Base {
 		t.Error("the base is the first one")
 	}
-	if size := p.spool.Bytes(); size > 4<<20 {
+	if size := p.Spool.Bytes(); size > 4<<20 {
 		t.Errorf("the spool takes %d bytes", size)
 	}
 	p.replica.kill() // it has nothing on disk
 	p.replica.start()
 	p.primary.must("SET", "k", "last")
-	p.barrier()
+	p.Barrier()
 	if !p.full() {
 		t.Error("a replica from nothing didn't get the base")
 	}
@@ -148,7 +148,7 @@ func TestServersThatHoldKeys(t *testing.T) {
 			must(t, p.gate.Discard())
 		}
 		p.seed()
-		p.barrier()
+		p.Barrier()
 		if got := p.replica.must("GET", "own"); got != "" {
 			t.Errorf("own is %q", got)
 		}
@@ -176,19 +176,19 @@ func TestAGateThatLostItsFiles(t *testing.T) {
 		_, err := p.gate.Promote(t.Context())
 		wantErr(t, err, dblog.ErrNotReached)
 		p.seed()
-		p.barrier()
+		p.Barrier()
 		eventually(t, "it is well", func() bool { return len(p.gate.Health()) == 0 })
 	}
 	p.primary.must("SET", "k", "1")
-	point := p.barrier()
+	point := p.Barrier()
 	p.closeGate()
 	must(t, os.Remove(p.gate.basePath(p.gate.state)))
 	p.openGate()
 	wantErr(t, p.gate.Release(point), dblog.ErrNeedsSeed)
 	lost("the RDB file that the replica is made from is gone")
 	p.closeGate()
-	must(t, p.unlink())
-	must(t, p.spool.Reset())
+	must(t, p.Break())
+	must(t, p.Spool.Reset())
 	p.openGate()
 	lost("the spool ends at 0, the replica was let go up to ")
 	must(t, p.gate.Release(dblog.Point{Position: p.gate.Position()}))
@@ -207,7 +207,7 @@ func TestThePrimaryIsRestarted(t *testing.T) {
 		t.Helper()
 		n++
 		p.primary.must("SET", "k", strconv.Itoa(n))
-		p.barrier()
+		p.Barrier()
 		if got := p.replica.must("GET", "k"); got != strconv.Itoa(n) {
 			t.Fatalf("%s: k is %q on the replica, want %d", what, got, n)
 		}
@@ -234,10 +234,10 @@ func TestThePrimaryIsRestarted(t *testing.T) {
 			step("the gate opened anew")
 			p.replica.must("CLIENT", "KILL", "TYPE", "master")
 			step("the replica connected anew")
-			must(t, p.unlink())
+			must(t, p.Break())
 			p.source.Close()
 			p.newSource(p.primary)
-			p.link()
+			p.Connect()
 			step("the source opened anew")
 		}
 	}
@@ -248,15 +248,12 @@ func TestThePrimaryIsRestarted(t *testing.T) {
 		t.Errorf("the replica's digest is %s, the primary's %s", got, want)
 	}
 	p.primary.must("SET", "k", "lost")
-	last, err := p.cut()
+	last, err := p.Cut()
 	must(t, err)
-	p.arrived(last)
+	p.Arrived(last)
 	p.primary.kill()
 	p.primary.start()
-	k := p.linking
-	p.linking = nil
-	wantErr(t, <-k.done, dblog.ErrNeedsSeed)
-	k.done <- nil
+	wantErr(t, p.GivenUp(), dblog.ErrNeedsSeed)
 	made, err := p.gate.Promote(t.Context())
 	must(t, err)
 	if made.At != p.gate.Position() {

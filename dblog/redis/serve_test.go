@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"repld/dblog"
+	"repld/dblog/dblogtest"
 )
 
 // visitor is a replica that does what the test wants.
@@ -54,16 +55,16 @@ func (v *visitor) stream(want int) []byte {
 func TestNoByteBeyondTheGate(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	p.keeper.stop() // the replica comes no more once it was sent away
-	p.keeper = run(func(ctx context.Context) error { <-ctx.Done(); return nil })
+	p.keeper.Stop() // the replica comes no more once it was sent away
+	p.keeper = dblogtest.Start(func(ctx context.Context) error { <-ctx.Done(); return nil })
 	p.replica.must("REPLICAOF", "NO", "ONE")
 	p.primary.must("SET", "a", strings.Repeat("a", 300_000))
-	point, err := p.cut()
+	point, err := p.Cut()
 	must(t, err)
 	p.primary.must("SET", "b", "beyond")
-	later, err := p.cut()
+	later, err := p.Cut()
 	must(t, err)
-	p.arrived(later)
+	p.Arrived(later)
 	must(t, p.gate.Release(point))
 	st := p.base()
 

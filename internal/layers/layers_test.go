@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"health"},
 	{"watch", "tree", "freeze", "chunker", "journal", "journal/catalog", "wire", "config"},
 	{"dblog", "dblog/spool", "dblog/gatefile"},
-	{"dblog/condition"},
+	{"dblog/condition", "dblog/dblogtest"},
 	{"capture", "apply", "alert", "dblog/postgres", "dblog/postgres/postgrestest", "dblog/binlog", "dblog/binlog/binlogtest", "dblog/exec", "dblog/redis", "role", "hook", "lease", "parity"},
 	{"ready"},
 	{"ship", "control", "preflight"},
