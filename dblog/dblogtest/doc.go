@@ -7,6 +7,8 @@
 // cuts barriers at the source and brings the replica to them. A [Load] writes on the
 // primary meanwhile, and a [Noted] says what a replica at a barrier must have of it.
 //
+// The servers themselves are children of the test: a [Process], run as a [User].
+//
 // A Link's methods are for the test's goroutine alone, except what its doc says otherwise:
 // the session runs in one of its own. Sources and replicas may be exchanged while it
 // carries; spools only while it is broken.

@@ -60,7 +60,7 @@ var confined = map[string]struct {
 	"github.com/rogpeppe/go-internal":       {nil, "it is for tests"},
 	"go.uber.org/goleak":                    {nil, "it is for tests"},
 	"pgregory.net/rapid":                    {nil, "it is for tests"},
-	module + "/internal/testfs":             {[]string{"dblog/postgres/postgrestest", "dblog/binlog/binlogtest"}, "it is for tests"},
+	module + "/internal/testfs":             {[]string{"dblog/dblogtest", "dblog/postgres/postgrestest", "dblog/binlog/binlogtest"}, "it is for tests"},
 }
 
 // badNames name no purpose, so everything ends up in them.

@@ -12,68 +12,42 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
-	"repld/internal/testfs"
+	"repld/dblog/dblogtest"
 )
 
-// startTimeout bounds how long a server may take to start or stop.
-const startTimeout = 60 * time.Second
-
-// Server is a server.
+// Server is a server. SIGTERM shuts it down cleanly, SIGKILL doesn't.
 type Server struct {
-	Data   string // data directory
+	*dblogtest.Process
 	Socket string // its Unix socket
 
 	kind    Kind
 	t       testing.TB
 	options []string
-	cmd     *exec.Cmd
-	done    chan struct{}
 }
+
+// users are who servers run as.
+var users = dblogtest.User{"mysql", "nobody"}
 
 // IDs returns the user and group that servers run as.
 func IDs(t testing.TB) (uid, gid int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		return os.Geteuid(), os.Getegid()
-	}
-	for _, name := range []string{"mysql", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.Atoi(u.Uid)
-		gid, err2 := strconv.Atoi(u.Gid)
-		if err1 == nil && err2 == nil {
-			return uid, gid
-		}
-	}
-	testfs.Missing(t, "needs a user that a database may run as: mysql or nobody")
-	return 0, 0
+	return users.IDs(t)
 }
 
-// command prepares a program to be run as the servers' user.
+// command prepares a program to be run as the servers' user. It dies with the test's
+// process.
 func (k Kind) command(ctx context.Context, t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, k.Program(t, name), args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 {
-		uid, gid := IDs(t)
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
+	cmd := users.Command(ctx, t, k.Program(t, name), args...)
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	return cmd
 }
 
@@ -100,21 +74,7 @@ func Clean() {
 // sockets.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "my")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	own(t, dir)
-	return dir
-}
-
-func own(t testing.TB, dir string) {
-	t.Helper()
-	uid, gid := IDs(t)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
+	return users.Dir(t, "my")
 }
 
 // initialised returns a data directory to copy, made once.
@@ -129,7 +89,7 @@ func (k Kind) initialised(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own(t, parent)
+	users.Own(t, parent)
 	dir := filepath.Join(parent, "data")
 	program, args := k.initialise(dir)
 	if out, err := k.command(t.Context(), t, program, args...).CombinedOutput(); err != nil {
@@ -166,19 +126,11 @@ var serverIDs atomic.Uint32
 
 // At returns a server that isn't started yet, on a data directory.
 func (k Kind) At(t testing.TB, data string, options ...string) *Server {
-	s := &Server{kind: k, Data: data, Socket: filepath.Join(filepath.Dir(data), filepath.Base(data)+".sock"), t: t}
-	s.options = append([]string{fmt.Sprintf("server-id=%d", serverIDs.Add(1))}, options...)
-	t.Cleanup(func() {
-		s.Stop(syscall.SIGKILL)
-		if t.Failed() {
-			log, _ := os.ReadFile(s.logFile())
-			t.Logf("log of the server at %s:\n%s", data, log[max(0, len(log)-3000):])
-		}
-	})
-	return s
+	return &Server{
+		Process: dblogtest.NewProcess(t, data, syscall.SIGKILL), Socket: filepath.Join(filepath.Dir(data), filepath.Base(data)+".sock"),
+		kind: k, t: t, options: append([]string{fmt.Sprintf("server-id=%d", serverIDs.Add(1))}, options...),
+	}
 }
-
-func (s *Server) logFile() string { return s.Data + ".log" }
 
 // Start starts the server and waits until it answers.
 func (s *Server) Start() {
@@ -197,40 +149,7 @@ func (s *Server) Launch() {
 	for _, o := range s.options {
 		args = append(args, "--"+o)
 	}
-	cmd := s.kind.command(context.Background(), s.t, s.kind.Daemon(), args...)
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := startLocked(cmd); err != nil {
-		s.t.Fatal(err)
-	}
-	s.cmd, s.done = cmd, make(chan struct{})
-	go func(done chan struct{}) {
-		_ = cmd.Wait() // however it ended
-		close(done)
-	}(s.done)
-}
-
-// parents starts children from a thread that never ends: Pdeathsig is sent when the
-// thread ends, not the process (prctl(2)).
-var parents = sync.OnceValue(func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func startLocked(cmd *exec.Cmd) error {
-	result := make(chan error)
-	parents() <- func() { result <- cmd.Start() }
-	return <-result
+	s.Run(s.kind.command(context.Background(), s.t, s.kind.Daemon(), args...))
 }
 
 // DSN returns a connection string for the server.
@@ -241,40 +160,7 @@ func (s *Server) WaitReady() {
 	s.t.Helper()
 	db := s.open("")
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for {
-		err := db.PingContext(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-s.done:
-			log, _ := os.ReadFile(s.logFile())
-			s.t.Fatalf("the server at %s ended:\n%s", s.Data, log[max(0, len(log)-3000):])
-		case <-ctx.Done():
-			s.t.Fatalf("the server at %s doesn't answer: %v", s.Data, err)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// Stop sends the server a signal and waits until it has ended: SIGTERM shuts it down
-// cleanly, SIGKILL doesn't.
-func (s *Server) Stop(sig syscall.Signal) {
-	s.t.Helper()
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Signal(sig) // it may have ended
-	select {
-	case <-s.done:
-	case <-time.After(startTimeout):
-		s.t.Errorf("the server at %s doesn't end on %v", s.Data, sig)
-		_ = s.cmd.Process.Kill()
-		<-s.done
-	}
-	s.cmd = nil
+	s.Await(db.PingContext, nil)
 }
 
 func (s *Server) open(database string) *sql.DB {
@@ -318,14 +204,4 @@ func (s *Server) Value(query string) string {
 		s.t.Fatalf("%s: %v", query, err)
 	}
 	return v.String
-}
-
-// Log returns the server's log.
-func (s *Server) Log() string {
-	s.t.Helper()
-	b, err := os.ReadFile(s.logFile())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(b)
 }

@@ -11,34 +11,27 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"repld/dblog/dblogtest"
 	"repld/internal/testfs"
 )
 
-// startTimeout bounds how long a server may take to start or stop.
-const startTimeout = 60 * time.Second
-
-// Server is a PostgreSQL server.
+// Server is a PostgreSQL server. It stops at SIGTERM, SIGINT and SIGQUIT by its smart, fast
+// and immediate shutdown; SIGKILL takes the postmaster alone, and its children follow.
 type Server struct {
-	Data string // data directory
+	*dblogtest.Process
 	Host string // directory of its socket
 
 	t       testing.TB
 	options []string
-	cmd     *exec.Cmd
-	done    chan struct{}
 }
 
 // Program returns the path of one of PostgreSQL's programs.
@@ -69,38 +62,19 @@ func isProgram(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
+// users are who servers run as.
+var users = dblogtest.User{"postgres", "nobody"}
+
 // IDs returns the user and group that servers run as.
 func IDs(t testing.TB) (uid, gid int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		return os.Geteuid(), os.Getegid()
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.Atoi(u.Uid)
-		gid, err2 := strconv.Atoi(u.Gid)
-		if err1 == nil && err2 == nil {
-			return uid, gid
-		}
-	}
-	testfs.Missing(t, "needs a user that PostgreSQL may run as: postgres or nobody")
-	return 0, 0
+	return users.IDs(t)
 }
 
 // Command prepares a program of PostgreSQL to be run as the servers' user.
 func Command(ctx context.Context, t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, Program(t, name), args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
-	cmd.Dir = "/"
-	if os.Geteuid() == 0 {
-		uid, gid := IDs(t)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
-	return cmd
+	return users.Command(ctx, t, Program(t, name), args...)
 }
 
 var template struct {
@@ -121,21 +95,7 @@ func Main(m *testing.M) int {
 // sockets.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	own(t, dir)
-	return dir
-}
-
-func own(t testing.TB, dir string) {
-	t.Helper()
-	uid, gid := IDs(t)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
+	return users.Dir(t, "pg")
 }
 
 // initialised returns a data directory to copy, made once: with segments of 1 MiB, so
@@ -151,7 +111,7 @@ func initialised(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own(t, parent)
+	users.Own(t, parent)
 	dir := filepath.Join(parent, "data")
 	cmd := Command(t.Context(), t, "initdb", "-D", dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
 		"--no-sync", "--wal-segsize=1")
@@ -178,18 +138,8 @@ func New(t testing.TB, options ...string) *Server {
 
 // At returns a server that isn't started yet, on a data directory.
 func At(t testing.TB, data string, options ...string) *Server {
-	s := &Server{Data: data, Host: filepath.Dir(data), t: t, options: options}
-	t.Cleanup(func() {
-		s.Stop(syscall.SIGQUIT)
-		if t.Failed() {
-			log, _ := os.ReadFile(s.logFile())
-			t.Logf("log of the server at %s:\n%s", data, log[max(0, len(log)-3000):])
-		}
-	})
-	return s
+	return &Server{Process: dblogtest.NewProcess(t, data, syscall.SIGQUIT), Host: filepath.Dir(data), t: t, options: options}
 }
-
-func (s *Server) logFile() string { return s.Data + ".log" }
 
 // Start starts the server and waits until it answers.
 func (s *Server) Start() {
@@ -204,8 +154,7 @@ const orphaned = "is still in use"
 
 // relaunched starts the server again if that is why it ended.
 func (s *Server) relaunched() bool {
-	log, _ := os.ReadFile(s.logFile())
-	if !strings.Contains(string(log[max(0, len(log)-400):]), orphaned) {
+	if !strings.Contains(s.LogTail(400), orphaned) {
 		return false
 	}
 	s.Launch()
@@ -222,44 +171,7 @@ func (s *Server) Launch() {
 	}, s.options...) {
 		args = append(args, "-c", o)
 	}
-	cmd := Command(context.Background(), s.t, "postgres", args...)
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := startLocked(cmd); err != nil {
-		s.t.Fatal(err)
-	}
-	s.cmd, s.done = cmd, make(chan struct{})
-	go func(done chan struct{}) {
-		_ = cmd.Wait() // however it ended
-		close(done)
-	}(s.done)
-}
-
-// parents starts children from a thread that never ends: Pdeathsig is sent when the
-// thread ends, not the process (prctl(2)).
-var parents = sync.OnceValue(func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func startLocked(cmd *exec.Cmd) error {
-	result := make(chan error)
-	parents() <- func() { result <- cmd.Start() }
-	return <-result
+	s.Run(Command(context.Background(), s.t, "postgres", args...))
 }
 
 // DSN returns a connection string for the server.
@@ -268,45 +180,13 @@ func (s *Server) DSN() string { return fmt.Sprintf("host=%s user=postgres dbname
 // WaitReady waits until the server answers.
 func (s *Server) WaitReady() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for {
+	s.Await(func(ctx context.Context) error {
 		c, err := pgx.Connect(ctx, s.DSN())
 		if err == nil {
 			c.Close(ctx)
-			return
 		}
-		select {
-		case <-s.done:
-			if s.relaunched() {
-				continue
-			}
-			log, _ := os.ReadFile(s.logFile())
-			s.t.Fatalf("the server at %s ended:\n%s", s.Data, log[max(0, len(log)-3000):])
-		case <-ctx.Done():
-			s.t.Fatalf("the server at %s doesn't answer: %v", s.Data, err)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// Stop sends the server a signal and waits until it has ended: SIGTERM, SIGINT and
-// SIGQUIT are its smart, fast and immediate shutdown; SIGKILL takes the postmaster
-// alone, and its children follow.
-func (s *Server) Stop(sig syscall.Signal) {
-	s.t.Helper()
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Signal(sig) // it may have ended
-	select {
-	case <-s.done:
-	case <-time.After(startTimeout):
-		s.t.Errorf("the server at %s doesn't end on %v", s.Data, sig)
-		_ = s.cmd.Process.Kill()
-		<-s.done
-	}
-	s.cmd = nil
+		return err
+	}, s.relaunched)
 }
 
 // Connect opens a connection that is closed with the test.
@@ -331,14 +211,4 @@ func (s *Server) Exec(sql string) {
 	if err != nil {
 		s.t.Fatalf("%s: %v", sql, err)
 	}
-}
-
-// Log returns the server's log.
-func (s *Server) Log() string {
-	s.t.Helper()
-	b, err := os.ReadFile(s.logFile())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(b)
 }
