@@ -10,14 +10,16 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/dblog"
+	"repld/health"
 )
 
 // Times of a change of roles.
 const (
-	answerWithin  = 3 * time.Second // a server that runs
-	drainWithin   = time.Minute     // the standby has all of the log after a shutdown
-	startWithin   = time.Minute     // a server answers after it was started
-	promoteWithin = time.Minute     // a replica is at its point and promoted
+	answerWithin  = 3 * time.Second  // a server that runs
+	lookWithin    = 10 * time.Second // a replica says all that it is asked for
+	drainWithin   = time.Minute      // the standby has all of the log after a shutdown
+	startWithin   = time.Minute      // a server answers after it was started
+	promoteWithin = time.Minute      // a replica is at its point and promoted
 	askServer     = 20 * time.Millisecond
 )
 
@@ -45,6 +47,9 @@ func (s *receiving) databasesReady(ctx context.Context) error {
 			return control.Errorf(control.ExitRefused, "the replica of database %s does not follow", r.conf.Name).
 				WithHint("see that its server runs: replctl database status; replctl database seed %s makes it anew", r.conf.Name)
 		}
+		if err := r.ready(ctx); err != nil {
+			return err
+		}
 	}
 	for _, c := range s.caches {
 		if err := c.ready(ctx); err != nil {
@@ -52,6 +57,28 @@ func (s *receiving) databasesReady(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ready makes sure that a replica which follows can be promoted, as far as its engine can
+// tell: once the old primary is down nobody can change its server's mind any more.
+func (r *replica) ready(ctx context.Context) error {
+	gate, ok := r.gate.(interface{ Check(context.Context) error })
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	err := gate.Check(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, c := range r.gate.Health() { // it says the same in an operator's words
+		if c.Severity == health.Critical && c.Code != health.SpoolFull {
+			return control.Errorf(control.ExitRefused, "the replica can't be promoted: %s", c.Text).WithState(string(c.Code)).WithHint("%s", c.Hint)
+		}
+	}
+	return control.Errorf(control.ExitRefused, "the replica of database %s can't be promoted: %w", r.conf.Name, err).
+		WithHint("look at its server and the server's log; replctl database status")
 }
 
 // stopDatabases shuts the group's servers down and waits until the standby has all of
