@@ -23,11 +23,11 @@ func Serve(ctx context.Context, l net.Listener, serve func(context.Context, net.
 	group.Go(func() error {
 		for {
 			conn, err := l.Accept()
-			if err == nil && ctx.Err() != nil {
-				conn.Close()
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
+			if ended := ctx.Err(); ended != nil { // asked once: it may end in between
+				if err == nil {
+					conn.Close()
+				}
+				return ended
 			}
 			if err != nil {
 				return err
