@@ -1,7 +1,12 @@
 package role
 
+import "errors"
+
 // order begins the plan of a command, or says why not.
 func order(s State, o Order) (State, []Effect, error) {
+	if s.Peer == "" {
+		return s, nil, s.unpaired()
+	}
 	if !s.Plan.IsZero() {
 		switch {
 		case !s.stuck():
@@ -60,21 +65,46 @@ func orderCutover(s State, o Order) (State, []Effect, error) {
 	case s.Role() == Standby && s.Link && s.Heard.Role == Production:
 		return s, []Effect{Forward{o}}, nil
 	case s.Role() == Standby && !s.Link:
-		return s.unreachable("failover", "the peer can't be reached: a cutover needs both nodes")
+		return s.unreachable(s.takesOver(), "the peer can't be reached: a cutover needs both nodes")
 	case s.Cause == Fenced:
 		return s.refuse("rejoin", "this node is fenced: want it to stand by before a cutover")
-	case s.Role() == Down || s.Role() == Standby:
-		return s.refuse("failover", "found this node %s, want production: neither node serves", s.describe())
+	case s.Stored.Role == Production && s.Role() == Down:
+		return s.refuse(s.takesOver(), "this node doesn't serve: %s; want one of both to serve before a cutover", s.Why())
+	case s.Role() != Production && (!s.Link || s.Heard.Role == Production):
+		return s.refuse(s.takesOver(), "found this node %s, want it to serve or to stand by", s.describe())
+	case s.Role() != Production:
+		return s.refuse(s.takesOver(), "found this node %s and the peer %s, want one of both to serve", s.describe(), s.Heard.Role)
 	case !s.Link:
 		return s.unreachable("", "the peer can't be reached: a cutover needs both nodes")
+	case s.peerRejoins():
+		return s.elsewhere("rejoin", "found the peer down in epoch %s, want it to stand by in epoch %s: it has to rejoin first", s.Heard.Epoch, s.Epoch)
 	case s.Heard.Role != Standby || s.Heard.Epoch != s.Epoch:
-		return s.refuse("", "found the peer %s in epoch %s, want it to stand by in epoch %s; if it served before, rejoin it there",
-			s.Heard.Role, s.Heard.Epoch, s.Epoch)
+		return s.refuse("", "found the peer %s in epoch %s, want it to stand by in epoch %s", s.Heard.Role, s.Heard.Epoch, s.Epoch)
 	case s.Heard.Busy:
 		return s.refuse("", "the peer carries out a plan of its own: want it to end first")
 	}
 	s.Plan = Progress{Kind: Cutover, ID: o.ID, Target: s.target(s.Peer, o.ID), Step: StepReady}
 	return s, []Effect{s.do()}, nil
+}
+
+// takesOver is the command by which this node would serve, "" if none is allowed. Where an
+// operator's word for the peer would be wanted, the command that asks for it: nobody is to
+// give that word because it stood in an advice.
+func (s State) takesOver() string {
+	if s.Link && s.Heard.Role == Production {
+		return ""
+	}
+	_, _, err := orderFailover(s, Order{Command: DoFailover, Barrier: true})
+	var refused *Refusal
+	if errors.As(err, &refused) && !refused.proof {
+		return refused.Command
+	}
+	return string(DoFailover)
+}
+
+// peerRejoins reports whether the peer is one that a rejoin makes a standby of this node.
+func (s State) peerRejoins() bool {
+	return s.Link && s.Heard.Role == Down && s.Heard.Cause != New && s.Heard.Epoch.Number < s.Epoch.Number
 }
 
 // orderFailback is a cutover that ends with the designated primary serving.
@@ -83,7 +113,7 @@ func orderFailback(s State, o Order) (State, []Effect, error) {
 	switch {
 	case s.Role() == Production && primary:
 		return s.refuse("", "the designated primary serves already: there is nothing to go back to")
-	case s.Role() == Standby && !primary:
+	case s.Role() == Standby && !primary && s.Link && s.Heard.Role == Production:
 		return s.refuse("cutover", "the designated primary serves already: there is nothing to go back to")
 	}
 	return orderCutover(s, o)
@@ -92,7 +122,7 @@ func orderFailback(s State, o Order) (State, []Effect, error) {
 func orderFailover(s State, o Order) (State, []Effect, error) {
 	switch {
 	case s.Serves():
-		return s.refuse("", "this node serves already")
+		return s.refuse("status", "this node serves already")
 	case s.Cause == New:
 		return s.refuse("", "this node was never paired: there is nothing to take over")
 	case s.Stored.Role == Standby && !o.Barrier:
@@ -125,6 +155,9 @@ func (s State) proof(o Order) (Proof, error) {
 		return NoProof, &Refusal{Reason: r, State: s.describe(), Text: text, Command: command, proof: true}
 	}
 	switch {
+	case s.Link && s.Heard.Role == Production && s.Heard.Healthy && s.Cause == Fenced:
+		_, _, err := s.refuse("rejoin", "the peer serves and is healthy: want this node to rejoin it before it can serve again")
+		return NoProof, err
 	case s.Link && s.Heard.Role == Production && s.Heard.Healthy:
 		return refuse(NotAllowed, "cutover", "the peer serves and is healthy: a failover would give up what a cutover keeps")
 	case s.Link && s.Policy.Coordinated && s.Heard.LacksLease():
@@ -147,14 +180,18 @@ func orderRejoin(s State, o Order) (State, []Effect, error) {
 	switch {
 	case s.Role() == Standby:
 		return s.refuse("", "this node stands by already")
+	case s.Role() == Production && s.peerRejoins():
+		return s.elsewhere("rejoin", "this node serves: only one that is down can rejoin")
+	case s.Role() == Production && !s.Link:
+		return s.refuse("status", "this node serves: only one that is down can rejoin")
 	case s.Role() == Production:
 		return s.refuse("cutover", "this node serves: only one that is down can rejoin")
 	case s.Stored.Role == Production && !s.Link:
-		return s.unreachable("failover", "this node is held and its peer can't be reached: a rejoin needs both nodes")
+		return s.unreachable(s.takesOver(), "this node is held and its peer can't be reached: a rejoin needs both nodes")
 	case !s.Link:
 		return s.unreachable("", "the peer can't be reached: a rejoin needs both nodes")
 	case s.Heard.Role != Production:
-		return s.refuse("failover", "found the peer %s, want it to serve: neither node does", s.Heard.Role)
+		return s.refuse(s.takesOver(), "found the peer %s, want it to serve: neither node does", s.Heard.Role)
 	case s.Heard.Epoch.Number <= s.Epoch.Number:
 		return s.refuse("", "found the peer in epoch %s, want one above %s, this node's own", s.Heard.Epoch, s.Epoch)
 	}
@@ -164,7 +201,7 @@ func orderRejoin(s State, o Order) (State, []Effect, error) {
 
 func orderStepDown(s State, o Order) (State, []Effect, error) {
 	if s.Stored.Role != Production {
-		return s.refuse("", "found this node %s, want one that produces", s.describe())
+		return s.refuse("status", "found this node %s, want one that produces: nothing serves here", s.describe())
 	}
 	s.Plan = Progress{Kind: StepDown, ID: o.ID, Step: StepReady}
 	return s, []Effect{s.do(), Say{}}, nil

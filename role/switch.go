@@ -1,5 +1,7 @@
 package role
 
+import "fmt"
+
 // Mode is a way of changing roles by the words of the procedures that operators had
 // before: emergency (one machine is gone), normal, recovery (it is back).
 type Mode string
@@ -36,14 +38,15 @@ func Modes(target Role) []struct {
 // they want is so already.
 func Switch(s State, target Role, mode Mode) (o Order, nothing bool, err error) {
 	if target != Production && target != Standby {
-		_, _, err := s.refuse("", "found the target %q, want standby or production", target)
-		return o, false, err
+		return o, false, &Refusal{Reason: Unknown, Text: fmt.Sprintf("found the target %q, want standby or production", target)}
 	}
 	switch mode {
 	case Emergency, Normal, Recovery:
 	default:
-		_, _, err := s.refuse("", "found the mode %q, want emergency, normal or recovery", mode)
-		return o, false, err
+		return o, false, &Refusal{Reason: Unknown, Text: fmt.Sprintf("found the mode %q, want emergency, normal or recovery", mode)}
+	}
+	if s.Peer == "" {
+		return o, false, s.unpaired()
 	}
 	if target == Standby {
 		return switchToStandby(s, mode)
@@ -66,14 +69,21 @@ func switchToStandby(s State, mode Mode) (Order, bool, error) {
 func switchToProduction(s State, mode Mode) (Order, bool, error) {
 	switch {
 	case mode == Recovery && s.Role() == Production && s.Alone:
-		_, _, err := s.refuse("switch-to standby --mode recovery", "the peer doesn't stand by yet: want it to rejoin first, on the other node")
+		_, _, err := s.elsewhere("switch-to standby --mode recovery", "the peer doesn't stand by yet: want it to rejoin first")
 		return Order{}, false, err
 	case s.Role() == Production:
 		return Order{}, true, nil
 	case mode == Emergency:
 		return Order{Command: DoFailover}, false, nil
 	case mode == Recovery:
-		_, _, err := s.refuse("failover", "found this node %s, want it to serve: recovery is for the node that took over", s.describe())
+		instead := s.takesOver()
+		switch {
+		case s.Cause == Fenced:
+			instead = string(DoRejoin)
+		case s.Role() == Standby && s.Link && s.Heard.Role == Production:
+			instead = string(DoCutover)
+		}
+		_, _, err := s.refuse(instead, "found this node %s, want it to serve: recovery is for the node that took over", s.describe())
 		return Order{}, false, err
 	}
 	return Order{Command: DoCutover}, false, nil

@@ -57,6 +57,12 @@ func tableStates() []struct {
 		{"failover before the epoch", with(plan(alone(standby), Failover, StepPromote), func(s *State) { s.Plan.Proof = ByClaim })},
 		{"fenced", with(linked(base(Primary, Down, Fenced), Production), func(s *State) { s.Learned, s.Heard.Epoch = two, two })},
 		{"stepped down", linked(base(Primary, Down, SteppedDown), Standby)},
+		{"the peer is fenced", with(production, func(s *State) {
+			s.Epoch = two
+			s.Heard.Role, s.Heard.Stored, s.Heard.Cause, s.Heard.Learned = Down, Down, Fenced, two
+		})},
+		{"standby, the peer has stepped down", with(standby, func(s *State) { s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Down, Down, SteppedDown })},
+		{"held, with a link", with(production, func(s *State) { s.Phase, s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Held, Down, Down, Lost })},
 		{"split brain", linked(base(Primary, Down, SplitBrain), Down)},
 	}
 }
@@ -113,7 +119,7 @@ func outcome(before State, e Event) string {
 			text = "unreachable: " + r.Text
 		}
 		if r.Command != "" {
-			text += " → " + r.Command
+			text += " → " + strings.TrimSpace(r.Command+" "+r.Where)
 		}
 		return text
 	}
