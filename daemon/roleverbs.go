@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"repld/change"
@@ -117,8 +118,7 @@ func telling(following <-chan control.RoleProgress, progress func(control.RolePr
 
 // carry gives an order and waits until it is carried out, here or by the peer.
 func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
-	forward := s.Role() == role.Standby && (o.Command == role.DoCutover || o.Command == role.DoFailback)
-	if !forward {
+	if !forwards(s, o) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		go r.watchHandOver(ctx, cancel)
@@ -129,6 +129,11 @@ func (r *roles) carry(ctx context.Context, o role.Order, s role.State) error {
 		return err
 	}
 	return r.carryThere(ctx, o)
+}
+
+// forwards reports whether the peer carries out an order that is given here.
+func forwards(s role.State, o role.Order) bool {
+	return s.Role() == role.Standby && (o.Command == role.DoCutover || o.Command == role.DoFailback)
 }
 
 // watchHandOver ends the waiting for a peer that was given the next epoch, and can't be
@@ -272,7 +277,7 @@ func (r *roles) checkChoice(req control.RoleRequest) error {
 
 // planText is a plan for people. One that the peer carries out is told as it is there.
 func (r *roles) planText(o role.Order, planned role.State, peer string) string {
-	if planned.Plan.IsZero() {
+	if forwards(planned, o) {
 		return role.PlanOf(role.Cutover).Render(peer, r.name)
 	}
 	return role.PlanOf(planned.Plan.Kind).Render(r.name, peer)
@@ -292,12 +297,15 @@ func explainRefusal(err error) error {
 		return err
 	}
 	code := control.ExitRefused
-	if refused.Reason == role.Unreachable {
+	switch refused.Reason {
+	case role.Unreachable:
 		code = control.ExitPeer
+	case role.Unknown:
+		code = control.ExitUsage
 	}
 	e := control.Errorf(code, "%w", err).WithState(refused.State)
 	if refused.Command != "" {
-		return e.WithHint("replctl %s", refused.Command)
+		return e.WithHint("%s", strings.TrimSpace("replctl "+refused.Command+" "+refused.Where))
 	}
 	return e
 }
