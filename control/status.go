@@ -70,12 +70,43 @@ type Status struct {
 	Role       Role         `json:"role"`
 	Status     NodeStatus   `json:"status"`
 	Epoch      change.Epoch `json:"epoch"`
-	Peer       *Peer        `json:"peer,omitempty"` // absent until a peer is known
+	// Cause is why the role is down, in a word, and Why in words; both are absent otherwise.
+	Cause DownCause `json:"cause,omitempty"`
+	Why   string    `json:"why,omitempty"`
+	Plan  *RolePlan `json:"plan,omitempty"` // the change of roles that is carried out, absent if none is
+	Peer  *Peer     `json:"peer,omitempty"` // absent until a peer is known
 	// Coordination is absent where none is configured, Maintenance while there is none.
 	Coordination *Coordination      `json:"coordination,omitempty"`
 	Maintenance  *Maintenance       `json:"maintenance,omitempty"`
 	Groups       []Group            `json:"groups"`
 	Health       []health.Condition `json:"health"` // empty when all is well
+}
+
+// DownCause is why a node's role is down.
+type DownCause string
+
+// The causes; scripts rely on the words.
+const (
+	DownNew         DownCause = "new"          // it was never paired
+	DownLost        DownCause = "lost"         // it has lost its state: its peer must tell
+	DownGranted     DownCause = "granted"      // it has given the next epoch to its peer, which has not taken it yet
+	DownSteppedDown DownCause = "stepped-down" // it was told to
+	DownFenced      DownCause = "fenced"       // its peer was promoted
+	DownSplitBrain  DownCause = "split-brain"  // both were promoted in the same epoch
+	DownAsking      DownCause = "asking"       // it asks its peer before it serves
+	DownFencing     DownCause = "fencing"      // its peer doesn't answer, and is fenced before it serves
+	DownHeld        DownCause = "held"         // it served, and can't ask whether it still may
+	DownNoLease     DownCause = "no-lease"     // nobody serves without, and it doesn't hold it
+	DownPlan        DownCause = "plan"         // a change of roles stops or starts its services
+)
+
+// RolePlan is how far a change of roles has come on a node.
+type RolePlan struct {
+	Kind string `json:"kind"`           // cutover, take-over, failover, serve-alone, step-down or rejoin
+	Step string `json:"step"`           // that was begun last
+	Back bool   `json:"back,omitempty"` // the steps are taken back
+	// Failure is why it goes back, or what keeps it at its step until an operator mends it.
+	Failure string `json:"failure,omitempty"`
 }
 
 // Coordination is what a node knows of the third party that decides who may serve.

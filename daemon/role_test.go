@@ -96,6 +96,41 @@ func TestCutover(t *testing.T) {
 	}
 }
 
+// TestWhyItIsDown has status say why a node is down, and how far its plan is: while it
+// steps down, after that, and while it asks a peer that isn't there.
+func TestWhyItIsDown(t *testing.T) {
+	t.Parallel()
+	primary, standby, dir := services(t)
+	release := filepath.Join(dir, "release")
+	primary.set(func(c *config.Config) {
+		c.Hooks.Demote = []config.Hook{{Exec: []string{"/bin/sh", "-c", `while [ ! -e "$0" ]; do sleep 0.02; done`, release},
+			Timeout: 60 * time.Second, OnError: config.Abort}}
+	})
+	primary.until("the settings", func() bool { return primary.hasEvent(control.EventReloaded) })
+	if s := primary.status(); s.Cause != "" || s.Why != "" || s.Plan != nil {
+		t.Errorf("a node that serves is down: %q, %q, plan %+v", s.Cause, s.Why, s.Plan)
+	}
+	stepped := make(chan struct{})
+	go func() {
+		defer close(stepped)
+		_, err := primary.client.ChangeRole(t.Context(), control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency}, nil)
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	primary.is(control.StatusDown)
+	want := control.RolePlan{Kind: "step-down", Step: "demote"}
+	if s := primary.status(); s.Cause != control.DownPlan || s.Why != "a step-down is under way" || s.Plan == nil || *s.Plan != want {
+		t.Errorf("while it steps down: %q, %q, plan %+v", s.Cause, s.Why, s.Plan)
+	}
+	write(t, release, "")
+	<-stepped
+	if s := primary.status(); s.Cause != control.DownSteppedDown || s.Why != "it has stepped down" || s.Plan != nil {
+		t.Errorf("after it has stepped down: %q, %q, plan %+v", s.Cause, s.Why, s.Plan)
+	}
+	standby.until("the peer's status", func() bool { return standby.status().Peer.Status == control.StatusDown })
+}
+
 // TestFailover takes over from a primary that is gone, says what that gives up, and
 // takes the old one back, whose changes are kept aside.
 func TestFailover(t *testing.T) {

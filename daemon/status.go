@@ -12,8 +12,9 @@ import (
 )
 
 // roleNow is what this node does, and what it is within its pair.
-func (n *node) roleNow() (control.Role, control.NodeStatus) {
-	s := n.roles.now()
+func (n *node) roleNow() (control.Role, control.NodeStatus) { return n.roleOf(n.roles.now()) }
+
+func (n *node) roleOf(s role.State) (control.Role, control.NodeStatus) {
 	if s.Role() == role.Production && !n.roles.serves(s) {
 		return control.RoleDown, control.StatusDown
 	}
@@ -29,14 +30,45 @@ func (n *node) roleNow() (control.Role, control.NodeStatus) {
 // alone reports whether a node has had no peer yet.
 func alone(s role.State) bool { return s.Cause == role.New && s.Peer == "" }
 
+// downCause says why a node is down whose state is s, in a word and in words.
+func downCause(s role.State) (control.DownCause, string) {
+	why := s.Why()
+	switch {
+	case s.Stored.Role != role.Production:
+		return control.DownCause(s.Cause), why
+	case s.Phase == role.Held && s.Policy.Coordinated && !s.Lease:
+		return control.DownHeld, "it served before it stopped, and doesn't hold the lease"
+	case s.Phase != role.Settled:
+		return control.DownCause(s.Phase), why
+	case s.Policy.Coordinated && !s.Lease:
+		return control.DownNoLease, why
+	case why == "": // the lease has ended by the clock
+		return control.DownNoLease, "its lease has ended"
+	}
+	return control.DownPlan, why
+}
+
+// planStatus is the plan that is carried out, nil if there is none.
+func planStatus(p role.Progress) *control.RolePlan {
+	if p.IsZero() {
+		return nil
+	}
+	return &control.RolePlan{Kind: string(p.Kind), Step: string(p.Step), Back: p.Back, Failure: p.Failure}
+}
+
 // Status is what this node says about itself; see [control.Backend].
 func (n *node) Status(ctx context.Context) (*control.Status, error) {
+	now := n.roles.now()
 	s := &control.Status{
-		Node: n.name, Version: Version, Epoch: n.roles.now().Epoch.Number, Designated: control.Designation(n.conf.Designated),
+		Node: n.name, Version: Version, Epoch: now.Epoch.Number, Designated: control.Designation(n.conf.Designated),
 		Health: n.board.List(), Peer: n.peerStatus(), Groups: []control.Group{},
 		Coordination: n.roles.coordinationStatus(), Maintenance: n.maintenanceStatus(),
+		Plan: planStatus(now.Plan),
 	}
-	s.Role, s.Status = n.roleNow()
+	s.Role, s.Status = n.roleOf(now)
+	if s.Role == control.RoleDown {
+		s.Cause, s.Why = downCause(now)
+	}
 	for _, g := range n.groups {
 		s.Groups = append(s.Groups, g.status(ctx))
 	}

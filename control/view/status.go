@@ -17,6 +17,12 @@ func Status(w io.Writer, s *control.Status, now time.Time, seed func(*control.Gr
 	var b bytes.Buffer
 	row(&b, "", "node", "%s, repld %s, epoch %d", s.Node, s.Version, s.Epoch)
 	row(&b, "", "role", "%s (status %s, designated %s)", s.Role, s.Status, s.Designated)
+	if s.Why != "" {
+		row(&b, "", "", "%s", s.Why)
+	}
+	if s.Plan != nil {
+		row(&b, "", "plan", "%s", planText(s.Plan))
+	}
 	row(&b, "", "peer", "%s", peerText(s.Peer, now))
 	if c := s.Coordination; c != nil {
 		row(&b, "", "lease", "%s", coordinationText(c))
@@ -54,6 +60,16 @@ func Condition(c *health.Condition, now time.Time) string {
 
 func row(b *bytes.Buffer, indent, label, format string, args ...any) {
 	fmt.Fprintf(b, "%-12s%s\n", indent+label, fmt.Sprintf(format, args...))
+}
+
+func planText(p *control.RolePlan) string {
+	switch {
+	case p.Back:
+		return fmt.Sprintf("%s is taken back, at step %s: %s", p.Kind, p.Step, p.Failure)
+	case p.Failure != "":
+		return fmt.Sprintf("%s has stopped at step %s: %s", p.Kind, p.Step, p.Failure)
+	}
+	return fmt.Sprintf("%s, at step %s", p.Kind, p.Step)
 }
 
 func coordinationText(c *control.Coordination) string {
@@ -138,6 +154,9 @@ func barrierRow(b *bytes.Buffer, label string, barrier *control.Barrier, now tim
 	text := fmt.Sprintf("%s, cut %s ago", barrier.ID, Duration(age(barrier.CutAge, barrier.CutAt, now)))
 	if !barrier.ConfirmedAt.IsZero() {
 		text += ", confirmed " + Duration(age(barrier.ConfirmedAge, barrier.ConfirmedAt, now)) + " ago"
+	}
+	if at := Databases(barrier.Databases); at != "" {
+		text += ", " + at
 	}
 	if barrier.Rung == "polled" {
 		text += ", not a consistent cut (polled)"

@@ -68,6 +68,23 @@ func TestStatusOfAYoungNode(t *testing.T) {
 	}
 }
 
+func TestStatusOfANodeThatIsDown(t *testing.T) {
+	s := control.Status{Node: "n", Role: control.RoleDown, Status: control.StatusDown, Designated: control.DesignatedPrimary,
+		Cause: control.DownPlan, Why: "a cutover is under way"}
+	for want, p := range map[string]control.RolePlan{
+		"cutover, at step barrier":                                {Kind: "cutover", Step: "barrier"},
+		"cutover is taken back, at step demote: the link is down": {Kind: "cutover", Step: "demote", Back: true, Failure: "the link is down"},
+		"failover has stopped at step services: exit 1":           {Kind: "failover", Step: "services", Failure: "exit 1"},
+	} {
+		s.Plan = &p
+		var b bytes.Buffer
+		want = "role        down (status down, designated primary)\n            a cutover is under way\nplan        " + want + "\n"
+		if err := Status(&b, &s, now, nil); err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("%v, no %q in\n%s", err, want, b.String())
+		}
+	}
+}
+
 func TestSeedMeter(t *testing.T) {
 	var m SeedMeter
 	seed := func(files, size uint64) *control.Seed {
