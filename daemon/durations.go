@@ -23,6 +23,7 @@ type stopwatch struct {
 	step     role.Name
 	stepAt   time.Duration
 	promoted time.Duration // when this node was, by the plan; 0 = not yet
+	lost     bool          // the peer was, meanwhile: how long that takes is nobody's to say
 	steps    []ready.Elapsed
 }
 
@@ -51,18 +52,22 @@ func (r *roles) clockPlan(before, after role.State) (run ready.Run, ended bool) 
 	was, is := before.Plan, after.Plan
 	if w.plan != "" && (is.ID != w.plan || is.Step != w.step || is.Back) {
 		w.steps = append(w.steps, ready.Elapsed{Step: string(w.step), Seconds: (now - w.stepAt).Seconds()})
-		if w.step == role.StepPromote {
+		if w.step == role.StepPromote && is.ID == w.plan && !is.Back { // else it has failed
 			w.promoted = now
 			r.promotion = promotion{w.plan, now}
 		}
 	}
+	w.lost = w.lost || !after.Link
 	switch {
 	case w.plan != "" && is.ID != w.plan:
-		if was.Failure == "" && (w.kind == role.Cutover || w.kind == role.Failover) {
-			took := now - w.begun
-			if w.promoted != 0 {
-				took = w.promoted - w.begun
-			}
+		var took time.Duration
+		switch {
+		case w.kind == role.Failover && w.promoted != 0:
+			took = w.promoted - w.begun
+		case w.kind == role.Cutover && w.step == role.StepTaken && after.Epoch == was.Target && !w.lost:
+			took = now - w.begun
+		}
+		if took != 0 {
 			run = ready.Run{At: r.clock.Now().UTC(), Kind: string(w.kind), Epoch: uint64(after.Epoch.Number), Seconds: took.Seconds(), Steps: w.steps}
 			ended = true
 		}
