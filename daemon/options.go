@@ -30,6 +30,8 @@ type Options struct {
 	patience time.Duration
 	// afterPromotion is how long a cutover waits for its peer to serve; 0 = the constant of that name.
 	afterPromotion time.Duration
+	// sayEvery is how often the peer is told what this node is; 0 = the constant of that name.
+	sayEvery time.Duration
 	// fault is called at each fault point of a change of roles; an error ends the daemon
 	// there, as a crash would. nil = there are none.
 	fault func(point string) error

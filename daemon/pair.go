@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,21 +34,32 @@ func (n *node) pairSession(ctx context.Context, conn *wire.Conn) error {
 	return err
 }
 
-// say tells the peer what this node is.
+// say tells the peer what this node is: every now and then, and when that has changed.
 func (n *node) say(ctx context.Context, conn *wire.Conn) error {
-	ticker := time.NewTicker(sayEvery)
+	ticker := time.NewTicker(cmp.Or(n.opts.sayEvery, sayEvery))
 	defer ticker.Stop()
-	for {
-		_, status := n.roleNow()
-		m := wire.NodeState{Role: n.hello("").Role, Status: string(status), Epoch: n.roles.now().Epoch.Number, Clock: n.clock.Now()}
-		if err := conn.Send(ctx, &m); err != nil {
-			return err
+	var said wire.NodeState
+	for due := true; ; {
+		s, changed := n.roles.look()
+		_, status := n.roleOf(s)
+		m := wire.NodeState{Role: n.hello("").Role, Status: string(status), Epoch: s.Epoch.Number}
+		if due || m != said {
+			said = m
+			m.Clock = n.clock.Now()
+			if err := conn.Send(ctx, &m); err != nil {
+				return err
+			}
 		}
-		n.roles.Send(n.roles.driver.Hello())
+		if due { // what has changed package role says by itself
+			n.roles.Send(n.roles.driver.Hello())
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-changed:
+			due = false
 		case <-ticker.C:
+			due = true
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"repld/config"
 	"repld/control"
 	"repld/health"
+	"repld/role"
 )
 
 // TestRoleStuck has a service not start on the node that is promoted: there is no way
@@ -147,4 +148,33 @@ func TestAlertsOfRoles(t *testing.T) {
 		text, _ := os.ReadFile(alerts(primary))
 		return strings.Contains(string(text), `"kind":"raised","code":"link-down"`)
 	})
+}
+
+// TestThePeerIsToldAtOnce has nodes that hardly ever say by themselves what they are: what a
+// change of roles has made of one the other knows all the same.
+func TestThePeerIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	standby := launchWith(t, Options{Config: configure(t, dir, "standby", config.Secondary), sayEvery: time.Hour}, "standby")
+	primary := launchWith(t, Options{Config: configure(t, dir, "primary", config.Primary), sayEvery: time.Hour}, "primary")
+	pairUp(t, standby, primary)
+	primary.applied("one")
+	primary.applied("two")
+	knows := func(s *service, status control.NodeStatus) {
+		s.until("the peer's status "+string(status), func() bool {
+			now := s.status()
+			return now.Peer.Status == status && *now.Peer.Epoch == now.Epoch
+		})
+	}
+	knows(primary, control.StatusStandby)
+	primary.change(control.RoleRequest{Verb: control.VerbCutover})
+	knows(primary, control.StatusStandbyAsProduction)
+	knows(standby, control.StatusProductionAsStandby)
+	standby.applied("one")
+	standby.applied("two")
+	standby.change(control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency})
+	knows(primary, control.StatusDown)
+	if planned := primary.change(control.RoleRequest{Verb: control.VerbFailover, DryRun: true}); planned.Refused != nil {
+		t.Errorf("a failover after the peer has stepped down: %v", planned.Refused)
+	}
 }
