@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"repld/change"
@@ -146,7 +147,7 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 		f.Tail = end - at.Offset
 	}
 	f.Files = s.namesAfter(at.Offset)
-	f.Database = s.databaseLosses(f.Complete)
+	f.Database = s.databaseLosses(f.Complete, c.Databases == control.DatabasesEnd)
 	return f
 }
 
@@ -204,16 +205,39 @@ func (s *receiving) namesAfter(offset uint64) (names []string) {
 // maxDepth ends the walk up a tree that a damaged log would make endless.
 const maxDepth = 4096
 
-// databaseLosses are what is known of what a failover gives up of the databases.
-func (s *receiving) databaseLosses(c change.Certificate) (losses []role.DatabaseLedger) {
-	for _, d := range s.databases() {
-		l := role.DatabaseLedger{Name: d.Name, Engine: d.Engine, Received: d.Received, Paired: true}
-		for _, at := range c.Databases {
-			if at.Name == d.Name {
-				l.Position = at.String()
-			}
-		}
-		losses = append(losses, l)
+// databaseLosses are what is known of what a failover gives up of the databases, if they
+// are promoted at the barrier, or at the end of what has arrived.
+func (s *receiving) databaseLosses(c change.Certificate, atEnd bool) (losses []role.DatabaseLedger) {
+	for _, r := range s.replicas {
+		losses = append(losses, r.loss(c, atEnd))
 	}
 	return losses
+}
+
+// loss says where promote will leave the replica.
+func (r *replica) loss(c change.Certificate, atEnd bool) role.DatabaseLedger {
+	l := role.DatabaseLedger{Name: r.conf.Name, Engine: r.conf.Engine}
+	gate, received := r.gate.Position(), r.spool.Durable()
+	if !received.IsZero() {
+		l.Received = r.show(received)
+	}
+	if gate.IsZero() {
+		return l // it was never seeded
+	}
+	at := gate // a replica can't go back
+	if i := slices.IndexFunc(c.Databases, func(d change.DatabasePosition) bool { return d.Name == l.Name }); i >= 0 {
+		barrier := c.Databases[i].Position
+		if gate.Compare(barrier) <= 0 {
+			at, l.Paired = barrier, !atEnd
+		}
+		if !l.Paired {
+			l.Barrier, l.Past = r.show(barrier), r.spool.After(barrier)
+		}
+	}
+	if atEnd && received.Compare(at) > 0 {
+		at = received
+	}
+	l.Position, l.Bytes = r.show(at), r.spool.After(at)
+	l.Past -= min(l.Past, l.Bytes)
+	return l
 }

@@ -58,11 +58,13 @@ type GroupLedger struct {
 type DatabaseLedger struct {
 	Name     string `json:"name"`
 	Engine   string `json:"engine"`
-	Position string `json:"position"`           // at the barrier: where it is promoted
+	Position string `json:"position"`           // where it is promoted; "": there is no replica
+	Barrier  string `json:"barrier,omitempty"`  // where it was at the barrier, if it isn't promoted there
 	Received string `json:"received,omitempty"` // the end of what is here
 	Known    string `json:"known,omitempty"`    // the last that the primary is known to have had
 	Bytes    uint64 `json:"bytes"`              // of its log between Position and what is known of the end
-	Paired   bool   `json:"paired"`             // false: promoted at the end of its log, not at the barrier
+	Past     uint64 `json:"bytes_past_barrier"` // of its log between Barrier and Position
+	Paired   bool   `json:"paired"`             // false: it isn't promoted at the barrier
 }
 
 // LedgerFiles is how many names a ledger holds for each group.
@@ -209,17 +211,33 @@ func (g *GroupLedger) text(b *strings.Builder) {
 	if g.SetAside > 0 {
 		fmt.Fprintf(b, "    kept aside: %s that were received beyond the barrier\n", english.Plural(int(g.SetAside), "byte", ""))
 	}
-	for _, d := range g.Databases {
-		if !d.Paired {
-			fmt.Fprintf(b, "    database %s (%s): promoted at the end of what was received, %s; files and database are not paired\n", d.Name, d.Engine, d.Received)
-			continue
-		}
-		fmt.Fprintf(b, "    database %s (%s): promoted at %s", d.Name, d.Engine, d.Position)
-		if d.Bytes > 0 {
-			fmt.Fprintf(b, ", %s of its log given up", english.Plural(int(d.Bytes), "byte", ""))
-		}
-		b.WriteString("\n")
+	for i := range g.Databases {
+		g.Databases[i].text(b)
 	}
+}
+
+func (d *DatabaseLedger) text(b *strings.Builder) {
+	fmt.Fprintf(b, "    database %s (%s): ", d.Name, d.Engine)
+	switch {
+	case d.Position == "":
+		b.WriteString("no replica: it can't be promoted\n")
+		return
+	case d.Paired, d.Position != d.Received:
+		fmt.Fprintf(b, "promoted at %s", d.Position)
+	default:
+		fmt.Fprintf(b, "promoted at the end of what was received, %s", d.Position)
+	}
+	switch {
+	case d.Paired:
+	case d.Barrier == "":
+		b.WriteString(", of which the barrier has nothing; files and database are not paired")
+	default:
+		fmt.Fprintf(b, ", %s past the barrier's %s; files and database are not paired", english.Plural(int(d.Past), "byte", ""), d.Barrier)
+	}
+	if d.Bytes > 0 {
+		fmt.Fprintf(b, ", %s of its log given up", english.Plural(int(d.Bytes), "byte", ""))
+	}
+	b.WriteString("\n")
 }
 
 func ago(s Seconds) string {

@@ -101,7 +101,11 @@ func TestLedger(t *testing.T) {
 		Groups: []GroupFacts{{
 			Group: "sounz", Complete: change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: 810}, CutAt: time.Date(2026, 11, 21, 7, 59, 0, 0, time.UTC)},
 			Age: &age, Captured: change.BarrierID{Epoch: 1, Seq: 812}, Files: []string{"data/b", "data/a", "data/b"}, Unnamed: 3, Bytes: 4096, Tail: 100,
-			Database: []DatabaseLedger{{Name: "shop", Engine: "postgres", Position: "0/1A", Bytes: 77, Paired: true}},
+			Database: []DatabaseLedger{{Name: "shop", Engine: "postgres", Position: "0/1A", Bytes: 77, Paired: true},
+				{Name: "end", Engine: "redis", Position: "950", Received: "950", Barrier: "900", Past: 50},
+				{Name: "ahead", Engine: "postgres", Position: "0/2B", Received: "0/3C", Barrier: "0/2A", Past: 1, Bytes: 17},
+				{Name: "new", Engine: "mysql", Position: "7:4", Received: "7:9", Bytes: 5},
+				{Name: "unseeded", Engine: "mysql"}},
 		}, {Group: "empty"}},
 	})
 	want := `failover of megadeth to epoch 2
@@ -115,6 +119,10 @@ func TestLedger(t *testing.T) {
       and 3 more
     kept aside: 100 bytes that were received beyond the barrier
     database shop (postgres): promoted at 0/1A, 77 bytes of its log given up
+    database end (redis): promoted at the end of what was received, 950, 50 bytes past the barrier's 900; files and database are not paired
+    database ahead (postgres): promoted at 0/2B, 1 byte past the barrier's 0/2A; files and database are not paired, 17 bytes of its log given up
+    database new (mysql): promoted at 7:4, of which the barrier has nothing; files and database are not paired, 5 bytes of its log given up
+    database unseeded (mysql): no replica: it can't be promoted
   group empty
     no complete barrier: this group can't be promoted
 `

@@ -104,6 +104,28 @@ func (s *Spool) Durable() change.StreamPosition {
 	return s.durable
 }
 
+// After returns how many bytes of the stream are held durably behind a position.
+func (s *Spool) After(at change.StreamPosition) (sum uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.segments {
+		from, to := g.start, g.end
+		switch number := g.chapter.Number; {
+		case number < at.Chapter || number > s.durable.Chapter:
+			continue
+		case number == at.Chapter:
+			from = max(from, at.Offset)
+		}
+		if g.chapter.Number == s.durable.Chapter {
+			to = min(to, s.durable.Offset)
+		}
+		if to > from {
+			sum += to - from
+		}
+	}
+	return sum
+}
+
 // Bytes returns how many bytes of disk the spool takes.
 func (s *Spool) Bytes() int64 {
 	s.mu.Lock()
