@@ -43,6 +43,9 @@ const (
 	SideStandby Side = "standby"
 )
 
+// DiffersReplica is what differs of a database: its replica isn't at the barrier.
+const DiffersReplica = "replica"
+
 // Difference is one path that is not as it should be.
 type Difference struct {
 	Path string `json:"path"`           // "tree/path"; names that are not UTF-8 are quoted as Go has it

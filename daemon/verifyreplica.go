@@ -5,11 +5,9 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/control"
 	"repld/wire"
 )
-
-// differsReplica is what differs of a database: its replica isn't at the applied barrier.
-const differsReplica = "replica"
 
 // replicaWithin is how long a replica may take to be where its gate is.
 const replicaWithin = 10 * time.Second
@@ -24,7 +22,7 @@ func (s *receiving) verifyReplicas(ctx context.Context) []wire.Difference {
 			return stands(r, c)
 		}
 		if !comesTrue(ctx, replicaWithin, at) {
-			list = append(list, wire.Difference{Path: "database " + r.conf.Name, What: differsReplica})
+			list = append(list, wire.Difference{Path: "database " + r.conf.Name, What: control.DiffersReplica})
 		}
 	}
 	return list

@@ -2,11 +2,15 @@ package view
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"repld/change"
+	"repld/control"
 )
 
 // Duration formats d for reading: "0.21 s", "12 s", "3m5s", "2d3h".
@@ -35,6 +39,16 @@ func Count(n uint64, thing string) string {
 		thing += "s"
 	}
 	return humanize.Comma(int64(n)) + " " + thing
+}
+
+// Databases formats where the databases stood at a barrier, as their engines write it:
+// "shop 7:4096, sounz 0/1A2B3C8"; "" if there are none.
+func Databases(at map[string]control.DatabasePosition) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(at)) {
+		parts = append(parts, name+" "+at[name].Position)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Digest formats a digest by its first digits, enough to compare by eye.

@@ -1,9 +1,11 @@
 package replctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -83,7 +85,14 @@ with it. PATH is given as to "replctl restore".`,
 
 func writeBarriers(w io.Writer, list *control.BarrierList) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BARRIER\tCUT AT\tAGE\tSTATE\tLOG OFFSET\tDIGEST\tREWINDABLE")
+	held := slices.ContainsFunc(list.Barriers, func(b control.BarrierEntry) bool { return len(b.Databases) > 0 })
+	column := func(text string) string { // only where there are databases
+		if !held {
+			return ""
+		}
+		return cmp.Or(text, "-") + "\t"
+	}
+	fmt.Fprintf(t, "BARRIER\tCUT AT\tAGE\tSTATE\tLOG OFFSET\t%sDIGEST\tREWINDABLE\n", column("DATABASES"))
 	for _, b := range list.Barriers {
 		age, offset, rewindable := "-", "-", "no"
 		if b.Age != nil {
@@ -95,8 +104,8 @@ func writeBarriers(w io.Writer, list *control.BarrierList) error {
 		if b.Rewindable {
 			rewindable = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.ID, b.CutAt.UTC().Format(timeForm),
-			age, b.State, offset, view.Digest(b.Digest), rewindable)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s%s\t%s\n", b.ID, b.CutAt.UTC().Format(timeForm),
+			age, b.State, offset, column(view.Databases(b.Databases)), view.Digest(b.Digest), rewindable)
 	}
 	return t.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -36,19 +37,42 @@ once both are equal.`,
 		if err := a.print(report, func(w io.Writer) error { return writeReport(w, report) }); err != nil {
 			return err
 		}
-		if !report.Equal {
-			e := control.Errorf(control.ExitDiffers, "the trees differ")
-			if !req.Repair {
-				e = e.WithHint("`replctl verify --repair` mends the standby")
-			}
-			return e
-		}
-		return nil
+		return verdict(report, req.Repair)
 	})
 	cmd.Flags().BoolVar(&req.Repair, "repair", false, "mend the standby where it differs")
 	cmd.Flags().BoolVar(&req.Full, "full", false, "compare name by name even where the digests agree")
 	return cmd
 }
+
+// verdict is the error of what is not equal, with what mends it.
+func verdict(r *control.VerifyReport, repaired bool) error {
+	if r.Equal {
+		return nil
+	}
+	found, hint := "the trees differ", ""
+	if !repaired {
+		hint = "`replctl verify --repair` mends the standby"
+	}
+	if slices.ContainsFunc(r.Differences, isReplica) {
+		const seed = "on the standby `replctl database status` tells where the replica is, and `replctl database seed NAME` makes it anew"
+		switch alone := !slices.ContainsFunc(r.Differences, func(d control.Difference) bool { return !isReplica(d) }); {
+		case alone:
+			found, hint = "a database is not at the barrier", seed
+		case repaired:
+			found, hint = "a database is not at the barrier, or trees still differ", seed
+		default:
+			found, hint = "the trees differ, and a database is not at the barrier", hint+"; "+seed
+		}
+	}
+	e := control.Errorf(control.ExitDiffers, "%s", found)
+	if hint != "" {
+		e = e.WithHint("%s", hint)
+	}
+	return e
+}
+
+// isReplica tells a database's replica from what lies in a tree.
+func isReplica(d control.Difference) bool { return d.What == control.DiffersReplica }
 
 func verifyText(p control.VerifyProgress) string {
 	verb := "verifying"
