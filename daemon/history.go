@@ -10,6 +10,7 @@ import (
 	"repld/apply/history"
 	"repld/change"
 	"repld/control"
+	"repld/journal/catalog"
 	"repld/tree"
 )
 
@@ -198,9 +199,22 @@ func (s *receiving) barriers(req control.BarriersRequest) (*control.BarrierList,
 		list.Barriers = append(list.Barriers, control.BarrierEntry{Barrier: control.BarrierOf(c), Age: &age, State: control.BarrierApplied,
 			Files: &c.Files, Bytes: &c.Bytes, Rewindable: true})
 	}
+	if b, ok := s.receiver.Received(); ok && b.ID.Compare(newest(list.Barriers)) > 0 { // it isn't in the catalog before it is applied
+		list.Barriers = append(list.Barriers, barrierEntry(catalog.StoredBarrier{Barrier: b, State: catalog.BarrierReceived}, now))
+	}
 	slices.SortStableFunc(list.Barriers, func(x, y control.BarrierEntry) int { return y.ID.Compare(x.ID) })
 	if req.Limit > 0 && len(list.Barriers) > req.Limit {
 		list.Barriers = list.Barriers[:req.Limit]
 	}
 	return list, nil
+}
+
+// newest is the highest id of a list; zero for an empty one.
+func newest(list []control.BarrierEntry) (id change.BarrierID) {
+	for i := range list {
+		if list[i].ID.Compare(id) > 0 {
+			id = list[i].ID
+		}
+	}
+	return id
 }

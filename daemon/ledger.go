@@ -112,13 +112,22 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 	f := role.GroupFacts{Group: s.name}
 	var at change.LogPosition
 	f.Complete, at = s.applier.Applied()
-	if b, ok := s.receiver.Received(); ok && b.ID.Compare(f.Complete.ID) > 0 && !s.applier.Paused() && s.applier.Halted() == nil {
+	received := applierOf{s}.Progress().Received
+	b, ok := s.receiver.Received()
+	if ok && b.ID.Compare(received) > 0 {
+		received = b.ID
+	}
+	id, chosen := c.Barriers[s.name]
+	switch by := s.withheld(); {
+	case by != "" && !chosen && received.Compare(f.Complete.ID) > 0:
+		f.Withheld, f.WithheldBy = received, by
+	case by == "" && ok && b.ID.Compare(f.Complete.ID) > 0:
 		f.Complete = b.Certificate
 		if stored, ok, err := s.storedBarrier(b.ID); err == nil && ok {
 			at = stored.End
 		}
 	}
-	if id, chosen := c.Barriers[s.name]; chosen {
+	if chosen {
 		f.Chosen = true
 		if stored, ok, err := s.storedBarrier(id); err == nil && ok {
 			f.Complete, at = stored.Certificate, stored.End
@@ -132,8 +141,11 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 		f.Age = &age
 	}
 	s.beatMu.Unlock()
+	f.Captured = f.Withheld
 	if heard {
-		f.Captured = beat.Captured
+		if beat.Captured.Compare(f.Captured) > 0 {
+			f.Captured = beat.Captured
+		}
 		f.Unnamed = beat.PendingFiles
 		if beat.Confirmed && beat.Captured == f.Complete.ID {
 			age := beat.ConfirmedAge + beatAge
@@ -149,6 +161,17 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 	f.Files = s.namesAfter(at.Offset)
 	f.Database = s.databaseLosses(f.Complete, c.Databases == control.DatabasesEnd)
 	return f
+}
+
+// withheld is why barriers that were received are not applied; "" if they are.
+func (s *receiving) withheld() role.Withholding {
+	switch {
+	case s.applier.Halted() != nil:
+		return role.ByHalt
+	case s.applier.Paused():
+		return role.ByPause
+	}
+	return ""
 }
 
 // namesAfter are the paths of what the records of the log name from an offset on, as

@@ -44,6 +44,10 @@ type GroupLedger struct {
 	Proven   *Seconds         `json:"proven_age_seconds,omitempty"` // since it was last confirmed that nothing had changed after it
 	Chosen   bool             `json:"chosen,omitempty"`             // an operator chose an older one: all after it is given up
 	Captured change.BarrierID `json:"captured,omitzero"`            // the newest that the primary is known to have cut
+	// Withheld is the newest barrier that is complete here and isn't promoted all the
+	// same, by WithheldBy; absent where nothing is withheld.
+	Withheld   change.BarrierID `json:"withheld,omitzero"`
+	WithheldBy Withholding      `json:"withheld_by,omitempty"`
 
 	// What is known to be given up.
 	Barriers  uint64           `json:"barriers"` // captured and not complete here
@@ -53,6 +57,15 @@ type GroupLedger struct {
 	SetAside  uint64           `json:"set_aside_bytes"` // received beyond the barrier, and kept
 	Databases []DatabaseLedger `json:"databases"`
 }
+
+// Withholding is why barriers that were received are not applied. The words are stored.
+type Withholding string
+
+// The reasons.
+const (
+	ByPause Withholding = "pause" // an operator's, or going back to an earlier barrier
+	ByHalt  Withholding = "halt"  // the guard's
+)
 
 // DatabaseLedger is the part of one database.
 type DatabaseLedger struct {
@@ -81,17 +94,19 @@ type Facts struct {
 
 // GroupFacts are what this node knows about a group.
 type GroupFacts struct {
-	Group    string
-	Complete change.Certificate // the newest barrier of which log and spools are complete
-	Age      *time.Duration     // of its cut, by the monotonic clock
-	Proven   *time.Duration     // since its last confirmation, by the monotonic clock
-	Chosen   bool
-	Captured change.BarrierID // the newest that the primary has told of
-	Files    []string         // named in records after the barrier, or told dirty by the primary
-	Unnamed  uint64           // further ones, known by number only
-	Bytes    uint64           // known to be missing here
-	Tail     uint64           // bytes of log after the barrier that are here
-	Database []DatabaseLedger
+	Group      string
+	Complete   change.Certificate // the newest barrier of which log and spools are complete
+	Age        *time.Duration     // of its cut, by the monotonic clock
+	Proven     *time.Duration     // since its last confirmation, by the monotonic clock
+	Chosen     bool
+	Captured   change.BarrierID // the newest that the primary has told of
+	Withheld   change.BarrierID // the newest that is complete here, if WithheldBy keeps it from being applied
+	WithheldBy Withholding
+	Files      []string // named in records after the barrier, or told dirty by the primary
+	Unnamed    uint64   // further ones, known by number only
+	Bytes      uint64   // known to be missing here
+	Tail       uint64   // bytes of log after the barrier that are here
+	Database   []DatabaseLedger
 }
 
 // LedgerOf computes the ledger of the failover that s has begun, or would begin with
@@ -110,7 +125,7 @@ func LedgerOf(s State, target Epoch, proof Proof, f Facts) Ledger {
 func groupLedger(g GroupFacts) GroupLedger {
 	l := GroupLedger{
 		Group: g.Group, Barrier: g.Complete.ID, CutAt: g.Complete.CutAt, Age: seconds(g.Age), Proven: seconds(g.Proven), Chosen: g.Chosen,
-		Captured: g.Captured, Bytes: g.Bytes, SetAside: g.Tail, Databases: slices.Clone(g.Database),
+		Captured: g.Captured, Withheld: g.Withheld, WithheldBy: g.WithheldBy, Bytes: g.Bytes, SetAside: g.Tail, Databases: slices.Clone(g.Database),
 	}
 	if g.Captured.Epoch == g.Complete.ID.Epoch && g.Captured.Seq > g.Complete.ID.Seq {
 		l.Barriers = g.Captured.Seq - g.Complete.ID.Seq
@@ -138,7 +153,7 @@ func seconds(d *time.Duration) *Seconds {
 // Nothing reports whether nothing is known to be given up.
 func (l *Ledger) Nothing() bool {
 	return !slices.ContainsFunc(l.Groups, func(g GroupLedger) bool {
-		return g.Barriers > 0 || g.FileCount > 0 || g.Bytes > 0 || g.Chosen ||
+		return g.Barriers > 0 || g.FileCount > 0 || g.Bytes > 0 || g.Chosen || g.WithheldBy != "" ||
 			slices.ContainsFunc(g.Databases, func(d DatabaseLedger) bool { return d.Bytes > 0 })
 	})
 }
@@ -194,6 +209,12 @@ func (g *GroupLedger) text(b *strings.Builder) {
 	}
 	if g.Barriers > 0 {
 		fmt.Fprintf(b, "    given up: %s up to %s\n", english.Plural(int(g.Barriers), "barrier", ""), g.Captured)
+	}
+	switch g.WithheldBy {
+	case ByPause:
+		fmt.Fprintf(b, "    barrier %s was received and is given up, since applying is paused: `replctl resume` before the failover applies it\n", g.Withheld)
+	case ByHalt:
+		fmt.Fprintf(b, "    barrier %s was received and is given up, since applying is halted: `replctl resume --accept` before the failover applies it\n", g.Withheld)
 	}
 	switch {
 	case g.FileCount > 0:

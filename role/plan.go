@@ -176,7 +176,7 @@ var plans = []Plan{
 		{Name: StepLedger, At: Here, Does: "writes the loss ledger",
 			Needs: []string{"a complete barrier of every group was received", "the peer doesn't serve in good health"}},
 		{Name: StepProof, At: Here, Does: "makes sure that the peer doesn't serve: asks it to step down, or fences it, or takes its expired lease, or relies on --peer-is-down"},
-		{Name: StepApply, At: Here, Does: "applies the newest complete barrier and sets aside what follows it",
+		{Name: StepApply, At: Here, Does: "applies the newest complete barrier, unless applying is paused or halted, and sets aside what follows it",
 			Needs: []string{"the peer doesn't serve"}},
 		{Name: StepPromote, At: Here, Does: "takes the lease, if there is coordination, and writes down the new epoch", Final: true,
 			Needs: []string{"the peer has not been heard to serve since the plan began"}},

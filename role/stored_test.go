@@ -133,6 +133,13 @@ func TestLedger(t *testing.T) {
 	if found := unnamed.Text(); !strings.Contains(found, "changes of 3 files") || strings.Contains(found, "more") {
 		t.Errorf("three files of which no name is known: %s", found)
 	}
+	for by, want := range map[Withholding]string{ByPause: "paused: `replctl resume` before", ByHalt: "halted: `replctl resume --accept` before"} {
+		l := LedgerOf(State{}, two, ByClaim, Facts{Groups: []GroupFacts{{Group: "sounz",
+			Complete: change.Certificate{ID: change.BarrierID{Epoch: 1, Seq: 810}}, Withheld: change.BarrierID{Epoch: 1, Seq: 812}, WithheldBy: by}}})
+		if found := l.Text(); !strings.Contains(found, "barrier 1-812 was received and is given up, since applying is "+want) || l.Nothing() {
+			t.Errorf("withheld by %s: %s", by, found)
+		}
+	}
 	none := Ledger{Groups: []GroupLedger{{Group: "sounz", Barrier: change.BarrierID{Epoch: 1, Seq: 810}, Bytes: 7}}}
 	if found := none.Text(); !strings.Contains(found, "given up: 7 bytes of changes, of files that are not known here\n") {
 		t.Errorf("seven bytes of which no file is known: %s", found)
