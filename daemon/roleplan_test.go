@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"repld/config"
+	"repld/control"
 	"repld/role"
 )
 
@@ -45,6 +47,33 @@ func TestPlanText(t *testing.T) {
 			if !strings.Contains(text, strings.TrimSuffix(stops, ":")) {
 				t.Errorf("%s on a %s %s: found\n%s\nwant %q in it", command, c.d, c.is, text, stops)
 			}
+		}
+	}
+}
+
+// TestExplainEnd has a change of roles that failed for want of the peer told from others, if
+// nothing of it is left.
+func TestExplainEnd(t *testing.T) {
+	stuck := role.State{Stored: role.Stored{Role: role.Production, Plan: role.Progress{Kind: role.Failover, ID: "o", Step: role.StepServices}}}
+	for _, c := range []struct {
+		cause error
+		s     role.State
+		want  control.Exit
+	}{
+		{errNoLink, role.State{}, control.ExitPeer},
+		{control.Errorf(control.ExitPeer, "the peer doesn't answer"), role.State{}, control.ExitPeer},
+		{control.Errorf(control.ExitRefused, "not ready"), role.State{}, control.ExitFailed},
+		{nil, role.State{}, control.ExitFailed},
+		{errNoLink, stuck, control.ExitFailed},
+	} {
+		r := &roles{state: c.s}
+		failed := &role.Failed{Text: "the peer: it failed"}
+		if c.cause != nil {
+			failed.Cause = fmt.Errorf("group one: %w", c.cause)
+		}
+		err := r.explainEnd(role.Order{Command: role.DoCutover}, failed)
+		if e := control.AsError(err); e.Code != c.want || e.Text != "the cutover failed: the peer: it failed" || e.Hint == "" {
+			t.Errorf("after %v: found exit %d, %q, with the hint %q, want exit %d", c.cause, e.Code, e.Text, e.Hint, c.want)
 		}
 	}
 }

@@ -67,9 +67,9 @@ func explainSalvaged(err error, g *group) error {
 	var target *tree.Error
 	switch {
 	case errors.Is(err, apply.ErrNoSalvage):
-		return control.Errorf(control.ExitFailed, "%w", err).WithHint("`replctl salvage list`")
+		return control.Errorf(control.ExitUsage, "%w", err).WithHint("`replctl salvage list`")
 	case errors.Is(err, apply.ErrNotThere):
-		return control.Errorf(control.ExitFailed, "%w", err).
+		return control.Errorf(control.ExitUsage, "%w", err).
 			WithHint("a path begins with the tree's name, as in %s/…; `replctl salvage show ID` lists what a set holds", g.conf.Trees[0].Name)
 	case errors.Is(err, apply.ErrTargetExists):
 		return control.Errorf(control.ExitRefused, "%w", err).WithHint("name another directory, or move away what is there: nothing is overwritten")

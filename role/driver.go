@@ -2,7 +2,6 @@ package role
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -56,6 +55,10 @@ type Driver struct {
 	failed  error
 	waiting map[Nonce][]chan<- Ended
 	poke    chan struct{}
+	cause   struct { // why the newest plan of which a step failed ends
+		plan Nonce
+		err  error
+	}
 }
 
 // NewDriver returns a driver, which starts nothing. Its first event is a [Start].
@@ -160,8 +163,21 @@ func (d *Driver) queue(e Effect) {
 	}
 }
 
+// Failed is the error of a plan that did not do all that it was to do.
+type Failed struct {
+	Text  string // why; see [Ended]
+	Cause error  // of the step that failed in this run; nil if it was none
+}
+
+// Error returns the text.
+func (f *Failed) Error() string { return f.Text }
+
+// Unwrap returns the cause.
+func (f *Failed) Unwrap() error { return f.Cause }
+
 // Carry gives an order and waits until its plan has ended. The order was carried out
-// if the error is nil; if ctx ends, the plan goes on without the caller.
+// if the error is nil; if ctx ends, the plan goes on without the caller. A plan that
+// fails is a [*Failed].
 func (d *Driver) Carry(ctx context.Context, o Order) error {
 	done := make(chan Ended, 1)
 	d.mu.Lock()
@@ -183,7 +199,13 @@ func (d *Driver) Carry(ctx context.Context, o Order) error {
 	select {
 	case e := <-done:
 		if e.Failure != "" {
-			return errors.New(e.Failure)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			failed := &Failed{Text: e.Failure}
+			if d.cause.plan == e.Plan {
+				failed.Cause = d.cause.err
+			}
+			return failed
 		}
 		return nil
 	case <-ctx.Done():
@@ -295,6 +317,11 @@ func (d *Driver) ended(ctx context.Context, plan Nonce, step Name, err error) er
 		return nil
 	}
 	if err != nil {
+		d.mu.Lock()
+		if !d.state.Plan.Back { // what can't be undone is not why it failed
+			d.cause.plan, d.cause.err = plan, err
+		}
+		d.mu.Unlock()
 		return d.must(StepFailed{Plan: plan, Step: step, Failure: err.Error()})
 	}
 	return d.must(StepDone{Plan: plan, Step: step})
