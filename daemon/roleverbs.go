@@ -304,8 +304,11 @@ func explainRefusal(err error) error {
 		code = control.ExitUsage
 	}
 	e := control.Errorf(code, "%w", err).WithState(refused.State)
-	if refused.Command != "" {
+	switch {
+	case refused.Command != "":
 		return e.WithHint("%s", strings.TrimSpace("replctl "+refused.Command+" "+refused.Where))
+	case refused.Until != "":
+		return e.WithHint("give the command again once %s", refused.Until)
 	}
 	return e
 }
@@ -313,22 +316,15 @@ func explainRefusal(err error) error {
 // explainEnd says what has become of a plan that failed.
 func (r *roles) explainEnd(o role.Order, err error) error {
 	var refused *role.Refusal
-	var failed *role.Failed
 	var known *control.Error
 	switch {
 	case errors.As(err, &refused):
 		return explainRefusal(err)
-	case errors.As(err, &failed): // whatever its cause, the plan comes first
 	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	s := r.now()
-	code := control.ExitFailed
-	lost := errors.Is(err, errNoLink) || errors.As(err, &known) && known.Code == control.ExitPeer
-	if lost && s.Plan.IsZero() {
-		code = control.ExitPeer
-	}
-	e := control.Errorf(code, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
+	e := control.Errorf(control.ExitFailed, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
 	if !s.Plan.IsZero() {
 		return e.WithHint("there is no way back from step %s: mend the cause, then `replctl %s` goes on", s.Plan.Step, resumeWord(s.Plan.Kind))
 	}

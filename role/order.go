@@ -126,7 +126,10 @@ func orderFailover(s State, o Order) (State, []Effect, error) {
 	case s.Cause == New:
 		return s.refuse("", "this node was never paired: there is nothing to take over")
 	case s.Stored.Role == Standby && !o.Barrier:
-		return s.refuse("", "this node has no complete barrier yet: want the seed to end first")
+		return s, nil, &Refusal{
+			Reason: NotAllowed, State: s.describe(), Text: "this node has no complete barrier yet: want its peer to bring it to its state first",
+			Until: "every group has applied a barrier (replctl status): some seconds after a change of roles, else at the end of the seed; the peer must be there for that",
+		}
 	case s.Cause == Lost && s.highest() == 0:
 		return s.refuse("", "this node has lost its state and can't know which epochs were made: want its peer to tell")
 	case s.Link && s.Heard.Busy:

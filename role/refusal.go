@@ -20,6 +20,7 @@ type Refusal struct {
 	Text    string // a sentence: what was wanted, what was found
 	Command string // which command would do instead; "" = none
 	Where   string // on which node it is to be given, and what else; "" = on this one
+	Until   string // what is to be waited for before the same is ordered again; "" = waiting is no use
 
 	proof bool // nothing is in the way of a failover but a proof that the peer doesn't serve
 }

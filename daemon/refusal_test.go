@@ -1,0 +1,30 @@
+package daemon
+
+import (
+	"strings"
+	"testing"
+
+	"repld/control"
+	"repld/role"
+)
+
+// TestFailoverBeforeABarrier orders a failover on a node that has just become a standby: the
+// refusal says what it waits for, and that it can be ordered again then.
+func TestFailoverBeforeABarrier(t *testing.T) {
+	epoch := role.Epoch{Number: 2}
+	s := role.State{
+		Stored: role.Stored{Peer: "peer", Designated: role.Primary, Role: role.Standby, Epoch: epoch},
+		Live:   role.Live{Session: "session"},
+	}
+	order := role.Order{Command: role.DoFailover, ID: "order", PeerIsDown: true}
+	_, _, err := role.Next(s, order)
+	e := control.AsError(explainRefusal(err))
+	if e == nil || e.Code != control.ExitRefused || !strings.Contains(e.Text, "no complete barrier yet") ||
+		!strings.Contains(e.Hint, "give the command again once every group has applied a barrier") {
+		t.Errorf("found the refusal %+v", e)
+	}
+	order.Barrier = true
+	if _, _, err := role.Next(s, order); err != nil {
+		t.Errorf("with a barrier: %v", err)
+	}
+}
