@@ -316,15 +316,22 @@ func explainRefusal(err error) error {
 // explainEnd says what has become of a plan that failed.
 func (r *roles) explainEnd(o role.Order, err error) error {
 	var refused *role.Refusal
+	var failed *role.Failed
 	var known *control.Error
 	switch {
 	case errors.As(err, &refused):
 		return explainRefusal(err)
+	case errors.As(err, &failed): // whatever its cause, the plan comes first
 	case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	s := r.now()
-	e := control.Errorf(control.ExitFailed, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
+	code := control.ExitFailed
+	lost := errors.Is(err, errNoLink) || errors.As(err, &known) && known.Code == control.ExitPeer
+	if lost && s.Plan.IsZero() {
+		code = control.ExitPeer
+	}
+	e := control.Errorf(code, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
 	if !s.Plan.IsZero() {
 		return e.WithHint("there is no way back from step %s: mend the cause, then `replctl %s` goes on", s.Plan.Step, resumeWord(s.Plan.Kind))
 	}
