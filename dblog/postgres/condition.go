@@ -42,11 +42,22 @@ func codeOf(err error) (health.Code, string) {
 	return trouble(err)
 }
 
+// note keeps the condition of an error. A server that lacks something has answered: that
+// it was starting or stopping before is over.
+func note(trouble *condition.Set, err error) error {
+	if err != nil {
+		if code, _ := codeOf(err); code == health.DatabaseSetup {
+			trouble.Forget(health.DatabaseDown)
+		}
+	}
+	return trouble.Note(err, codeOf)
+}
+
 // noted keeps the condition of an error for Health, and of a nil one forgets what
 // shows in the same way. It returns err.
 func (s *Source) noted(err error) error {
 	if err == nil {
 		s.trouble.Forget(health.DatabaseDown, health.DatabaseSetup)
 	}
-	return s.trouble.Note(err, codeOf)
+	return note(&s.trouble, err)
 }

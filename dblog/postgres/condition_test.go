@@ -95,6 +95,9 @@ func TestReplicaPastTheGateIsFound(t *testing.T) {
 	p.replica.Exec("ALTER SYSTEM SET primary_conninfo = " + quoteSetting(conninfo))
 	p.replica.Exec("SELECT pg_reload_conf()")
 	eventually(t, "it is found to be ahead", func() bool { return errors.Is(p.gate.Check(t.Context()), dblog.ErrAhead) })
+	if list := p.gate.Health(); len(list) != 1 || list[0].Code != health.DatabaseAhead {
+		t.Errorf("conditions %+v after the sender was set right, want that it is ahead", list)
+	}
 	_, err = p.gate.Promote(t.Context())
 	wantErr(t, err, dblog.ErrAhead)
 	wantCondition(t, p.gate.Health(), health.DatabaseAhead)

@@ -337,9 +337,7 @@ func (g *Gate) Health() []health.Condition {
 }
 
 // noted keeps the condition of an error for Health and returns it.
-func (g *Gate) noted(err error) error {
-	return g.trouble.Note(err, codeOf)
-}
+func (g *Gate) noted(err error) error { return note(&g.trouble, err) }
 
 // resolved forgets conditions.
 func (g *Gate) resolved(codes ...health.Code) { g.trouble.Forget(codes...) }

@@ -22,14 +22,15 @@ func (g *Gate) Promote(ctx context.Context) (dblog.Promotion, error) { return g.
 // the replica at the last whole record of that. The result belongs to no barrier. One
 // that was promoted before that is promoted.
 func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
-	st, err := g.look(ctx)
-	if err != nil || !st.recovery {
+	if waits, err := g.waits(ctx); err != nil || !waits {
 		return g.promote(ctx, false)
 	}
 	end := g.opts.Spool.Durable()
 	if err := g.Release(dblog.Point{Position: end}); err != nil {
 		return dblog.Promotion{}, err
 	}
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	for {
 		g.mu.Lock()
 		var flushed change.StreamPosition
@@ -43,25 +44,37 @@ func (g *Gate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
 		}
 		select {
 		case <-ctx.Done():
+			if flushed.IsZero() {
+				return dblog.Promotion{}, fmt.Errorf("the replica isn't connected to the gate, which has up to %s: %w", show(target), ctx.Err())
+			}
 			return dblog.Promotion{}, fmt.Errorf("the replica has received up to %s of %s: %w", show(flushed), show(target), ctx.Err())
 		case <-changed:
+		case <-again.C: // somebody may have promoted it, or taken our privilege
+			if waits, err := g.waits(ctx); err == nil && !waits {
+				return g.promote(ctx, false)
+			}
 		}
 	}
 }
 
+// lookAgain is how often a replica is looked at that is waited for.
+const lookAgain = 500 * time.Millisecond
+
 // errNoDSN is why a replica can't be promoted from here.
 var errNoDSN = errors.New("there is no connection string for the replica: promote it by hand (pg_ctl promote)")
 
-// look asks the replica what it is.
-func (g *Gate) look(ctx context.Context) (st replicaState, err error) {
+// waits reports whether the replica is one that may be promoted, and for which it is worth
+// waiting. Of others promote tells at once what they are.
+func (g *Gate) waits(ctx context.Context) (waits bool, err error) {
 	if g.admin == nil {
-		return st, errNoDSN
+		return false, errNoDSN
 	}
 	err = g.admin.with(ctx, func(c *pgconn.PgConn, _ *server) error {
-		st, err = lookAtReplica(ctx, c)
+		now, err := identify(ctx, c)
+		waits = err == nil && now.recovery && mayPromote(&now) == nil
 		return err
 	})
-	return st, err
+	return waits, err
 }
 
 func (g *Gate) promote(ctx context.Context, exactly bool) (dblog.Promotion, error) {
@@ -81,6 +94,13 @@ func (g *Gate) promote(ctx context.Context, exactly bool) (dblog.Promotion, erro
 			return err
 		}
 		if err := g.judge(st); err != nil {
+			return g.noted(err)
+		}
+		now, err := identify(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := mayPromote(&now); err != nil {
 			return g.noted(err)
 		}
 		if exactly && st.replayed != LSN(gate.Offset) {

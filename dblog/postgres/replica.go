@@ -65,10 +65,18 @@ func (g *Gate) judge(st replicaState) error {
 	return nil
 }
 
-// promotable says what keeps a replica from being a primary one day.
-func promotable(v *server) error {
+// mayPromote says whether the user of the replica's dsn lacks what a promotion takes.
+func mayPromote(v *server) error {
 	if !v.promotes {
 		return setupError{"the user of the replica's dsn may not promote it: GRANT EXECUTE ON FUNCTION pg_promote TO that user, on the primary, in the dsn's database"}
+	}
+	return nil
+}
+
+// promotable says what keeps a replica from being a primary one day.
+func promotable(v *server) error {
+	if err := mayPromote(v); err != nil {
+		return err
 	}
 	promoted := *v
 	promoted.recovery = false
@@ -84,24 +92,36 @@ func (g *Gate) Check(ctx context.Context) error {
 	if g.admin == nil {
 		return nil
 	}
-	var lacks error
+	var lacks, wrong error
 	err := g.admin.with(ctx, func(c *pgconn.PgConn, v *server) error {
+		// Privileges and settings change while the connection stays.
+		now, err := identify(ctx, c)
+		if err != nil {
+			return err
+		}
+		*v = now
 		st, err := lookAtReplica(ctx, c)
 		if err != nil {
 			return err
 		}
-		lacks = promotable(v)
-		return errors.Join(g.judge(st), g.dropLeftSlot(ctx, c, st))
+		if wrong = g.judge(st); st.recovery {
+			lacks = promotable(v)
+		}
+		return g.dropLeftSlot(ctx, c, st)
 	})
 	if err != nil {
-		return g.noted(err)
+		return errors.Join(g.noted(err), wrong)
 	}
-	g.resolved(health.DatabaseDown, health.DatabaseBypass)
-	if lacks != nil {
-		return g.noted(lacks)
+	// What was found before, and isn't any more, goes; that it was ahead, when it is at the
+	// gate again.
+	g.resolved(health.DatabaseDown)
+	if !errors.Is(wrong, dblog.ErrBypass) {
+		g.resolved(health.DatabaseBypass)
 	}
-	g.resolved(health.DatabaseSetup)
-	return nil
+	if lacks == nil {
+		g.resolved(health.DatabaseSetup)
+	}
+	return errors.Join(g.noted(wrong), g.noted(lacks))
 }
 
 // Watch checks the replica every so often until ctx ends.
