@@ -41,9 +41,9 @@ func Report(w io.Writer, program string, e *control.Error) {
 		return
 	case e.Code == control.ExitInterrupted:
 		fmt.Fprintf(w, "%s: interrupted\n", program)
-		return
+	default:
+		fmt.Fprintf(w, "%s: %s\n", program, e.Text)
 	}
-	fmt.Fprintf(w, "%s: %s\n", program, e.Text)
 	if e.Hint != "" {
 		fmt.Fprintf(w, "  → %s\n", e.Hint)
 	}

@@ -136,8 +136,9 @@ func (a *app) restored(reply *control.RestoreReply, err error) error {
 func (a *app) salvageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "salvage", Short: "list, restore and remove what was set aside", RunE: cli.NeedCommand,
-		Long: `salvage is about what only this standby had, and what therefore was moved aside before something took its
-place: what somebody else wrote into the trees, and what lay there before a seed. It is kept until "salvage remove".`,
+		Long: `salvage is about what only this node had, and what therefore was moved aside before something took its place:
+what it had served and its peer never received, when it rejoins (replctl rejoin); what somebody else wrote into the trees of a
+standby; and what lay there before a seed. It is kept until "salvage remove".`,
 	}
 	cmd.AddCommand(a.salvageListCommand(), a.salvageShowCommand(), a.salvageRestoreCommand(), a.salvageRemoveCommand())
 	return cmd

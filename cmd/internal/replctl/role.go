@@ -111,7 +111,12 @@ gone), normal (planned), recovery (it is back). On a terminal it asks for the mo
 				return a.askMode(cmd, req)
 			}
 			req.Mode = role.Mode(mode)
-			return nil
+			for _, m := range role.Modes(req.Target) {
+				if m.Mode == req.Mode {
+					return nil
+				}
+			}
+			return control.Errorf(control.ExitUsage, "found the mode %q, want emergency, normal or recovery", mode)
 		})
 	})
 	return cmd
@@ -184,6 +189,9 @@ func (a *app) changeRole(ctx context.Context, cmd *cobra.Command, c *control.Cli
 		return err
 	}
 	reply, err := c.ChangeRole(ctx, req, progress)
+	if err != nil && ctx.Err() != nil {
+		return control.AsError(err).WithHint("the daemon doesn't stop for that: a %s that has begun goes on; see `replctl status` and `replctl events`", req.Verb)
+	}
 	if err != nil {
 		return err
 	}
