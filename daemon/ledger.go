@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"repld/change"
 	"repld/control"
@@ -62,7 +61,7 @@ func (r *roles) doLedger(s role.State) error {
 	if err := r.node.state.write(name, text); err != nil {
 		return err
 	}
-	e := control.Event{Type: control.EventLedger, Text: strings.ReplaceAll(strings.TrimSpace(ledger.Text()), "\n", "; "),
+	e := control.Event{Type: control.EventLedger, Text: ledger.Line(),
 		Attrs: map[string]string{"epoch": fmt.Sprint(ledger.Epoch), "file": r.node.state.file(name), "proof": string(ledger.Proof)}}
 	r.note(e)
 	r.logger.Info(e.Text, "event", string(e.Type))

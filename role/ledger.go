@@ -190,6 +190,26 @@ func (l *Ledger) Text() string {
 	return b.String()
 }
 
+// Line returns the text in one line: what is deeper follows a colon, all else a semicolon.
+func (l *Ledger) Line() string {
+	var b strings.Builder
+	depth := 0
+	for line := range strings.Lines(l.Text()) {
+		text := strings.TrimSpace(line)
+		before := depth
+		depth = strings.Index(line, text)
+		switch {
+		case b.Len() == 0:
+		case depth > before:
+			b.WriteString(": ")
+		default:
+			b.WriteString("; ")
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
 func (g *GroupLedger) text(b *strings.Builder) {
 	fmt.Fprintf(b, "  group %s\n", g.Group)
 	if g.Barrier.IsZero() {
