@@ -152,7 +152,7 @@ func TestNoGrantToALostPeer(t *testing.T) {
 	write(t, filepath.Join(d.dir, "primary", "a", "file"), "acknowledged")
 	d.primary.applied("one")
 	d.primary.applied("two")
-	e := d.primary.refused(control.RoleRequest{Verb: control.VerbCutover}, control.ExitFailed)
+	e := d.primary.refused(control.RoleRequest{Verb: control.VerbCutover}, control.ExitPeer)
 	if !strings.Contains(e.Text, "the peer doesn't answer") {
 		t.Errorf("the cutover ended with %v", e)
 	}

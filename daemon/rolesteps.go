@@ -170,7 +170,7 @@ func (r *roles) doGrant(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return errors.New("the peer doesn't answer any more: it is not given the epoch")
+	return fmt.Errorf("the peer doesn't answer any more, and is not given the epoch: %w", errNoLink)
 }
 
 // eachGroup calls f with every group.
