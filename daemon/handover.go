@@ -188,8 +188,12 @@ func (r *replica) promote(ctx context.Context, s *receiving, barrier change.Cert
 	ctx, cancel := context.WithTimeout(ctx, max(promoteWithin, 2*r.conf.Exec.Timeout)) // its commands advance and promote
 	defer cancel()
 	started := len(r.conf.Start) == 0 && engines[r.conf.Engine].bare
+	var cause error // of the newest try that wasn't ended by ctx
 	for {
 		at, err := promote(ctx)
+		if err != nil && (cause == nil || ctx.Err() == nil) {
+			cause = err
+		}
 		switch {
 		case err == nil:
 			s.event(control.EventDatabase, map[string]string{"database": name, "position": r.show(at.At), "paired": yesNo(paired)},
@@ -206,7 +210,7 @@ func (r *replica) promote(ctx context.Context, s *receiving, barrier change.Cert
 		}
 		select {
 		case <-ctx.Done():
-			return control.Errorf(control.ExitFailed, "database %s is not promoted: %w", name, err).
+			return control.Errorf(control.ExitFailed, "database %s is not promoted: %w", name, cause).
 				WithHint("look at the replica's server and its log; the command goes on where it was")
 		case <-time.After(askServer):
 		}

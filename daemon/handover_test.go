@@ -5,9 +5,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"repld/change"
 	"repld/config"
 	"repld/control"
+	"repld/dblog"
 	"repld/health"
 )
 
@@ -54,5 +57,32 @@ func TestReplicaThatCannotBePromoted(t *testing.T) {
 	s := &receiving{replicas: []*replica{{conf: config.Database{Name: "main"}, gate: follows}}}
 	if err := s.databasesReady(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// deniedGate is denied the promotion once, and waits for ever then.
+type deniedGate struct {
+	placedGate
+	asked int
+}
+
+func (g *deniedGate) PromoteAtEnd(ctx context.Context) (dblog.Promotion, error) {
+	if g.asked++; g.asked == 1 {
+		return dblog.Promotion{}, errors.New("permission denied")
+	}
+	<-ctx.Done()
+	return dblog.Promotion{}, ctx.Err()
+}
+
+// TestPromotionTellsItsCause: that the time is over isn't why.
+func TestPromotionTellsItsCause(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	s := &receiving{member: &member{group: &group{node: &node{clock: change.SystemClock()}}}}
+	g := &deniedGate{placedGate: placedGate{gate: 50}}
+	r := &replica{conf: config.Database{Name: "main", Engine: "exec"}, gate: g}
+	err := r.promote(ctx, s, change.Certificate{}, true)
+	if err == nil || !strings.Contains(err.Error(), "permission denied") || g.asked < 2 {
+		t.Errorf("asked %d times: %v, want that permission is denied", g.asked, err)
 	}
 }
