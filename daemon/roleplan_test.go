@@ -62,7 +62,8 @@ func TestExplainEnd(t *testing.T) {
 	}{
 		{errNoLink, role.State{}, control.ExitPeer},
 		{control.Errorf(control.ExitPeer, "the peer doesn't answer"), role.State{}, control.ExitPeer},
-		{control.Errorf(control.ExitRefused, "not ready"), role.State{}, control.ExitFailed},
+		{control.Errorf(control.ExitRefused, "not ready").WithHint("mend it"), role.State{}, control.ExitRefused},
+		{control.Errorf(control.ExitRefused, "not ready").WithHint("mend it"), stuck, control.ExitFailed},
 		{nil, role.State{}, control.ExitFailed},
 		{errNoLink, stuck, control.ExitFailed},
 	} {
@@ -72,7 +73,7 @@ func TestExplainEnd(t *testing.T) {
 			failed.Cause = fmt.Errorf("group one: %w", c.cause)
 		}
 		err := r.explainEnd(role.Order{Command: role.DoCutover}, failed)
-		if e := control.AsError(err); e.Code != c.want || e.Text != "the cutover failed: the peer: it failed" || e.Hint == "" {
+		if e := control.AsError(err); e.Code != c.want || e.Text != "the cutover failed: the peer: it failed" || e.Hint == "" || (e.Hint == "mend it") != (c.want == control.ExitRefused) {
 			t.Errorf("after %v: found exit %d, %q, with the hint %q, want exit %d", c.cause, e.Code, e.Text, e.Hint, c.want)
 		}
 	}

@@ -331,9 +331,16 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 	if lost && s.Plan.IsZero() {
 		code = control.ExitPeer
 	}
+	var refusal *control.Error // by a node that looked, with what to do about it
+	if errors.As(err, &known) && known.Code == control.ExitRefused && s.Plan.IsZero() {
+		code, refusal = control.ExitRefused, known
+	}
 	e := control.Errorf(code, "the %s failed: %w", o.Command, err).WithState(string(s.Status()))
 	if !s.Plan.IsZero() {
 		return e.WithHint("there is no way back from step %s: mend the cause, then `replctl %s` goes on", s.Plan.Step, resumeWord(s.Plan.Kind))
+	}
+	if refusal != nil && refusal.Hint != "" {
+		return e.WithHint("%s", refusal.Hint)
 	}
 	return e.WithHint("what was begun is taken back: this node is %s, in epoch %d", s.Status(), s.Epoch.Number)
 }
