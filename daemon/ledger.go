@@ -209,6 +209,9 @@ func (s *receiving) namesAfter(offset uint64) (names []string) {
 				return change.Join(dir, l.Name), ok
 			}
 			tree, rest, ok := tx.Path(id)
+			if rest == "" {
+				return tree, ok
+			}
 			return change.Join(tree, rest), ok
 		}
 		for id := range touched {

@@ -46,6 +46,9 @@ func TestWithheldByPause(t *testing.T) {
 	if g := ledger(); g.Withheld != b.ID || g.WithheldBy != role.ByPause || g.Barrier.Compare(b.ID) >= 0 || g.Barriers == 0 {
 		t.Errorf("while paused: %+v, want barrier %s withheld", g, b.ID)
 	}
+	if g := ledger(); len(g.Files) == 0 || strings.Contains(strings.Join(g.Files, " "), "//") {
+		t.Errorf("the names of what is given up are %q", g.Files)
+	}
 	if _, err := standby.client.Resume(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
