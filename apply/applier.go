@@ -62,6 +62,7 @@ type Applier struct {
 	frozen   bool
 	rewound  *point     // the newest applied barrier if the trees are at an older one
 	halted   *guardHalt // what the guard stopped
+	judging  sync.Mutex // held while halted is looked at and changed; before mu
 	accepted bool       // the operator lets a halted seed go on
 	foreign  foreignFinds
 	// foreignTotal counts all finds, also those that somebody looked at.

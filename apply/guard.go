@@ -97,6 +97,8 @@ func (a *Applier) setHalt(h *guardHalt) error {
 
 // acceptHalt lets what is halted go on.
 func (a *Applier) acceptHalt() error {
+	a.judging.Lock()
+	defer a.judging.Unlock()
 	a.mu.Lock()
 	h := a.halted
 	a.mu.Unlock()
@@ -145,6 +147,8 @@ func (a *Applier) guard(ctx context.Context, target point) error {
 	if err != nil {
 		return err
 	}
+	a.judging.Lock() // an operator's word must not be lost in between
+	defer a.judging.Unlock()
 	if found == nil {
 		return a.setHalt(nil)
 	}
