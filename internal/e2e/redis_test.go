@@ -65,7 +65,7 @@ func (e redisSeat) sound(s *seat) string {
 	return digest
 }
 
-// every is the pace of a writer in a soak: one whose commit waits for no disk would leave no
+// every is the pace of a writer: one whose commit waits for no disk would leave no
 // instant at which no file changes.
 func (redisSeat) every() time.Duration { return 4 * soakEvery }
 
@@ -135,7 +135,7 @@ func TestRedis(t *testing.T) {
 	if err := d.replica.Exec(t.Context(), "FLUSHALL"); err != nil {
 		t.Fatal(err)
 	}
-	d.work(2, 10*time.Millisecond)
+	d.work(2, redisSeat{}.every())
 	d.standby.must("database", "seed", paired)
 	d.barriers(lasting(t, 0), 3)
 
