@@ -116,6 +116,8 @@ func (n *fakeNode) receive(ctx context.Context, d *Driver, inbox chan any) {
 			}
 		case m := <-inbox:
 			switch m := m.(type) {
+			case mark:
+				close(m)
 			case AnswerStepDown:
 				select {
 				case n.answers <- m:
@@ -280,52 +282,94 @@ func fenced(a, b State) bool {
 	return a.Cause == Fenced && b.Serves() && b.Plan.IsZero() && a.Plan.IsZero() && a.Link && a.Heard.Role == Production
 }
 
+// mark is a message that the receiver closes when it comes to it.
+type mark chan struct{}
+
 // cut tells b that a, which is off, can't be heard, once what a had sent has arrived.
 func (p *pair) cut() {
 	b := p.n[1]
-	p.wait("the last messages of a", func(_, s State) bool {
-		b.d.Tell(LinkDown{})
-		return len(b.box()) == 0 && !b.d.State().Link
-	})
+	behind := make(mark)
+	b.box() <- behind
+	select {
+	case <-behind:
+	case <-b.ended:
+	}
 	b.d.Tell(LinkDown{})
 }
 
+// repeat gives an order until it needs no more: what a node knows of the other may be older
+// than what the test sees, and then the order is refused.
+func (p *pair) repeat(id string, order func(id string) bool) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(20 * time.Second)
+	for tries := 0; !order(fmt.Sprintf("%s%d", id, tries)); tries++ {
+		if time.Now().After(deadline) {
+			p.t.Errorf("the order is refused again and again: a is %s, b is %s", p.n[0].state().describe(), p.n[1].state().describe())
+			return
+		}
+		<-tick.C
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // carry gives an order; its failure is told by the state that comes of it.
-func (n *fakeNode) carry(o Order, id string) error {
+func (n *fakeNode) carry(ctx context.Context, o Order, id string) error {
 	o.ID, o.Barrier = Nonce(id), true
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	go func(ended chan struct{}) { <-ended; cancel() }(n.ended)
-	return n.d.Carry(ctx, o)
+	n.mu.Lock()
+	d, ended := n.d, n.ended
+	n.mu.Unlock()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return d.Carry(ctx, o)
 }
 
 // scene brings a pair to where a plan begins, and gives its order.
 type scene struct {
-	on     int                            // the node that carries out the plan
-	set    func(p *pair)                  // before the order
-	order  func(p *pair, id string) error // gives it, once more if it came to nothing
-	unless func(a, b State) bool          // it came to something
-	want   func(a, b State) bool          // in the end
+	on     int                                                 // the node that carries out the plan
+	set    func(p *pair)                                       // before the order
+	order  func(ctx context.Context, p *pair, id string) error // gives it, once more if it came to nothing
+	unless func(a, b State) bool                               // it came to something
+	want   func(a, b State) bool                               // in the end
 }
 
 var scenes = map[Kind]scene{
-	Cutover: {0, func(p *pair) {}, func(p *pair, id string) error { return p.n[0].carry(Order{Command: DoCutover}, id) },
+	Cutover: {0, func(p *pair) {}, func(ctx context.Context, p *pair, id string) error {
+		return p.n[0].carry(ctx, Order{Command: DoCutover}, id)
+	},
 		func(a, b State) bool { return a.Stored.Role != Production }, reversed},
-	TakeOver: {1, func(p *pair) {}, func(p *pair, id string) error { return p.n[0].carry(Order{Command: DoCutover}, id) },
+	TakeOver: {1, func(p *pair) {}, func(ctx context.Context, p *pair, id string) error {
+		return p.n[0].carry(ctx, Order{Command: DoCutover}, id)
+	},
 		func(a, b State) bool { return a.Stored.Role != Production }, reversed},
 	Failover: {1, func(p *pair) { p.n[0].crash(); p.cut() },
-		func(p *pair, id string) error {
+		func(ctx context.Context, p *pair, id string) error {
 			p.cut()
-			return p.n[1].carry(Order{Command: DoFailover, PeerIsDown: true}, id)
+			return p.n[1].carry(ctx, Order{Command: DoFailover, PeerIsDown: true}, id)
 		},
 		func(a, b State) bool { return b.Stored.Role == Production }, fenced},
 	StepDown: {0, func(p *pair) {},
-		func(p *pair, id string) error {
+		func(ctx context.Context, p *pair, id string) error {
 			p.n[0].d.Tell(HealthChanged{}) // each run begins in good health
-			p.wait("the peer's word", func(a, b State) bool {
-				return !b.Heard.Healthy && b.Heard.Session == a.Session || a.Cause == SteppedDown
-			})
-			return p.n[1].carry(Order{Command: DoFailover}, id)
+			if a, b := p.n[0].state(), p.n[1].state(); (b.Heard.Healthy || b.Heard.Session != a.Session) && a.Cause != SteppedDown {
+				return errors.New("the peer's word isn't there")
+			}
+			return p.n[1].carry(ctx, Order{Command: DoFailover}, id)
 		},
 		func(a, b State) bool { return b.Stored.Role == Production }, fenced},
 	ServeAlone: {0, func(p *pair) {
@@ -334,23 +378,21 @@ var scenes = map[Kind]scene{
 		p.n[0].start()
 		p.wait("a to ask", func(a, b State) bool { return a.Phase == Asking })
 		p.n[0].d.Tell(PatienceOver{})
-	}, func(p *pair, id string) error { return p.n[0].carry(Order{Command: DoFailover, PeerIsDown: true}, id) },
+	}, func(ctx context.Context, p *pair, id string) error {
+		return p.n[0].carry(ctx, Order{Command: DoFailover, PeerIsDown: true}, id)
+	},
 		func(a, b State) bool { return a.Serves() }, normal},
 	Rejoin: {0, func(p *pair) {
 		p.n[0].crash()
-		for tries := 0; ; tries++ { // what a had sent may arrive after the cut, and then a seems to serve
-			p.cut()
-			err := p.n[1].carry(Order{Command: DoFailover, PeerIsDown: true}, fmt.Sprintf("before%d", tries))
-			if err == nil {
-				break
-			}
-			if tries == 20 {
-				p.t.Fatal(err)
-			}
+		p.cut()
+		if err := p.n[1].carry(p.t.Context(), Order{Command: DoFailover, PeerIsDown: true}, "before"); err != nil {
+			p.t.Fatal(err)
 		}
 		p.n[0].start()
 		p.wait("a to be fenced", fenced)
-	}, func(p *pair, id string) error { return p.n[0].carry(Order{Command: DoRejoin}, id) },
+	}, func(ctx context.Context, p *pair, id string) error {
+		return p.n[0].carry(ctx, Order{Command: DoRejoin}, id)
+	},
 		func(a, b State) bool { return a.Role() == Standby }, reversed},
 }
 
@@ -374,34 +416,34 @@ func TestCrashAtEveryStep(t *testing.T) {
 			n.mu.Lock()
 			n.fault = fault
 			n.mu.Unlock()
-			go sc.order(p, "first")
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := n.ended
+			var first sync.WaitGroup
+			first.Go(func() {
+				p.repeat("first", func(id string) bool { return sc.order(ctx, p, id) == nil || isClosed(ended) })
+			})
 			select {
-			case <-n.ended:
+			case <-ended:
 			case <-time.After(20 * time.Second):
 				t.Fatalf("the fault point is not reached; a is %s, b is %s", p.n[0].state().describe(), p.n[1].state().describe())
 			}
+			cancel()
+			first.Wait()
 			n.crash()
 			n.start()
 			if kind == ServeAlone {
 				p.wait("a to ask", func(a, b State) bool { return a.Phase == Asking })
 				n.d.Tell(PatienceOver{})
 			}
-			for tries := 0; !sc.unless(p.n[0].state(), p.n[1].state()); tries++ {
+			p.repeat("again", func(id string) bool {
 				p.wait("a state that takes orders", func(a, b State) bool {
 					return sc.unless(a, b) || a.Plan.IsZero() && b.Plan.IsZero() && (normal(a, b) || kind == Failover || kind == ServeAlone || kind == Rejoin && fenced(a, b) || kind == StepDown)
 				})
-				if sc.unless(p.n[0].state(), p.n[1].state()) {
-					break
-				}
-				if err := sc.order(p, fmt.Sprintf("again%d", tries)); err != nil && tries > 50 {
-					t.Fatalf("the order is refused again and again: %v", err)
-				}
-			}
+				return sc.unless(p.n[0].state(), p.n[1].state()) || sc.order(t.Context(), p, id) == nil && sc.unless(p.n[0].state(), p.n[1].state())
+			})
 			for _, other := range p.n {
-				select {
-				case <-other.ended:
+				if isClosed(other.ended) {
 					other.start()
-				default:
 				}
 			}
 			p.wait("the end", sc.want)
@@ -435,7 +477,7 @@ func TestStepsThatFail(t *testing.T) {
 			n.mu.Lock()
 			n.fail[c.step], n.done = errors.New("out of order"), nil
 			n.mu.Unlock()
-			if err := n.carry(Order{Command: DoCutover}, "one"); err == nil || !strings.Contains(err.Error(), "out of order") {
+			if err := n.carry(t.Context(), Order{Command: DoCutover}, "one"); err == nil || !strings.Contains(err.Error(), "out of order") {
 				t.Errorf("found error %v", err)
 			}
 			p.wait("the way back", c.want)

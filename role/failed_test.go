@@ -16,7 +16,7 @@ func TestFailedKeepsTheCause(t *testing.T) {
 		p.n[0].start()
 		p.n[1].start()
 		p.wait("a normal pair", normal)
-		err := p.n[0].carry(Order{Command: DoCutover}, "first")
+		err := p.n[0].carry(t.Context(), Order{Command: DoCutover}, "first")
 		var failed *Failed
 		if !errors.As(err, &failed) || !errors.Is(err, cause) || failed.Text != "the peer: no link" {
 			t.Errorf("step %s: the cutover ended with %v, want the cause of the step's failure in it", step, err)
