@@ -115,6 +115,11 @@ func (c *search) judge(v *visit, hash uint64) string {
 	if why := v.w.wrong(); why != "" {
 		return why
 	}
+	for i := range v.w.n {
+		if v.w.n[i].forgotten() {
+			return "nobody carries out the plan of " + string(v.w.n[i].s.Self)
+		}
+	}
 	both := v.w.n[0].services && v.w.n[1].services
 	if c.sample == 0 || !both && hash%c.sample != 0 {
 		return ""
@@ -142,6 +147,16 @@ func (c *search) judge(v *visit, hash uint64) string {
 		return "one false claim, and after contact nobody serves:\n" + after.String()
 	}
 	return ""
+}
+
+// forgotten: a plan that waits neither for an operator, nor for the peer, nor until this
+// node may serve again has a step that is about to be done.
+func (m *machine) forgotten() bool {
+	if !m.up || m.s.Plan.IsZero() || m.jobs[0] != nil || m.s.stuck() {
+		return false
+	}
+	held := m.s.Stored.Role == Production && m.s.Phase != Settled
+	return !held || !m.s.Plan.Back && !PlanOf(m.s.Plan.Kind).past(m.s.Plan.Step)
 }
 
 // successors calls each with every world that one step leads to.

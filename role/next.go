@@ -91,7 +91,7 @@ func patienceOver(s State) (State, []Effect, error) {
 		// It was fenced once. Whether somebody has switched it on again since, only
 		// another success tells.
 		s.Phase = Fencing
-		return s, []Effect{Fence{}}, nil
+		return s, s.goesOn(Fence{}), nil
 	}
 	return hold(s)
 }
@@ -109,7 +109,16 @@ func fenceDone(s State, e FenceDone) (State, []Effect, error) {
 
 func hold(s State) (State, []Effect, error) {
 	s.Phase = Held
-	return s, []Effect{Enforce{DemoteHooks}, Say{}}, nil
+	return s, s.goesOn(Enforce{DemoteHooks}, Say{}), nil
+}
+
+// goesOn adds to effects that interrupt a step (see [Driver]) the step again, if the node
+// needn't serve for it: an operator's order may have come while the node still asked.
+func (s State) goesOn(effects ...Effect) []Effect {
+	if s.Plan.IsZero() || s.Plan.Back || PlanOf(s.Plan.Kind).past(s.Plan.Step) {
+		return effects
+	}
+	return append(effects, s.do())
 }
 
 // settle lets a node that produces serve. With coordination it needs the lease, too.
