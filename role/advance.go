@@ -83,6 +83,9 @@ func promote(s State) (State, []Effect, string) {
 	if s.Link && s.Heard.Role == Production {
 		return s, nil, "the peer answers and serves: it is not down"
 	}
+	if s.Plan.Kind == Failover && s.Link && s.Heard.Promoting > 0 {
+		return s, nil, "the peer answers and is being promoted: it is not down"
+	}
 	if s.Policy.Coordinated && !s.Lease {
 		return s, nil, "this node has no lease"
 	}

@@ -128,7 +128,7 @@ func (c *search) judge(v *visit, hash uint64) string {
 	if !c.r.settle(&after) {
 		return "it does not come to rest:\n" + after.String()
 	}
-	serving, split := 0, false
+	serving, split, stepped := 0, false, false
 	for i := range after.n {
 		if after.n[i].services {
 			serving++
@@ -137,13 +137,14 @@ func (c *search) judge(v *visit, hash uint64) string {
 			return "a node's services are not as its role has them:\n" + after.String()
 		}
 		split = split || after.n[i].s.Cause == SplitBrain
+		stepped = stepped || after.n[i].s.Cause == SteppedDown // as an operator said
 	}
 	switch {
 	case after.lost:
 		return "after contact: data was replaced that nobody has any more\n" + after.String()
 	case serving > 1:
 		return "after contact both serve:\n" + after.String()
-	case both && v.w.lied == 1 && (serving != 1 || split):
+	case both && v.w.lied == 1 && (serving != 1 && !stepped || split):
 		return "one false claim, and after contact nobody serves:\n" + after.String()
 	}
 	return ""
@@ -210,7 +211,13 @@ func (c *search) successors(from *world, each func(w *world, format string, args
 		// A watchdog stops the services of a daemon that died before its lease expires.
 		try(!from.n[h].up, func(w *world) { w.lease.holder, w.n[h].services = -1, false }, "the lease expires")
 		// A daemon that knows it lost its lease has the time that its hooks take.
-		try(from.n[h].up && from.lease.lost && from.n[h].jobs[0] == nil, func(w *world) { w.lease.holder = -1 }, "the lease expires")
+		stopped := from.n[h].up && from.lease.lost && from.n[h].jobs[0] == nil
+		try(stopped, func(w *world) {
+			w.lease.holder = -1
+			if w.n[h].services && w.n[h].s.Phase == Asking { // left by the run before: the watchdog has no sign
+				c.r.crash(w, h, true)
+			}
+		}, "the lease expires")
 	}
 }
 

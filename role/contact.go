@@ -130,7 +130,7 @@ func same(s State, h Hello) (State, []Effect) {
 	case s.Serves() && s.Alone && h.Role == Standby:
 		s.Alone, s.Proof = false, NoProof
 		return s, []Effect{Say{}}
-	case s.Cause == Granted && h.Role == Standby && !h.Busy:
+	case s.Cause == Granted && h.Role == Standby && !h.Busy && s.Plan.Kind != Failover: // which takes the grant back
 		return s, []Effect{SendGrant{s.Grant, h.Session}}
 	}
 	return s, nil

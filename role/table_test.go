@@ -205,3 +205,42 @@ func TestStatuses(t *testing.T) {
 		}
 	}
 }
+
+// TestFailoverTakesTheGrantBack has a node that gave its role away fail over after all, for the
+// peer's machine is down, when that comes back in the middle of it.
+func TestFailoverTakesTheGrantBack(t *testing.T) {
+	one := Epoch{1, "a", "one"}
+	s := State{
+		Stored: Stored{
+			Self: "a", Peer: "b", Designated: Primary, Epoch: one, Role: Down, Cause: Granted,
+			Grant: Grant{Base: one, Next: Epoch{2, "b", "two"}}, Plan: Progress{Kind: Cutover, ID: "two", Target: Epoch{2, "b", "two"}, Step: StepTaken},
+		},
+		Live: Live{Session: "a1", Healthy: true},
+	}
+	tell := func(e Event) []Effect {
+		t.Helper()
+		next, effects, err := Next(s, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = next
+		return effects
+	}
+	tell(Order{Command: DoFailover, ID: "three", PeerIsDown: true, Barrier: true})
+	hello := Hello{From: "b", Session: "b2", Seq: 1, For: "a1", Epoch: one, Role: Standby, Stored: Standby, Healthy: true}
+	for _, effect := range tell(hello) {
+		if grant, ok := effect.(SendGrant); ok {
+			t.Errorf("a %s sends %+v", s.Plan.Kind, grant)
+		}
+	}
+	// A grant of before may have arrived all the same.
+	hello.Seq, hello.Promoting, hello.Busy = 2, 2, true
+	tell(hello)
+	for s.Plan.Step != StepPromote {
+		tell(StepDone{s.Plan.ID, s.Plan.Step})
+	}
+	tell(StepDone{s.Plan.ID, s.Plan.Step})
+	if s.Stored.Role == Production || !s.Plan.IsZero() {
+		t.Errorf("beside a peer that is being promoted this node is %s", s.describe())
+	}
+}
