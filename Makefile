@@ -68,8 +68,9 @@ soak-databases: needs
 
 # Roles change at random for SOAK, with and without an etcd, while machines end, daemons are
 # killed at steps of plans, and the network is divided: one writer, nothing lost but what a
-# ledger names. As root.
+# ledger names. Before that the model of the roles is searched deeper. As root.
 soak-roles: needs
+	REPLD_CHECK_DEEP=100 $(GO) test -count=1 -timeout 0 ./role
 	REPLD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -run '^TestRolesStorm' -v ./internal/e2e
 
 # The gate, promotion and the change of sides with other versions of PostgreSQL: POSTGRES

@@ -261,7 +261,7 @@ func TestAutomaticFailover(t *testing.T) {
 	}
 
 	primary = launch(t, primary.conf, "primary")
-	primary.raised(health.Fenced, "")
+	primary.fenced()
 	primary.change(control.RoleRequest{Verb: control.VerbRejoin})
 	standby.is(control.StatusStandbyAsProduction)
 	neverBoth(t, dir)
@@ -305,7 +305,7 @@ func TestCutOffFromCoordination(t *testing.T) {
 
 	line.set(false)
 	primary.resolved(health.CoordinationDown, "")
-	primary.raised(health.Fenced, "")
+	primary.fenced()
 	primary.change(control.RoleRequest{Verb: control.VerbRejoin})
 	standby.is(control.StatusStandbyAsProduction)
 	neverBoth(t, dir)

@@ -138,7 +138,7 @@ func crashAt(t *testing.T, point string, kind role.Kind) {
 		if ask(p.standby, failover); kind == role.Rejoin {
 			asked.Wait()
 			p.primary = p.launch(p.primary.conf)
-			p.primary.raised(health.Fenced, "")
+			p.primary.fenced()
 			ask(p.primary, control.RoleRequest{Verb: control.VerbRejoin})
 		}
 	case role.ServeAlone:

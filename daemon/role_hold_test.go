@@ -83,7 +83,7 @@ func TestSplitBrain(t *testing.T) {
 		s.is(control.StatusDown)
 	}
 	primary.change(control.RoleRequest{Verb: control.VerbFailover})
-	standby.raised(health.Fenced, "")
+	standby.fenced()
 	standby.change(control.RoleRequest{Verb: control.VerbRejoin})
 	for _, s := range []*service{primary, standby} {
 		s.resolved(health.SplitBrain, "")

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"repld/control"
-	"repld/health"
 	"repld/role"
 )
 
@@ -42,7 +41,7 @@ func TestPromotedOnce(t *testing.T) {
 
 	p.restart()
 	p.standby.is(control.StatusProductionAlone)
-	p.primary.raised(health.Fenced, "")
+	p.primary.fenced()
 	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
 	p.standby.is(control.StatusStandbyAsProduction)
 	p.standby.applied("one")

@@ -217,6 +217,16 @@ func (s *service) raised(code health.Code, group string) {
 	s.until(string(code), func() bool { return s.has(code, group) })
 }
 
+// fenced waits for a node that knows of its peer's promotion, and that the peer serves.
+func (s *service) fenced() {
+	s.t.Helper()
+	s.raised(health.Fenced, "")
+	s.until("a peer that serves", func() bool {
+		peer := s.status().Peer.Status
+		return peer == control.StatusProductionAlone || peer == control.StatusStandbyAsProduction
+	})
+}
+
 func (s *service) resolved(code health.Code, group string) {
 	s.t.Helper()
 	s.until("the end of "+string(code), func() bool { return !s.has(code, group) })
