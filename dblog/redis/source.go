@@ -35,6 +35,7 @@ type Source struct {
 	at   address
 	cut  link // for Position only, so that nothing else can delay it
 	work link
+	lag  time.Duration // see streamLag
 
 	mu       sync.Mutex
 	record   record
@@ -63,7 +64,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{opts: o, at: at, cut: link{at: at}, work: link{at: at}, record: r}, nil
+	return &Source{opts: o, lag: streamLag, at: at, cut: link{at: at}, work: link{at: at}, record: r}, nil
 }
 
 // Close closes the connections.
@@ -149,7 +150,7 @@ const (
 // moved reports whether there was anything but signs of life since the newest barrier.
 // Where that isn't known it is true.
 func (s *Source) moved(ctx context.Context, at change.StreamPosition) bool {
-	timer := time.NewTimer(streamLag)
+	timer := time.NewTimer(s.lag)
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
