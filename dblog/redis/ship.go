@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"repld/change"
 	"repld/dblog"
@@ -161,13 +163,25 @@ func (s *Source) ship(ctx context.Context, from change.StreamPosition) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.stream = nil
-		if errors.Is(err, io.EOF) {
+		if closed(c, err) {
 			s.ended = &ending{chapter: in.chapter, next: in.at(), acked: in.acked}
 		}
 		return err
 	})
 	group.Go(func() error { return s.acknowledge(ctx, c, in) })
 	return group.Wait()
+}
+
+// closed reports whether the server has closed a stream whose reading ended with err, and all
+// of it was read. A server that closes with acknowledgements unread resets the connection.
+// On one machine that takes nothing back that it has sent; from another one the last bytes
+// may be lost with it.
+func closed(c *connection, err error) bool {
+	if errors.Is(err, io.EOF) {
+		return true
+	}
+	tcp, remote := c.RemoteAddr().(*net.TCPAddr)
+	return errors.Is(err, unix.ECONNRESET) && (!remote || tcp.IP.IsLoopback())
 }
 
 // join begins the stream for a standby that ends at from, and returns where.
