@@ -227,6 +227,13 @@ func (f *fakeDaemon) ChangeRole(ctx context.Context, req control.RoleRequest, pr
 	}
 	if req.DryRun {
 		r.Plan = role.PlanOf(kind).Render("slayer", "megadeth")
+		if kind == role.Cutover && req.Ready {
+			report, err := f.Ready(ctx)
+			if err != nil {
+				return nil, err
+			}
+			r.InTheWay = report.Failed(health.Critical)
+		}
 		return r, nil
 	}
 	progress(control.RoleProgress{Node: f.state.Node, Text: string(req.Verb) + " has begun"})

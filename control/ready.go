@@ -49,7 +49,11 @@ func NotReady(r *ready.Ready) error {
 	if r.Ready {
 		return nil
 	}
-	bad := r.Failed(health.Critical)
+	return InTheWay(r.Failed(health.Critical))
+}
+
+// InTheWay returns the error of critical checks of a report that are not well.
+func InTheWay(bad []ready.Check) error {
 	if len(bad) == 0 {
 		return Errorf(ExitRefused, "a cutover would not work now")
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"repld/change"
+	"repld/ready"
 	"repld/role"
 )
 
@@ -34,6 +35,9 @@ type RoleRequest struct {
 	Verb RoleVerb `json:"verb"`
 	// DryRun: nothing is done, the reply has the plan and the ledger.
 	DryRun bool `json:"dry_run,omitempty"`
+	// Ready: a dry run of a planned change looks, too, at what [ReadyBackend] finds in its
+	// way. It takes as long as the check hooks do.
+	Ready bool `json:"ready,omitempty"`
 
 	// Of a failover.
 	PeerIsDown bool                        `json:"peer_is_down,omitempty"` // an operator says so
@@ -71,6 +75,9 @@ type RoleReply struct {
 	Ledger *role.Ledger `json:"ledger,omitempty"`
 	// Refused is why the change would be refused, of a dry run that has a plan all the same.
 	Refused *Error `json:"refused,omitempty"`
+	// InTheWay is what the readiness report has found that keeps the change from working, of
+	// a dry run that was to look; empty = nothing.
+	InTheWay []ready.Check `json:"in_the_way,omitempty"`
 	// Production says how long it took until a node was promoted, Took until all was done.
 	Production *Seconds `json:"production_seconds,omitempty"`
 	Took       Seconds  `json:"took_seconds"`

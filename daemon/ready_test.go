@@ -91,6 +91,15 @@ func TestReady(t *testing.T) {
 		r, bad := primary.report()
 		return !r.Ready && slices.Contains(bad, "hooks") && control.ExitOf(control.NotReady(r)) == control.ExitRefused
 	})
+	for _, s := range []*service{primary, standby} { // on either node, and only where it was asked for
+		planned := s.change(control.RoleRequest{Verb: control.VerbFailback, DryRun: true, Ready: true})
+		if planned.Plan == "" || planned.Refused != nil || !slices.ContainsFunc(planned.InTheWay, func(c ready.Check) bool { return c.Name == "hooks" && !c.OK }) {
+			t.Errorf("%s would do %q (refused: %v), in its way %+v, want the hook", s.conf.Node, planned.Plan, planned.Refused, planned.InTheWay)
+		}
+		if planned = s.change(control.RoleRequest{Verb: control.VerbCutover, DryRun: true}); planned.InTheWay != nil {
+			t.Errorf("in the way is %+v, which nobody has asked for", planned.InTheWay)
+		}
+	}
 	if _, err := standby.client.Maintenance(t.Context(), control.MaintenanceRequest{For: control.Seconds(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"repld/change"
 	"repld/control"
+	"repld/health"
+	"repld/ready"
 	"repld/role"
 	"repld/wire"
 )
@@ -66,6 +68,9 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		}
 	}
 	if req.DryRun {
+		if reply.InTheWay, err = r.inTheWay(ctx, req, o); err != nil {
+			return nil, err
+		}
 		return r.reply(reply, begun), nil
 	}
 	if o.Command == role.DoFailover && planned.Plan.ID == o.ID { // else one that was begun goes on
@@ -100,6 +105,18 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	}
 	reply.Failed = cmp.Or(r.now().Plan.Failure, reply.Failed)
 	return r.reply(reply, begun), nil
+}
+
+// inTheWay is what a dry run of a planned change tells of readiness.
+func (r *roles) inTheWay(ctx context.Context, req control.RoleRequest, o role.Order) ([]ready.Check, error) {
+	if !req.Ready || o.Command != role.DoCutover && o.Command != role.DoFailback {
+		return nil, nil
+	}
+	report, err := r.node.Ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return report.Failed(health.Critical), nil
 }
 
 // telling passes on what happens while fn runs.

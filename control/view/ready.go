@@ -20,15 +20,8 @@ func Ready(w io.Writer, r *ready.Ready) error {
 	var b bytes.Buffer
 	row(&b, "", "ready", "%s", readyAnswer(r))
 	row(&b, "", "takes", "%s", estimateText(r.Estimate))
-	for _, c := range r.Checks {
-		word := "ok"
-		if !c.OK {
-			word = strings.ToUpper(string(c.Severity))
-		}
-		row(&b, "", "check", "%-9s%s: %s", word, c.Name, oneLine(c.Text))
-		if c.Hint != "" {
-			row(&b, "", "", "%-9s→ %s", "", c.Hint)
-		}
+	for i := range r.Checks {
+		checkRows(&b, &r.Checks[i])
 	}
 	for i, d := range r.Parity {
 		if i == maxDifferences {
@@ -39,6 +32,28 @@ func Ready(w io.Writer, r *ready.Ready) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// InTheWay writes, behind a plan, what keeps it from working.
+func InTheWay(w io.Writer, bad []ready.Check) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "It would not work now, %s in the way:\n", count(len(bad), "thing is", "things are"))
+	for i := range bad {
+		checkRows(&b, &bad[i])
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func checkRows(b *bytes.Buffer, c *ready.Check) {
+	word := "ok"
+	if !c.OK {
+		word = strings.ToUpper(string(c.Severity))
+	}
+	row(b, "", "check", "%-9s%s: %s", word, c.Name, oneLine(c.Text))
+	if c.Hint != "" {
+		row(b, "", "", "%-9s→ %s", "", c.Hint)
+	}
 }
 
 func readyAnswer(r *ready.Ready) string {

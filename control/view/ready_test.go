@@ -37,6 +37,19 @@ parity      info     kernel: 6.1 on slayer, 6.12 on megadeth
 	}
 }
 
+func TestInTheWay(t *testing.T) {
+	const want = `It would not work now, 2 things are in the way:
+check       CRITICAL link: the link is down
+                     → see network
+check       CRITICAL lag a: the lag is unknown
+`
+	var b bytes.Buffer
+	bad := []ready.Check{{Name: "link", Severity: health.Critical, Text: "the link is down", Hint: "see network"}, {Name: "lag a", Severity: health.Critical, Text: "the lag is\nunknown"}}
+	if err := InTheWay(&b, bad); err != nil || b.String() != want {
+		t.Errorf("%v, got\n%s", err, b.String())
+	}
+}
+
 func TestReadyAnswers(t *testing.T) {
 	warning := ready.Check{Name: "clock", Severity: health.Warning}
 	for _, c := range []struct {

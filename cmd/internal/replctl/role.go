@@ -24,7 +24,7 @@ func (a *app) cutoverCommand() *cobra.Command {
 		Long: `cutover hands production over to the other node: the services here stop (demote hooks), the last barrier
 is applied there, the databases are handed over, the other node is promoted and starts its services (promote
 and check hooks), and this one stands by. Up to the hand-over everything is taken back if a step fails. It
-may be given on either node.`,
+may be given on either node. A dry run shows, too, what replctl ready finds in its way.`,
 	}, nil)
 }
 
@@ -158,7 +158,7 @@ func (a *app) roleCommand(verb control.RoleVerb, cmd *cobra.Command, flags func(
 
 func (a *app) changeRole(ctx context.Context, cmd *cobra.Command, c *control.Client, req control.RoleRequest, yes bool) error {
 	first := req
-	first.DryRun = true
+	first.DryRun, first.Ready = true, req.DryRun // before a change it isn't looked at twice
 	progress := func(p control.RoleProgress) {
 		if !a.json {
 			fmt.Fprintf(a.stderr, "%s  %s\n", p.Node, p.Text)
@@ -169,10 +169,16 @@ func (a *app) changeRole(ctx context.Context, cmd *cobra.Command, c *control.Cli
 		return err
 	}
 	if req.DryRun || planned.Nothing {
-		if err := a.print(planned, func(w io.Writer) error { return writePlan(w, planned) }); err != nil || planned.Refused == nil {
+		err := a.print(planned, func(w io.Writer) error { return writePlan(w, planned) })
+		switch {
+		case err != nil:
 			return err
+		case planned.Refused != nil:
+			return planned.Refused
+		case len(planned.InTheWay) > 0:
+			return control.InTheWay(planned.InTheWay)
 		}
-		return planned.Refused
+		return nil
 	}
 	if !a.json {
 		if planned.Ledger != nil {
@@ -211,8 +217,10 @@ func writePlan(w io.Writer, r *control.RoleReply) error {
 			return err
 		}
 	}
-	_, err := io.WriteString(w, r.Plan)
-	return err
+	if _, err := io.WriteString(w, r.Plan); err != nil || len(r.InTheWay) == 0 {
+		return err
+	}
+	return view.InTheWay(w, r.InTheWay)
 }
 
 func writeRoleReply(w io.Writer, r *control.RoleReply) error {
