@@ -116,11 +116,11 @@ var joinCodes = []health.Code{health.DatabaseNeedsSeed, health.DatabaseDown}
 
 // join makes a replica of what a former primary has, and starts it.
 func (r *replica) join(ctx context.Context, s *receiving) error {
-	defer r.joining.Store(false)
 	for {
 		f, err := s.loadStage(r.conf.Name)
 		if err == nil && (f.Stage == stageNone || f.Stage == stageServed) {
 			s.joinTrouble(r.conf.Name, nil)
+			r.joined()
 			return nil
 		}
 		r.joining.Store(true)

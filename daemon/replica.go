@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,9 +28,11 @@ type replica struct {
 	conf  config.Database
 	spool *spool.Spool
 	gate  dblog.Standby
+	clock change.Clock
 
-	joining atomic.Bool // it is none yet, but a former primary
-	lost    atomic.Bool // the peer's stream has ended, since only a seed helps
+	joining atomic.Bool  // it is none yet, but a former primary
+	settles atomic.Int64 // until when a former primary may be down, a time.Duration by the monotonic clock
+	lost    atomic.Bool  // the peer's stream has ended, since only a seed helps
 }
 
 // partedName is a file that says that a database's stream has parted from its
@@ -48,7 +52,7 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 		return nil, err
 	}
 	s.rests(c, nil) // a replica takes none
-	r := &replica{conf: c}
+	r := &replica{conf: c, clock: s.clock}
 	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
 		return nil, err
 	}
@@ -57,6 +61,7 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 		var f databaseFile
 		f, err = s.loadStage(c.Name)
 		o.former = f.Stage == stageJoining
+		r.joining.Store(f.Stage != stageNone)
 	}
 	if err == nil {
 		r.gate, err = e.standby(o)
@@ -117,12 +122,28 @@ func (r *replica) run(ctx context.Context, s *receiving) error {
 	return g.Wait()
 }
 
+// settleWithin is for how long after a former primary's server was started as a replica
+// nobody is told that it is down: it recovers and connects, and is looked at only so often.
+const settleWithin = 3 * databaseWatch
+
+// joined says that what was a primary is a replica from now on.
+func (r *replica) joined() {
+	if r.joining.Load() {
+		r.settles.Store(int64(r.clock.Mono() + settleWithin))
+		r.joining.Store(false)
+	}
+}
+
 // health says what is wrong with a server that should be a replica.
 func (r *replica) health() []health.Condition {
 	if r.joining.Load() {
 		return nil
 	}
-	return r.gate.Health()
+	found := r.gate.Health()
+	if r.clock.Mono() >= time.Duration(r.settles.Load()) {
+		return found
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(c health.Condition) bool { return c.Code == health.DatabaseDown })
 }
 
 // advance lets the replicas go on to a barrier that was applied.
