@@ -42,18 +42,9 @@ func (k *check) binlogPrimary(ctx context.Context, d server) {
 // binlogStandby checks what a replica needs, and notes how the server answers.
 func (k *check) binlogStandby(ctx context.Context, d server) {
 	k.backupPrograms(d)
-	if d.text == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	replica, err := binlog.IsReplica(ctx, binlog.Kind(d.Engine), d.text)
-	switch {
-	case err != nil:
-		k.note("%s has no replica that answers: %v", d.what, err)
-	case !replica:
-		k.note("%s: the server that answers is no replica: stop it and move its data directory away before replctl database seed", d.what)
-	}
+	k.replica(ctx, d, func(ctx context.Context, dsn string) (bool, error) {
+		return binlog.IsReplica(ctx, binlog.Kind(d.Engine), dsn)
+	})
 }
 
 // backupPrograms notes what a seed needs on either side.

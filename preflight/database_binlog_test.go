@@ -26,8 +26,10 @@ func binlogServer(t *testing.T, k binlogtest.Kind) {
 	dsn := `user: root, dsn: "` + s.DSN() + `"`
 	m.want(m.check(t.Context(), binlogWith(k, dsn)))
 	s.Exec("SET GLOBAL sync_binlog = 0")
+	s.Exec("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 	r := m.check(t.Context(), binlogWith(k, dsn))
-	m.want(r, fmt.Sprintf(`c:11:%d: the database g/main: sync_binlog is 0, want 1: a crash could take back what the standby already has`, 29+len(k)))
+	m.want(r, fmt.Sprintf(`c:11:%d: the database g/main: sync_binlog is 0, want 1: a crash could take back what the standby already has; `+
+		`innodb_flush_log_at_trx_commit is 2, want 1: a crash could take back what the standby already has`, 29+len(k)))
 
 	standby := strings.Replace(binlogWith(k, dsn), "primary", "secondary", 1)
 	r = m.check(t.Context(), standby)

@@ -45,16 +45,5 @@ func (k *check) postgresStandby(ctx context.Context, d server) {
 	if n := len(filepath.Join(dir, ".s.PGSQL.5432")); n > socketPath {
 		k.wrong(d.key+"socket_dir", "", "%s: the path of the gate's socket in %s has %d bytes, want %d at most", d.what, dir, n, socketPath)
 	}
-	if d.text == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	recovery, err := postgres.InRecovery(ctx, d.text)
-	switch {
-	case err != nil:
-		k.note("%s has no replica that answers: %v", d.what, err)
-	case !recovery:
-		k.note("%s: the server that answers is no replica: stop it and move its data directory away before replctl database seed", d.what)
-	}
+	k.replica(ctx, d, postgres.InRecovery)
 }

@@ -99,6 +99,35 @@ func (k *check) program(d server, key string, argv []string) {
 	}
 }
 
+// replica notes how the server of a standby answers, and where none does that is a replica,
+// whether one could be made.
+func (k *check) replica(ctx context.Context, d server, isReplica func(ctx context.Context, dsn string) (bool, error)) {
+	if d.text != "" {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		replica, err := isReplica(ctx, d.text)
+		switch {
+		case err != nil:
+			k.note("%s has no replica that answers: %v", d.what, err)
+		case replica:
+			return
+		default:
+			k.note("%s: the server that answers is no replica: stop it and move its data directory away before replctl database seed", d.what)
+		}
+	}
+	if d.DataDir == "" {
+		k.note("%s: there is no data_dir, the directory in which replctl database seed makes the replica", d.what)
+		return
+	}
+	entries, err := os.ReadDir(d.DataDir) // what can't be read is seen by the seed
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		k.note("%s: the data_dir %s is missing: replctl database seed %s makes the replica in it", d.what, d.DataDir, d.Name)
+	case err == nil && len(entries) > 0:
+		k.note("%s: the data_dir %s is not empty: if what is in it is the replica, start that; else move it away before replctl database seed %s", d.what, d.DataDir, d.Name)
+	}
+}
+
 // dataDir checks where a replica is made, and whose it is to be.
 func (k *check) dataDir(d server) {
 	if d.User != "" {

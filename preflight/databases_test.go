@@ -22,7 +22,8 @@ func TestDatabaseOfThePrimary(t *testing.T) {
 	m := newMachine(t)
 	s := postgrestest.New(t, "wal_level=minimal", "max_wal_senders=0")
 	r := m.check(t.Context(), database(`dsn: "`+s.DSN()+`"`))
-	m.want(r, `c:11:25: the database g/main: wal_level is "minimal", want replica or logical (set it and restart the server)`)
+	m.want(r, `c:11:25: the database g/main: wal_level is "minimal", want replica or logical (set it and restart the server); `+
+		`max_wal_senders is 0, want 2 at least: one for the stream, one for a base backup`)
 
 	m.write("dsn", "host=BASE/none user=postgres password=secret\n", 0o644)
 	r = m.check(t.Context(), database(`dsn_file: "BASE/dsn"`))
@@ -44,6 +45,7 @@ func TestDatabaseThatFits(t *testing.T) {
 	r := m.check(t.Context(), standby)
 	m.want(r)
 	m.wantNote(r, "the server that answers is no replica")
+	m.wantNote(r, "there is no data_dir")
 }
 
 func TestDatabaseOfTheStandby(t *testing.T) {
@@ -60,4 +62,23 @@ func TestDatabaseOfTheStandby(t *testing.T) {
 		`c:13:21: the database g/main: BASE/none is missing, want the directory in which data_dir is made`,
 		`c:14:18: the database g/main: the program BASE/plain: found mode 0644, want it to be executable`)
 	m.wantNote(r, "the database g/main has no replica that answers: the database at /nowhere/.s.PGSQL.5432 can't be reached")
+	m.wantNote(r, "the data_dir BASE/none/data is missing: replctl database seed main makes the replica in it")
+}
+
+// TestDataDirOfTheStandby notes what a seed would be refused for, whether a server answers or not.
+func TestDataDirOfTheStandby(t *testing.T) {
+	m := newMachine(t)
+	standby := strings.Replace(database(`dsn: "host=/nowhere user=postgres", user: root, data_dir: BASE/data`), "primary", "secondary", 1)
+	m.mkdir("data")
+	r := m.check(t.Context(), standby)
+	m.want(r)
+	for _, note := range r.Notes {
+		if strings.Contains(note, "data_dir") {
+			t.Errorf("of an empty directory it notes %q", note)
+		}
+	}
+	m.write("data/PG_VERSION", "15", 0o600)
+	r = m.check(t.Context(), standby)
+	m.want(r)
+	m.wantNote(r, "the data_dir BASE/data is not empty: if what is in it is the replica, start that")
 }

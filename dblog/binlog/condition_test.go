@@ -47,6 +47,17 @@ func TestConditionsOfThePrimary(t *testing.T) {
 			s.Exec("SET GLOBAL " + c.name + " = " + c.right)
 			must(t, source.Check(t.Context()))
 		}
+		for _, c := range list[:3] { // all that is wrong is said at once
+			s.Exec("SET GLOBAL " + c.name + " = " + c.wrong)
+		}
+		if err := source.Check(t.Context()); err == nil {
+			t.Fatal("three wrong settings were accepted")
+		}
+		for _, c := range list[:3] {
+			wantText(t, source.Health(), health.DatabaseSetup, c.text)
+			s.Exec("SET GLOBAL " + c.name + " = " + c.right)
+		}
+		must(t, source.Check(t.Context()))
 		if list := source.Health(); len(list) > 0 {
 			t.Errorf("conditions %v are left", list)
 		}

@@ -48,7 +48,7 @@ type grammar interface {
 type primaryWords interface {
 	// identify finds out who is at the other end, and refuses what isn't known.
 	identify(ctx context.Context, c driver.Conn) (server, error)
-	// unsuitable says what keeps a server from being a primary, nil if nothing does.
+	// unsuitable says all that keeps a server from being a primary, nil if nothing does.
 	unsuitable(s server) error
 	// status returns the row that says where the binary log ends.
 	status(ctx context.Context, c driver.Conn) ([]row, error)

@@ -56,26 +56,13 @@ func supported(version string) error {
 // unsuitable is part of [primaryWords].
 func (mariadbDialect) unsuitable(s server) error {
 	v := s.vars
-	switch {
-	case !v.on("log_bin"):
-		return setupError{"log_bin is off, want it on (set it and restart the server)"}
-	case v["binlog_format"] != "ROW":
-		return setupError{fmt.Sprintf("binlog_format is %s, want ROW: a statement can come to something else on the replica", v["binlog_format"])}
-	case v["sync_binlog"] != "1":
-		return setupError{fmt.Sprintf("sync_binlog is %s, want 1: a crash could take back what the standby already has", v["sync_binlog"])}
-	case v["innodb_flush_log_at_trx_commit"] != "1" && v["innodb_flush_log_at_trx_commit"] != "3":
-		return setupError{fmt.Sprintf("innodb_flush_log_at_trx_commit is %s, want 1: a crash could take back what the standby already has",
-			v["innodb_flush_log_at_trx_commit"])}
-	case !v.on("gtid_strict_mode"):
-		return setupError{"gtid_strict_mode is off, want it on: SET GLOBAL gtid_strict_mode = ON, and in the configuration"}
-	case v.on("encrypt_binlog"):
-		return setupError{"encrypt_binlog is on, which is not supported: the stream isn't what the files hold"}
-	case s.id == 0:
-		return setupError{"server_id is 0, want a number of its own"}
-	case v.on("read_only"):
-		return setupError{"read_only is on (a replica), want a primary"}
-	}
-	return nil
+	var f faults
+	f.unless(v.on("log_bin"), "%s", errNoBinlog.text)
+	f.durable(v, v["innodb_flush_log_at_trx_commit"] == "1" || v["innodb_flush_log_at_trx_commit"] == "3")
+	f.unless(v.on("gtid_strict_mode"), "gtid_strict_mode is off, want it on: SET GLOBAL gtid_strict_mode = ON, and in the configuration")
+	f.unless(!v.on("encrypt_binlog"), "encrypt_binlog is on, which is not supported: the stream isn't what the files hold")
+	f.primary(s)
+	return f.err()
 }
 
 // status is part of [primaryWords]. The server answers when it has synced what was

@@ -99,28 +99,14 @@ func supportedMySQL(version string) error {
 // unsuitable is part of [primaryWords].
 func (mysqlDialect) unsuitable(s server) error {
 	v := s.vars
-	switch {
-	case !v.on("log_bin"):
-		return errNoBinlog
-	case v["binlog_format"] != "ROW":
-		return setupError{fmt.Sprintf("binlog_format is %s, want ROW: a statement can come to something else on the replica", v["binlog_format"])}
-	case v["sync_binlog"] != "1":
-		return setupError{fmt.Sprintf("sync_binlog is %s, want 1: a crash could take back what the standby already has", v["sync_binlog"])}
-	case v["innodb_flush_log_at_trx_commit"] != "1":
-		return setupError{fmt.Sprintf("innodb_flush_log_at_trx_commit is %s, want 1: a crash could take back what the standby already has",
-			v["innodb_flush_log_at_trx_commit"])}
-	case v["gtid_mode"] != "ON":
-		return setupError{fmt.Sprintf("gtid_mode is %s, want ON: set it and enforce_gtid_consistency in the configuration, and restart the server", v["gtid_mode"])}
-	case v["enforce_gtid_consistency"] != "ON":
-		return setupError{fmt.Sprintf("enforce_gtid_consistency is %s, want ON", v["enforce_gtid_consistency"])}
-	case v.on("binlog_encryption"):
-		return setupError{"binlog_encryption is on, which is not supported: the stream isn't what the files hold"}
-	case s.id == 0:
-		return setupError{"server_id is 0, want a number of its own"}
-	case v.on("read_only"):
-		return setupError{"read_only is on (a replica), want a primary"}
-	}
-	return nil
+	var f faults
+	f.unless(v.on("log_bin"), "%s", errNoBinlog.text)
+	f.durable(v, v["innodb_flush_log_at_trx_commit"] == "1")
+	f.unless(v["gtid_mode"] == "ON", "gtid_mode is %s, want ON: set it and enforce_gtid_consistency in the configuration, and restart the server", v["gtid_mode"])
+	f.unless(v["enforce_gtid_consistency"] == "ON", "enforce_gtid_consistency is %s, want ON", v["enforce_gtid_consistency"])
+	f.unless(!v.on("binlog_encryption"), "binlog_encryption is on, which is not supported: the stream isn't what the files hold")
+	f.primary(s)
+	return f.err()
 }
 
 // statusWords are the statements that say where the binary log ends: since 8.2, and before

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"repld/dblog/condition"
 	"repld/health"
@@ -13,21 +14,29 @@ type setupError struct{ text string }
 
 func (e setupError) Error() string { return e.text }
 
-// unsuitable says what keeps a server from being a primary, nil if nothing does.
+// unsuitable says all that keeps a server from being a primary, nil if nothing does. Of
+// the wrong server it says only that.
 func unsuitable(v *server) error {
 	switch {
 	case v.version < minVersion || v.version > maxVersion:
 		return setupError{fmt.Sprintf("the server is PostgreSQL %d, want 15 to 18", v.version/10000)}
 	case v.recovery:
 		return setupError{"the server is in recovery itself (a standby), want a primary"}
-	case v.walLevel != "replica" && v.walLevel != "logical":
-		return setupError{fmt.Sprintf("wal_level is %q, want replica or logical (set it and restart the server)", v.walLevel)}
-	case v.senders < 2:
-		return setupError{fmt.Sprintf("max_wal_senders is %d, want 2 at least: one for the stream, one for a base backup", v.senders)}
-	case v.fsync != "on":
-		return setupError{"fsync is off, want on: a crash could take back what the standby already has"}
 	}
-	return nil
+	var faults []string
+	if v.walLevel != "replica" && v.walLevel != "logical" {
+		faults = append(faults, fmt.Sprintf("wal_level is %q, want replica or logical (set it and restart the server)", v.walLevel))
+	}
+	if v.senders < 2 {
+		faults = append(faults, fmt.Sprintf("max_wal_senders is %d, want 2 at least: one for the stream, one for a base backup", v.senders))
+	}
+	if v.fsync != "on" {
+		faults = append(faults, "fsync is off, want on: a crash could take back what the standby already has")
+	}
+	if faults == nil {
+		return nil
+	}
+	return setupError{strings.Join(faults, "; ")}
 }
 
 // codeOf returns the condition that an error amounts to.

@@ -34,7 +34,7 @@ func TestServersThatDontSuit(t *testing.T) {
 		code health.Code
 		text string
 	}{
-		{s.DSN(), health.DatabaseSetup, `wal_level is "minimal", want replica or logical`},
+		{s.DSN(), health.DatabaseSetup, `wal_level is "minimal", want replica or logical (set it and restart the server); max_wal_senders is 0, want 2 at least`},
 		{s.DSN() + "_none", health.DatabaseSetup, `database "postgres_none" does not exist`},
 		{fmt.Sprintf("host=%s user=nobody_such dbname=postgres password=secret", s.Host), health.DatabaseSetup, `role "nobody_such" does not exist`},
 		{fmt.Sprintf("host=%s/none user=postgres", s.Host), health.DatabaseDown, "can't be reached"},
