@@ -114,7 +114,7 @@ var described = map[Code]description{
 	DatabaseDown:      {Critical, "the database does not answer: look at its own log"},
 	DatabaseSetup:     {Critical, "the database lacks a setting that replication needs: the text names it"},
 	DatabaseBypass:    {Critical, "the replica reads its stream past repld: point its connection at repld again"},
-	DatabaseAhead:     {Critical, "the replica is past the applied barrier: it needs a seed (replctl database seed NAME on the standby)"},
+	DatabaseAhead:     {Critical, "unless it was promoted and serves now, the replica needs a seed (replctl database seed NAME on the standby); one that was only let past the applied barrier is well again when a barrier passes it"},
 	DatabaseNeedsSeed: {Critical, "run replctl database seed NAME on the standby"},
 	SpoolFull:         {Critical, "the database's stream outgrew its limit: bring the standby back, then run replctl database seed NAME there"},
 	Held:              {Critical, "this node waits because it could not ask its peer: bring the peer up, or replctl failover to serve alone"},
