@@ -75,6 +75,9 @@ type databaseOptions struct {
 	// former says that this node's server was a primary until its peer was promoted;
 	// standbys only.
 	former bool
+	// salvaged tells of a file with what this node's server had before it became a replica;
+	// standbys only.
+	salvaged func(path string)
 	// runtime is the directory of the control socket. What a replica connects to
 	// lies beside that, unless the configuration says where.
 	runtime string
@@ -101,7 +104,8 @@ func (g *group) databaseOptions(c config.Database, sp *spool.Spool) (databaseOpt
 		return databaseOptions{}, err
 	}
 	return databaseOptions{Database: c, dsn: text, group: g.name, dir: g.file(filepath.Join("gates", c.Name)),
-		home: g.file(filepath.Join("servers", c.Name)), runtime: filepath.Dir(g.node.conf.Control), spool: sp, logger: g.logger}, nil
+		home: g.file(filepath.Join("servers", c.Name)), runtime: filepath.Dir(g.node.conf.Control), spool: sp, logger: g.logger,
+		salvaged: func(path string) { g.tellKept("the former content", c.Name, path) }}, nil
 }
 
 // owner returns the user that runs a server.

@@ -38,7 +38,8 @@ func redisStandby(o databaseOptions) (dblog.Standby, error) {
 		return nil, err
 	}
 	g, err := redis.OpenGate(redis.GateOptions{
-		Name: o.Name, Dir: o.dir, Home: o.home, Spool: o.spool, Port: o.Redis.GatePort, ReplicaDSN: o.dsn, Logger: o.logger,
+		Name: o.Name, Dir: o.dir, Home: o.home, Spool: o.spool, Port: o.Redis.GatePort, ReplicaDSN: o.dsn,
+		Kept: o.salvaged, Logger: o.logger,
 	})
 	if err != nil {
 		return nil, control.Errorf(control.ExitUsage, "database %s: %w", o.Name, err)

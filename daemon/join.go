@@ -254,8 +254,13 @@ func (r *replica) setAside(s *receiving) error {
 		return control.Errorf(control.ExitFailed, "the old data directory can't be kept: %w", err).
 			WithHint("move what is in %s away by hand, or give it up: replctl rejoin --discard-database", dir)
 	}
-	s.event(control.EventSalvaged, map[string]string{"database": name, "kept": kept}, "the old data directory of database %s is kept as %s", name, kept)
+	s.tellKept("the old data directory", name, kept)
 	return s.storeStage(name, databaseFile{Stage: stageSeeding})
+}
+
+// tellKept tells where it is that something of a database was put.
+func (g *group) tellKept(what, database, path string) {
+	g.event(control.EventSalvaged, map[string]string{"database": database, "kept": path}, "%s of database %s is kept as %s", what, database, path)
 }
 
 // forgetter is a gate that keeps what a former primary has, when that becomes a replica.

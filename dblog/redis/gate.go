@@ -35,7 +35,10 @@ type GateOptions struct {
 	// anew. 0 means 64 MiB or as much as the base has, but no more than a quarter of the
 	// spool's limit.
 	RenewAfter int64
-	Logger     *slog.Logger // nil: nothing is logged
+	// Kept is told the path of an RDB file with the keys that the server had before it was
+	// made a replica. It must not call the gate. nil: nobody is.
+	Kept   func(path string)
+	Logger *slog.Logger // nil: nothing is logged
 }
 
 // Gate is the primary that the replica on the standby sees. It implements

@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +29,9 @@ type pair struct {
 	options         GateOptions
 	login           string
 	holding, keeper *dblogtest.Task
+
+	mu   sync.Mutex
+	told []string // files of keys that the gate has told of
 }
 
 // The assertions are those of all engines.
@@ -82,6 +87,11 @@ func (p *pair) openGate() {
 	p.t.Helper()
 	o := p.options
 	o.Name, o.Dir, o.Home, o.Spool, o.ReplicaDSN = "db", p.dir, p.away, p.Spool, "unix://"+p.login+p.replica.socket()
+	o.Kept = func(path string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.told = append(p.told, path)
+	}
 	var err error
 	p.gate, err = OpenGate(o)
 	must(p.t, err)
@@ -153,6 +163,11 @@ func (p *pair) kept() []string {
 	p.t.Helper()
 	list, err := filepath.Glob(filepath.Join(p.away, "kept-*.rdb"))
 	must(p.t, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if told := slices.Compact(slices.Sorted(slices.Values(p.told))); !slices.Equal(told, list) {
+		p.t.Errorf("told of are %q, kept %q", told, list)
+	}
 	return list
 }
 

@@ -27,7 +27,9 @@ func (g *Gate) Check(ctx context.Context) error {
 	if errors.Is(err, errKeepFirst) {
 		var kept string
 		if kept, err = g.keepKeys(ctx); err == nil {
-			g.opts.Logger.Warn("the keys of a server that becomes a replica are kept", "database", g.opts.Name, "kept", kept)
+			if g.opts.Kept != nil {
+				g.opts.Kept(kept)
+			}
 			answered, err = g.look(ctx, true)
 		}
 	}
