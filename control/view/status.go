@@ -21,7 +21,7 @@ func Status(w io.Writer, s *control.Status, now time.Time, seed func(*control.Gr
 		row(&b, "", "", "%s", s.Why)
 	}
 	if s.Plan != nil {
-		row(&b, "", "plan", "%s", planText(s.Plan))
+		row(&b, "", "plan", "%s", Plan(s.Plan))
 	}
 	row(&b, "", "peer", "%s", peerText(s.Peer, now))
 	if c := s.Coordination; c != nil {
@@ -62,7 +62,8 @@ func row(b *bytes.Buffer, indent, label, format string, args ...any) {
 	fmt.Fprintf(b, "%-12s%s\n", indent+label, fmt.Sprintf(format, args...))
 }
 
-func planText(p *control.RolePlan) string {
+// Plan says how far a change of roles has come, in one line.
+func Plan(p *control.RolePlan) string {
 	switch {
 	case p.Back:
 		return fmt.Sprintf("%s is taken back, at step %s: %s", p.Kind, p.Step, p.Failure)

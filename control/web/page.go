@@ -41,6 +41,7 @@ type pageData struct {
 	At      string
 	Error   string // then there is nothing else
 	Status  *control.Status
+	Plan    string // the change of roles that is carried out, "" = none
 	Peer    []row
 	Groups  []pageGroup
 	Health  []pageCondition
@@ -97,6 +98,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 
 func (d *pageData) show(status *control.Status, now time.Time) {
 	d.Status = status
+	if p := status.Plan; p != nil {
+		d.Plan = view.Plan(p)
+	}
 	if p := status.Peer; p != nil {
 		d.Peer = peerRows(p, now)
 	}

@@ -62,13 +62,32 @@ func TestPageEscapes(t *testing.T) {
 	status.Peer.Name = evil
 	status.Groups[0].Name = evil
 	status.Groups[0].Trees[0].Path = evil
+	status.Cause, status.Why = evil, evil
+	status.Plan = &control.RolePlan{Kind: evil, Step: evil, Failure: evil}
 	status.Health = []health.Condition{{Code: evil, Severity: evil, Group: evil, Text: evil, Hint: evil}}
 	body := do(serve(status), http.MethodGet, "/").Body.String()
 	if strings.Contains(body, "<script") || strings.Contains(body, `"">`) {
 		t.Error(body)
 	}
-	if n := strings.Count(body, "&lt;script&gt;alert(1)"); n < 9 {
+	if n := strings.Count(body, "&lt;script&gt;alert(1)"); n < 14 {
 		t.Errorf("it is shown %d times, escaped", n)
+	}
+}
+
+// TestPageOfANodeThatIsDown says why, and how far a change of roles has come.
+func TestPageOfANodeThatIsDown(t *testing.T) {
+	status := node()
+	status.Role, status.Status = control.RoleDown, control.StatusDown
+	status.Cause, status.Why = control.DownPlan, "a cutover stops its services"
+	status.Plan = &control.RolePlan{Kind: "cutover", Step: "demote", Failure: "the hook failed", Back: true}
+	body := do(serve(status), http.MethodGet, "/").Body.String()
+	for _, want := range []string{"<p>plan: a cutover stops its services</p>", "<p>change of roles: cutover is taken back, at step demote: the hook failed</p>"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %q in the page\n%s", want, body)
+		}
+	}
+	if body = do(serve(node()), http.MethodGet, "/").Body.String(); strings.Contains(body, "change of roles") || strings.Contains(body, "<p>:") {
+		t.Errorf("a node that serves in peace says\n%s", body)
 	}
 }
 
