@@ -182,7 +182,7 @@ func (i *inspector) look(ctx context.Context, b *control.Barrier) error {
 	whole := i.k.count(func(c *counts) bool { return c.checked%wholeEvery == 0 })
 	for end := time.Now().Add(heldWithin); ; {
 		begun := time.Now()
-		if err := i.arrived(ctx, b); err != nil {
+		if paired, err := i.arrived(ctx, b); err != nil || !paired {
 			return err
 		}
 		i.k.took(phaseReplay, begun)
@@ -216,21 +216,28 @@ func passed(g *control.Group, b *control.Barrier) bool {
 	return g.Barriers.Applied != nil && g.Barriers.Applied.ID != b.ID
 }
 
-// arrived waits until the replica is at the barrier.
-func (i *inspector) arrived(ctx context.Context, b *control.Barrier) error {
+// arrived waits until the replica is at the barrier; false: the standby is at another one, or
+// the replica was made anew behind it, and only a later one opens its gate.
+func (i *inspector) arrived(ctx context.Context, b *control.Barrier) (bool, error) {
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if err = i.at(ctx, b); err == nil {
-			return nil
+			return true, nil
 		}
-		if g, e := i.group(ctx); e == nil && passed(g, b) {
-			return nil // look finds it out
+		if g, e := i.group(ctx); e == nil && (passed(g, b) || g.Phase == control.PhasePaused && i.closed(ctx)) {
+			return false, nil
 		}
 		if err := wait(ctx, lookEvery); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return fmt.Errorf("waited %s until the replica is at barrier %s: %w", patience, b.ID, err)
+	return false, fmt.Errorf("waited %s until the replica is at barrier %s: %w", patience, b.ID, err)
+}
+
+// closed reports whether the gate has not been opened since the replica was made.
+func (i *inspector) closed(ctx context.Context) bool {
+	l, err := i.standby.Databases(ctx, control.DatabaseRequest{})
+	return err == nil && len(l.Databases) == 1 && l.Databases[0].Gate == ""
 }
 
 // at is an error if the replica isn't at the barrier.
