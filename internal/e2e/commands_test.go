@@ -85,7 +85,7 @@ groups:
 			var list control.DatabaseList
 			r := n.ctl("database", "status", "--json")
 			if err := json.Unmarshal([]byte(r.stdout), &list); err != nil {
-				return fmt.Errorf("%v: %s%s", err, r.stdout, r.stderr)
+				return fmt.Errorf("%w: %s%s", err, r.stdout, r.stderr)
 			}
 			if len(list.Databases) != 1 || list.Databases[0].Replayed != position || list.Databases[0].Gate != position {
 				return fmt.Errorf("%+v", list.Databases)

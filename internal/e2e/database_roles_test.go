@@ -269,7 +269,7 @@ func (d *databases) following() {
 		var list control.DatabaseList
 		r := d.standby.ctl("database", "status", "--json")
 		if err := json.Unmarshal([]byte(r.stdout), &list); err != nil {
-			return fmt.Errorf("%v: %s%s", err, r.stdout, r.stderr)
+			return fmt.Errorf("%w: %s%s", err, r.stdout, r.stderr)
 		}
 		for _, b := range list.Databases {
 			if b.Connected && b.Gate != "" {
@@ -372,6 +372,8 @@ func changeSides(t *testing.T, e seatEngine, whole bool) {
 	// A server without a log may have lost in its crash what only it had.
 	if kept := e.kept(b); len(kept) > 1 || len(kept) == 0 && !e.seeds() {
 		t.Fatalf("after a failover the old data are kept as %v, want one", kept)
+	} else if log := b.node.must("events"); len(kept) > 0 && !strings.Contains(log, kept[0]) {
+		t.Errorf("nothing tells of %s:\n%s", kept[0], log)
 	}
 	t.Logf("%d operations; %d checks with %d rows, %d operations in flight", d.operations, d.checks, d.rows, d.inFlight)
 	if !whole && os.Getenv("REPLD_SOAK") == "" {

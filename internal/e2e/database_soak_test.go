@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -212,7 +213,7 @@ func (k *databaseSoak) goOn() {
 		}
 		if !k.count(func(c *counts) bool { return c.checked >= least }) {
 			s, err := k.primary.status()
-			return fmt.Errorf("too few barriers: %+v, %v", s, err)
+			return errors.Join(fmt.Errorf("too few barriers: %+v", s), err)
 		}
 		return nil
 	})
