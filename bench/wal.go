@@ -46,6 +46,7 @@ func wal(ctx context.Context, o options, at places, r *results, notes io.Writer)
 			if err != nil {
 				return err
 			}
+			w.cpu = 0
 			took, err := program.bring(ctx, end)
 			if err != nil {
 				return fmt.Errorf("%s: %w", program.name, err)
@@ -54,9 +55,13 @@ func wal(ctx context.Context, o options, at places, r *results, notes io.Writer)
 			if err != nil {
 				return err
 			}
-			r.add("wal", name, program.name, sample{Seconds: took.Seconds(), Wire: after - before})
-			fmt.Fprintf(notes, "  %-28s %d bytes of WAL in %.2f s, %.0f MiB/s, wire %d bytes\n", program.name, bytes, took.Seconds(),
+			r.add("wal", name, program.name, sample{Seconds: took.Seconds(), CPU: w.cpu, Wire: after - before})
+			fmt.Fprintf(notes, "  %-28s %d bytes of WAL in %.2f s, %.0f MiB/s, wire %d bytes", program.name, bytes, took.Seconds(),
 				float64(bytes)/(1<<20)/took.Seconds(), after-before)
+			if w.cpu > 0 {
+				fmt.Fprintf(notes, ", processors %.2f s", w.cpu)
+			}
+			fmt.Fprintln(notes)
 		}
 		if round%2 == 1 {
 			slices.Reverse(programs)
@@ -83,6 +88,7 @@ type walBench struct {
 	standby  string      // where repld on the standby finds its replica's socket
 	settings string      // of the group
 	pair     [2]*process // by atPrimary, atStandby
+	cpu      float64     // seconds of both daemons, by byRepld
 	clients  [2]*control.Client
 	logs     []*os.File
 }
@@ -289,7 +295,7 @@ func (w *walBench) byRepld(ctx context.Context, end string) (time.Duration, erro
 	if err != nil {
 		return 0, err
 	}
-	begun := time.Now()
+	begun, before := time.Now(), w.pairCPU()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err = poll(ctx, 10*time.Millisecond, func() error {
@@ -303,7 +309,13 @@ func (w *walBench) byRepld(ctx context.Context, end string) (time.Duration, erro
 		}
 		return err
 	})
-	return time.Since(begun), err
+	took := time.Since(begun)
+	w.cpu = w.pairCPU() - before
+	return took, err
+}
+
+func (w *walBench) pairCPU() float64 {
+	return processCPU(w.pair[atPrimary].pid()) + processCPU(w.pair[atStandby].pid())
 }
 
 // position reads an LSN.
