@@ -25,6 +25,7 @@ type spooling struct {
 	*outSpool
 	s        *sending
 	requests chan spoolRequest
+	piece    []byte // of sendBlock, to be used again
 }
 
 // ask hands a request to run.
@@ -252,13 +253,17 @@ func (q *spooling) idle(stream *wire.Stream, from change.StreamPosition) func() 
 	return func() { _ = stream.Send(&wire.SpoolBlock{}) }
 }
 
-// sendBlock sends whole frames, before any file's data.
+// sendBlock sends whole frames, before any file's data. Their message goes with the
+// first of them.
 func (q *spooling) sendBlock(ctx context.Context, stream *wire.Stream, block []byte) error {
-	if err := stream.Send(&wire.SpoolBlock{Length: uint32(len(block))}); err != nil {
+	first, err := wire.Append(q.piece[:0], &wire.SpoolBlock{Length: uint32(len(block))})
+	if err != nil {
 		return err
 	}
-	for len(block) > 0 {
-		piece := block[:min(len(block), spoolPiece)]
+	n := min(len(block), spoolPiece-len(first))
+	first = append(first, block[:n]...)
+	q.piece = first
+	for piece, rest := first, block[n:]; len(piece) > 0; {
 		if err := q.s.pace(ctx, len(piece)); err != nil {
 			return err
 		}
@@ -266,7 +271,8 @@ func (q *spooling) sendBlock(ctx context.Context, stream *wire.Stream, block []b
 			return err
 		}
 		q.s.priority.wrote(len(piece))
-		block = block[len(piece):]
+		n = min(len(rest), spoolPiece)
+		piece, rest = rest[:n], rest[n:]
 	}
 	return nil
 }
