@@ -101,7 +101,7 @@ func (s *Spool) append(at change.StreamPosition, p []byte) error {
 	}
 	for len(p) > 0 {
 		n := min(len(p), MaxPlain)
-		s.frame = dataFrame(s.frame[:0], at, p[:n])
+		s.frame = dataFrame(s.frame[:0], at, p[:n], false)
 		if err := s.write(s.frame, at, n); err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (s *Spool) write(frame []byte, at change.StreamPosition, n int) error {
 	s.mu.Lock()
 	g := s.segments[len(s.segments)-1]
 	s.mu.Unlock()
-	if g.end > g.start && g.size-g.data+int64(len(frame)) > s.opts.SegmentSize {
+	if g.version < FormatVersion || g.end > g.start && g.size-g.data+int64(len(frame)) > s.opts.SegmentSize {
 		if err := s.roll(g.chapter, at.Offset); err != nil {
 			return err
 		}
@@ -199,6 +199,7 @@ func (s *Spool) write(frame []byte, at change.StreamPosition, n int) error {
 	g.note(at.Offset, g.size)
 	g.size += int64(len(frame))
 	g.end = at.Offset + uint64(n)
+	s.unread += int64(len(frame))
 	s.announce()
 	return nil
 }
@@ -213,7 +214,7 @@ func (s *Spool) roll(c *Chapter, start uint64) error {
 	s.mu.Lock()
 	seq := s.lastSeq + 1
 	s.mu.Unlock()
-	g := &segment{seq: seq, chapter: c, start: start, end: start, loaded: true}
+	g := &segment{seq: seq, chapter: c, start: start, end: start, version: FormatVersion, loaded: true}
 	b := encodeHeader(c, start)
 	g.data, g.size = int64(len(b)), int64(len(b))
 	if err := s.replace(g, b); err != nil {

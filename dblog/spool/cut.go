@@ -59,8 +59,15 @@ func (s *Spool) reset() error {
 	if err := s.dropLast(0); err != nil {
 		return err
 	}
+	s.raw.mu.Lock()
+	err := s.raw.close()
+	s.raw.mu.Unlock()
+	if err != nil {
+		return s.fail(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unread = 0
 	s.pending, s.durable, s.floor = nil, change.StreamPosition{}, change.StreamPosition{}
 	s.announce()
 	return nil
@@ -153,7 +160,7 @@ func (s *Spool) shorten(g *segment, offset uint64) error {
 			if plain, broken = unpack(nil, &h, frame[frameHead:]); broken != nil {
 				return
 			}
-			frame = dataFrame(nil, h.position(), plain[:offset-h.offset])
+			frame = dataFrame(nil, h.position(), plain[:offset-h.offset], false)
 		}
 		if n := len(marks); n == 0 || int64(len(out)) >= marks[n-1].pos+markEvery {
 			marks = append(marks, mark{h.offset, int64(len(out))})

@@ -29,8 +29,9 @@
 //
 // All methods may be called at any time from any goroutine; one goroutine should
 // append. Readers see bytes as soon as they were appended. Sync doesn't hold up
-// appending. A [Reader] is not safe for concurrent use. A [Filler] compresses in
-// goroutines of its Run, and appends in one of them, in the stream's order.
+// appending. A [Reader] is not safe for concurrent use; calls of ReadRaw go one after
+// the other. A [Filler] compresses in goroutines of its Run, and appends in one of
+// them, in the stream's order.
 //
 // # Files
 //
@@ -44,19 +45,21 @@
 // frame once more, and frames of data without gaps:
 //
 //	 0  magic            8  "repldspl"
-//	 8  version          2  1
+//	 8  version          2  2
 //	10  header size      2  64
 //	12  chapter          4
 //	16  offset           8  of its first byte in the chapter
 //	24  zero            36
 //	60  checksum         4  of bytes 0 to 60
 //
+// Segments of version 1, which has no frames of kind 4, are read and not added to.
+//
 // A frame, as it stands in the file and as it crosses the link:
 //
 //	 0  checksum         4  of all that follows
 //	 4  stored           4  length of the payload
 //	 8  plain            4  bytes of the stream that it holds
-//	12  kind             1  1 bytes · 2 bytes, zstd · 3 a chapter
+//	12  kind             1  1 bytes · 2 bytes, zstd · 3 a chapter · 4 bytes, an S2 block
 //	13  flags            1  of a chapter: 1 it forks the one before
 //	14  zero             2
 //	16  chapter          4

@@ -10,8 +10,9 @@ import (
 )
 
 // Filler appends to a spool what comes faster than one processor compresses it: pieces
-// are compressed side by side and written in their order. What comes slowly is appended
-// at once. It is for one goroutine, beside which Run runs. It takes up to 4 MiB.
+// are compressed side by side and written in their order, quickly with S2 (a third of
+// zstd's time, twice its bytes) unless who reads the spool falls behind. What comes slowly is
+// appended at once, with zstd. It is for one goroutine, beside which Run runs. It takes up to 4 MiB.
 type Filler struct {
 	s     *Spool
 	spare chan *piece // all of them while nothing is under way
@@ -56,7 +57,7 @@ func (f *Filler) Run(ctx context.Context) error {
 				case <-ctx.Done():
 					return ctx.Err()
 				case p := <-f.pack:
-					p.frame = dataFrame(p.frame[:0], p.at, p.plain)
+					p.frame = dataFrame(p.frame[:0], p.at, p.plain, f.s.hurry())
 					p.packed <- struct{}{}
 				}
 			}

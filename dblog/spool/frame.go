@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"repld/change"
@@ -27,6 +29,7 @@ const (
 	kindPlain   uint8 = 1
 	kindZstd    uint8 = 2
 	kindChapter uint8 = 3
+	kindS2      uint8 = 4 // since version 2
 )
 
 const flagForks uint8 = 1
@@ -82,20 +85,27 @@ func (h *head) seal(b []byte) {
 	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 }
 
-// dataFrame appends the frame of bytes at a position, compressed if that gains.
-func dataFrame(b []byte, at change.StreamPosition, p []byte) []byte {
+// dataFrame appends the frame of bytes at a position, compressed if that gains: well,
+// or in a hurry.
+func dataFrame(b []byte, at change.StreamPosition, p []byte, hurry bool) []byte {
 	h := head{plain: uint32(len(p)), kind: kindPlain, chapter: at.Chapter, offset: at.Offset}
 	if len(p) >= minCompress {
-		enc, _ := codecs()
 		begin := len(b)
-		b = append(b, make([]byte, frameHead)...)
-		b = enc.EncodeAll(p, b)
-		if stored := len(b) - begin - frameHead; stored < len(p)-len(p)/16 {
+		if hurry {
+			h.kind = kindS2
+			b = slices.Grow(b, frameHead+s2.MaxEncodedLen(len(p)))[:begin+frameHead]
+			b = append(b, s2.Encode(b[len(b):cap(b)], p)...) // it is there already
+		} else {
 			h.kind = kindZstd
+			enc, _ := codecs()
+			b = append(b, make([]byte, frameHead)...)
+			b = enc.EncodeAll(p, b)
+		}
+		if stored := len(b) - begin - frameHead; stored < len(p)-len(p)/16 {
 			h.seal(b[begin:])
 			return b
 		}
-		b = b[:begin]
+		b, h.kind = b[:begin], kindPlain
 	}
 	return appendFrame(b, h, p)
 }
@@ -124,12 +134,12 @@ func parseHead(b []byte) (head, error) {
 	switch h.kind {
 	case kindPlain:
 		ok = ok && h.flags == 0 && h.plain > 0 && h.plain <= MaxPlain && h.stored == h.plain
-	case kindZstd:
+	case kindZstd, kindS2:
 		ok = ok && h.flags == 0 && h.plain > 0 && h.plain <= MaxPlain && h.stored > 0 && h.stored < h.plain
 	case kindChapter:
 		ok = ok && h.flags&^flagForks == 0 && h.plain == 0 && h.stored <= MaxInfo
 	default:
-		return h, fmt.Errorf("%w: a frame of kind %d, want 1 to 3", ErrMalformed, h.kind)
+		return h, fmt.Errorf("%w: a frame of kind %d, want 1 to 4", ErrMalformed, h.kind)
 	}
 	if !ok {
 		return h, fmt.Errorf("%w: head of a frame %x", ErrMalformed, b[:frameHead])
@@ -160,8 +170,14 @@ func unpack(dst []byte, h *head, payload []byte) ([]byte, error) {
 	if cap(dst) < int(h.plain) {
 		dst = make([]byte, 0, h.plain)
 	}
-	_, dec := codecs()
-	p, err := dec.DecodeAll(payload, dst[:0:h.plain])
+	var p []byte
+	var err error
+	if h.kind == kindS2 {
+		p, err = unpackS2(dst[:h.plain], payload)
+	} else {
+		_, dec := codecs()
+		p, err = dec.DecodeAll(payload, dst[:0:h.plain])
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -171,12 +187,23 @@ func unpack(dst []byte, h *head, payload []byte) ([]byte, error) {
 	return p, nil
 }
 
+// unpackS2 unpacks a block into dst, which it must fill.
+func unpackS2(dst, payload []byte) ([]byte, error) {
+	n, err := s2.DecodedLen(payload)
+	if err != nil || n != len(dst) {
+		return dst[:0], err
+	}
+	return s2.Decode(dst, payload)
+}
+
 // minCompress is the shortest data worth trying.
 const minCompress = 128
 
 var codecs = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
-		zstd.WithWindowSize(MaxPlain), zstd.WithLowerEncoderMem(true))
+	// The window goes before the level, which else makes the blocks shorter: a piece of a
+	// stream is one block then, and isn't copied.
+	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(MaxPlain), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}

@@ -58,18 +58,18 @@ func (s *Spool) recoverSegment(seq uint64) error {
 	if n < headerSize && err != nil {
 		return fmt.Errorf("%w: %d bytes, want %d at least: %w", ErrDamaged, n, headerSize+frameHead, err)
 	}
-	chapter, start, size, err := parseHeader(b[:n])
+	g, err := parseHeader(b[:n])
 	if err != nil {
 		return err
 	}
-	if n := len(s.segments); n > 0 && sameChapter(s.segments[n-1].chapter, chapter) {
-		chapter = s.segments[n-1].chapter
+	if n := len(s.segments); n > 0 && sameChapter(s.segments[n-1].chapter, g.chapter) {
+		g.chapter = s.segments[n-1].chapter
 	}
-	length, err := f.Size()
-	if err != nil {
+	g.seq = seq
+	if g.size, err = f.Size(); err != nil {
 		return err
 	}
-	s.segments = append(s.segments, &segment{seq: seq, chapter: chapter, start: start, data: size, end: start, size: length})
+	s.segments = append(s.segments, g)
 	s.lastSeq = seq
 	return nil
 }

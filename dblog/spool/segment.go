@@ -12,8 +12,9 @@ import (
 	"repld/journal"
 )
 
-// FormatVersion is the version of the format that this package writes.
-const FormatVersion = 1
+// FormatVersion is the version of the format that this package writes. It reads those
+// before, and doesn't add to their segments.
+const FormatVersion = 2
 
 const (
 	magic      = "repldspl"
@@ -28,6 +29,7 @@ type segment struct {
 	chapter *Chapter
 	start   uint64 // offset of the first byte
 	data    int64  // where in the file its frames of data begin
+	version uint16
 
 	end    uint64       // offset behind the last byte
 	size   int64        // of the file
@@ -93,27 +95,29 @@ func encodeHeader(c *Chapter, start uint64) []byte {
 	return append(b, chapterFrame(c)...)
 }
 
-// parseHeader reads what encodeHeader wrote.
-func parseHeader(b []byte) (c *Chapter, start uint64, size int64, err error) {
+// parseHeader reads what encodeHeader wrote: a segment of which the number, the end and
+// the size are not known.
+func parseHeader(b []byte) (*segment, error) {
 	if len(b) < headerSize || string(b[:8]) != magic {
-		return nil, 0, 0, fmt.Errorf("%w: a file doesn't begin with %q", ErrFormat, magic)
+		return nil, fmt.Errorf("%w: a file doesn't begin with %q", ErrFormat, magic)
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != FormatVersion {
-		return nil, 0, 0, fmt.Errorf("%w: version %d, want %d", ErrFormat, v, FormatVersion)
+	version := binary.LittleEndian.Uint16(b[8:])
+	if version < 1 || version > FormatVersion {
+		return nil, fmt.Errorf("%w: version %d, want 1 to %d", ErrFormat, version, FormatVersion)
 	}
 	if got, want := crc32.Checksum(b[:60], castagnoli), binary.LittleEndian.Uint32(b[60:]); got != want {
-		return nil, 0, 0, fmt.Errorf("%w: checksum of a header %08x, want %08x", ErrDamaged, got, want)
+		return nil, fmt.Errorf("%w: checksum of a header %08x, want %08x", ErrDamaged, got, want)
 	}
 	h, info, err := checkFrame(b[headerSize:])
 	if err != nil || h.kind != kindChapter || h.chapter != binary.LittleEndian.Uint32(b[12:]) {
-		return nil, 0, 0, fmt.Errorf("%w: no chapter behind a header: %w", ErrDamaged, orMalformed(err))
+		return nil, fmt.Errorf("%w: no chapter behind a header: %w", ErrDamaged, orMalformed(err))
 	}
-	start = binary.LittleEndian.Uint64(b[16:])
+	start := binary.LittleEndian.Uint64(b[16:])
 	if start < h.offset {
-		return nil, 0, 0, fmt.Errorf("%w: a segment at %d of a chapter that begins at %d", ErrDamaged, start, h.offset)
+		return nil, fmt.Errorf("%w: a segment at %d of a chapter that begins at %d", ErrDamaged, start, h.offset)
 	}
-	c = &Chapter{Number: h.chapter, Start: h.offset, Forks: h.flags&flagForks != 0, Info: append([]byte(nil), info...)}
-	return c, start, headerSize + h.size(), nil
+	c := &Chapter{Number: h.chapter, Start: h.offset, Forks: h.flags&flagForks != 0, Info: append([]byte(nil), info...)}
+	return &segment{chapter: c, start: start, end: start, data: headerSize + h.size(), version: version}, nil
 }
 
 func orMalformed(err error) error {

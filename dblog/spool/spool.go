@@ -37,13 +37,15 @@ type Spool struct {
 	syncing sync.Mutex // held while a file is synced or replaced; before mu
 	frame   []byte     // of Append, to be used again; with writing held
 	plain   []byte     // of AppendRaw, the same
+	raw     rawPlace
 
 	mu       sync.Mutex
 	segments []*segment // ascending
 	pending  *Chapter   // begun while the spool is empty: its first bytes make a segment
 	durable  change.StreamPosition
 	floor    change.StreamPosition
-	cuts     int // how often something was taken away at the end
+	unread   int64 // bytes of frames that ReadRaw hasn't returned yet, about
+	cuts     int   // how often something was taken away at the end
 	lastSeq  uint64
 	changed  chan struct{} // closed when the ends, the size or failed change
 	failed   error
@@ -273,13 +275,15 @@ func (s *Spool) Close() error {
 	if errors.Is(err, ErrClosed) {
 		return nil
 	}
+	s.raw.mu.Lock()
+	defer s.raw.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = ErrClosed
 		s.announce()
 	}
-	return errors.Join(err, s.closeFiles())
+	return errors.Join(err, s.raw.close(), s.closeFiles())
 }
 
 func (s *Spool) closeFiles() error {

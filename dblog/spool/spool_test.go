@@ -427,6 +427,7 @@ func FuzzAppendRaw(f *testing.F) {
 	}
 	f.Add(all)
 	f.Add(all[:50])
+	f.Add(append(chapterFrame(&Chapter{Number: 1}), dataFrame(nil, pos(1, 0), bytes.Repeat([]byte("abcd"), 200), true)...))
 	f.Fuzz(func(t *testing.T, block []byte) {
 		disk := &journaltest.Disk{}
 		s, err := Open("", Options{Disk: disk, SegmentSize: 300})
