@@ -40,8 +40,11 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 		return nil, err
 	}
 	var made backup
+	asked := s.asked()
 	err = copySnapshot(ctx, s.at, w, func(id string, next uint64) error {
-		made = backup{Chapter: s.see(info{"master_replid": id}).Chapter, ID: id, Next: next}
+		if _, err := s.see(info{"master_replid": id}, asked); err != nil {
+			return err
+		}
 		// The connection waits for Ship, which comes with the standby's next request.
 		c, err := dial(ctx, s.at)
 		if err != nil {
@@ -53,10 +56,20 @@ func (s *Source) backup(ctx context.Context, w io.Writer) ([]byte, error) {
 		}
 		c.release()
 		var now record
-		if err := s.remember(func(r *record) { *r = record{Chapter: r.Chapter, ID: id, Origin: next, Made: true}; now = *r }); err != nil {
+		err = s.remember(func(r *record) {
+			if r.ID == id {
+				*r = record{Chapter: r.Chapter, ID: id, Origin: next, Made: true}
+			}
+			now = *r
+		})
+		if err == nil && now.ID != id {
+			err = errOvertaken
+		}
+		if err != nil {
 			c.Close()
 			return err
 		}
+		made = backup{Chapter: now.Chapter, ID: id, Next: next}
 		s.prepare(&prepared{c, now})
 		return nil
 	})

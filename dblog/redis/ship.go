@@ -199,11 +199,14 @@ func (s *Source) join(ctx context.Context, from change.StreamPosition) (*connect
 	if err != nil {
 		return nil, record{}, 0, err
 	}
+	asked := s.asked()
 	is, err := ask(c, "replication")
 	var r record
+	if err == nil {
+		r, err = s.see(is, asked)
+	}
 	next, id := from.Offset, ""
 	if err == nil {
-		r = s.see(is)
 		switch {
 		case is.replica():
 			err = is.asPrimary()

@@ -40,6 +40,7 @@ type Source struct {
 	mu       sync.Mutex
 	record   record
 	unsaved  bool                  // the record
+	ids      uint64                // replication ids that were seen in this run
 	quiet    change.StreamPosition // of the newest barrier
 	durable  change.StreamPosition // what the standby has
 	stream   *incoming             // that Ship reads
@@ -79,6 +80,7 @@ func (s *Source) Close() error {
 // counts in INFO what all earlier ones have put into its stream.
 func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 	var is info
+	asked := s.asked()
 	err := s.cut.with(ctx, func(c *connection) (err error) {
 		is, err = ask(c, "replication", "persistence")
 		return err
@@ -98,7 +100,11 @@ func (s *Source) Position(ctx context.Context) (dblog.Reading, error) {
 		return dblog.Reading{}, s.noted(err)
 	}
 	id := is["master_replid"]
-	at.Chapter = s.see(is).Chapter
+	r, err := s.see(is, asked)
+	if err != nil {
+		return dblog.Reading{}, err
+	}
+	at.Chapter = r.Chapter
 	s.mu.Lock()
 	s.seen = at
 	s.mu.Unlock()
@@ -113,14 +119,29 @@ func (s *Source) answered() {
 	s.trouble.Forget(health.DatabaseDown)
 }
 
-// see returns the record as it is with what the server says.
-func (s *Source) see(is info) record {
+// asked counts the replication ids that were seen, for see.
+func (s *Source) asked() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids
+}
+
+// errOvertaken is of an answer that says another replication id than a later one did, or may have.
+var errOvertaken = errors.New("its replication id has changed while it was asked for it")
+
+// see returns the record as it is with what the server says, which was asked when there had
+// been asked ids. A server takes another id with its first replica, and several ask it.
+func (s *Source) see(is info, asked uint64) (record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.record.of(is); now != s.record {
+		if asked != s.ids {
+			return record{}, errOvertaken
+		}
 		s.record, s.unsaved = now, true
+		s.ids++
 	}
-	return s.record
+	return s.record, nil
 }
 
 // remember keeps the record.
