@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -117,6 +118,66 @@ func treeDigest(t *testing.T, c *catalog.Catalog) (d change.Digest) {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// TestManifestOrder: a node comes with its names, unless it has one in a directory that is
+// younger than it; then they come at the end, in their order.
+func TestManifestOrder(t *testing.T) {
+	p := newPair(t, nil)
+	p.withTree(map[string][]byte{"a": []byte("1"), "b": []byte("2")})
+	var root, a, b, dir change.NodeID
+	err := p.catalog.Update(func(tx *catalog.Tx) error {
+		root, _ = tx.Lookup(change.GroupNode, "tree")
+		a, _ = tx.Lookup(root, "a")
+		b, _ = tx.Lookup(root, "b")
+		dir = tx.NewNode()
+		for _, rec := range []change.Record{
+			&change.Put{Node: dir, Kind: change.KindDir, Meta: change.Meta{Mode: 0o755}},
+			&change.Link{Parent: root, Name: "dir", Node: dir},
+			&change.Link{Parent: dir, Name: "hard", Node: a},
+		} {
+			if err := tx.Apply(rec); err != nil {
+				return err
+			}
+		}
+		_, _, _, _, err := tx.Seal()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.applier.base = false
+	got := make(chan []string, 1)
+	p.applier.seed = func(_ context.Context, m *Manifest) error {
+		var order []string
+		for rec, err := range m.Records() {
+			if err != nil {
+				return err
+			}
+			switch r := rec.(type) {
+			case *change.Put:
+				order = append(order, fmt.Sprint("put ", r.Node))
+			case *change.Link:
+				order = append(order, fmt.Sprint("link ", r.Name, " ", r.Node))
+			}
+		}
+		got <- order
+		return io.ErrUnexpectedEOF
+	}
+	end := p.session()
+	order := <-got
+	end()
+	want := []string{fmt.Sprint("put ", root), fmt.Sprint("link tree ", root)}
+	for _, id := range []change.NodeID{min(a, b), max(a, b)} {
+		want = append(want, fmt.Sprint("put ", id))
+		if id == b {
+			want = append(want, fmt.Sprint("link b ", id))
+		}
+	}
+	want = append(want, fmt.Sprint("put ", dir), fmt.Sprint("link dir ", dir), fmt.Sprint("link a ", a), fmt.Sprint("link hard ", a))
+	if !slices.Equal(order, want) {
+		t.Errorf("the manifest has\n%q, want\n%q", order, want)
+	}
 }
 
 func (p *pair) testFetch(t *testing.T, files map[string][]byte, digests map[string]change.Digest) {

@@ -44,7 +44,10 @@ func (s *sending) serveManifest(ctx context.Context, stream *wire.Stream) error 
 		if err := out.nodes(ctx, tx); err != nil {
 			return err
 		}
-		return out.links(ctx, tx)
+		if err := out.late(ctx, tx); err != nil {
+			return err
+		}
+		return out.flush()
 	})
 	if err != nil {
 		return err
@@ -72,10 +75,13 @@ type manifestWriter struct {
 	pace   func(bytes int) error
 	buf    []byte
 	one    []byte
+
+	// waiting says that there are nodes whose names have to wait.
+	waiting bool
 }
 
-// nodes writes every node with its content, before any name: a node may lie in a
-// directory that is younger than it.
+// nodes writes every node with its content and its names, so that the receiver is done
+// with it, but for the names of nodes that lie in a directory which is younger than they.
 func (w *manifestWriter) nodes(ctx context.Context, tx *catalog.Tx) error {
 	for id, n := range tx.Nodes(0) {
 		if id == change.GroupNode {
@@ -87,10 +93,36 @@ func (w *manifestWriter) nodes(ctx context.Context, tx *catalog.Tx) error {
 		if err := w.add(&change.Put{Node: id, Kind: n.Kind, Meta: n.Meta}); err != nil {
 			return err
 		}
-		if n.Refs == 0 {
+		if n.Refs > 0 {
+			if err := w.content(tx, id); err != nil {
+				return err
+			}
+		}
+		if younger(tx, id) {
+			w.waiting = true
 			continue
 		}
-		if err := w.content(tx, id); err != nil {
+		if err := w.names(tx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// younger reports whether a node has a name in a directory that comes after it.
+func younger(tx *catalog.Tx, id change.NodeID) bool {
+	for parent := range tx.Names(id) {
+		if parent > id {
+			return true
+		}
+	}
+	return false
+}
+
+// names writes the names of a node, all at once: which is the first stays what it is.
+func (w *manifestWriter) names(tx *catalog.Tx, id change.NodeID) error {
+	for parent, name := range tx.Names(id) {
+		if err := w.add(&change.Link{Parent: parent, Name: name, Node: id}); err != nil {
 			return err
 		}
 	}
@@ -115,19 +147,23 @@ func (w *manifestWriter) content(tx *catalog.Tx, id change.NodeID) error {
 	return w.add(splice)
 }
 
-// links writes every name, and the message that is left.
-func (w *manifestWriter) links(ctx context.Context, tx *catalog.Tx) error {
+// late writes the names that nodes has left, now that all directories are there.
+func (w *manifestWriter) late(ctx context.Context, tx *catalog.Tx) error {
+	if !w.waiting {
+		return nil
+	}
 	for id := range tx.Nodes(0) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for parent, name := range tx.Names(id) {
-			if err := w.add(&change.Link{Parent: parent, Name: name, Node: id}); err != nil {
-				return err
-			}
+		if !younger(tx, id) {
+			continue
+		}
+		if err := w.names(tx, id); err != nil {
+			return err
 		}
 	}
-	return w.flush()
+	return nil
 }
 
 func (w *manifestWriter) add(rec change.Record) error {
