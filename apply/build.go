@@ -1,8 +1,10 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -166,6 +168,8 @@ type results struct {
 	a    *Applier
 	room *room
 
+	writing sync.Mutex // held while results are written; comes before mu
+
 	mu      sync.Mutex
 	pending []scratchPut
 	gone    uint64
@@ -213,34 +217,35 @@ func (r *results) reset() {
 
 func (r *results) add(id change.NodeID, s *staged) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.pending = append(r.pending, scratchPut{key: nodeKey(id), value: s.encode()})
-	if len(r.pending) < resultsBatch {
+	full := len(r.pending) == resultsBatch // who makes it so sees to it
+	r.mu.Unlock()
+	if !full {
 		return nil
 	}
-	return r.flushLocked()
+	return r.flush()
 }
 
+// flush writes what was added. Others may add meanwhile.
 func (r *results) flush() error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.flushLocked()
-}
-
-func (r *results) flushLocked() error {
-	if len(r.pending) == 0 {
+	pending := r.pending
+	r.pending = nil
+	r.mu.Unlock()
+	if len(pending) == 0 {
 		return nil
 	}
-	err := r.a.scratch.update(func(t *scratchTx) error {
-		for _, p := range r.pending {
+	slices.SortFunc(pending, func(x, y scratchPut) int { return bytes.Compare(x.key, y.key) })
+	return r.a.scratch.update(func(t *scratchTx) error {
+		for _, p := range pending {
 			if err := t.b(bucketStaged).Put(p.key, p.value); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	r.pending = r.pending[:0]
-	return err
 }
 
 // lack notes a file whose data is nowhere to be had.

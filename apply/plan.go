@@ -21,6 +21,7 @@ type planner struct {
 	oldDir, newDir dirPath
 	touching       change.NodeID // the directory touched last
 	memo           map[change.NodeID]nodePlan
+	ahead          stagedRun
 }
 
 type scratchPut struct {
@@ -71,16 +72,26 @@ func (a *Applier) plan() error {
 				return err
 			}
 		}
-		for ch := range tx.ChangedNodes() {
-			if err := p.node(&ch); err != nil {
+		if !bare(p.base) { // else no object is there yet
+			for ch := range tx.ChangedNodes() {
+				if err := p.node(&ch); err != nil {
+					return err
+				}
+			}
+			if err := p.replaced(); err != nil {
 				return err
 			}
 		}
-		if err := p.replaced(); err != nil {
-			return err
-		}
 		return p.flush()
 	})
+}
+
+// bare reports whether a state has no nodes.
+func bare(tx *catalog.Tx) bool {
+	for range tx.Nodes(0) {
+		return false
+	}
+	return true
 }
 
 func (p *planner) put(bucket, key, value []byte) error {
@@ -131,13 +142,11 @@ func (p *planner) lookup(id change.NodeID) (nodePlan, error) {
 	if !inNext {
 		n.kind = old.Kind
 	} else {
-		err = p.a.scratch.view(func(t *scratchTx) error {
-			s, ok, err := t.staged(id)
-			if ok && s.want == wanted(&now) {
-				n.how = s.how
-			}
-			return err
-		})
+		var s staged
+		var ok bool
+		if s, ok, err = p.ahead.get(p.a.scratch, id); ok && s.want == wanted(&now) {
+			n.how = s.how
+		}
 	}
 	if len(p.memo) >= planBatch {
 		clear(p.memo)

@@ -27,7 +27,8 @@ type publisher struct {
 	dirIs   bool
 	dirSeen bool
 
-	locals []localUpdate // learned and not written yet
+	locals  []localUpdate // learned and not written yet
+	writing chan error    // gets the outcome of the write under way; nil: there is none
 
 	learner *learner // in phase 2
 }
@@ -48,7 +49,7 @@ const (
 // recorded of the objects that were published last.
 func (a *Applier) publish(c *commit) ([]localUpdate, error) {
 	p := &publisher{a: a, c: c}
-	if err := p.run(); err != nil {
+	if err := errors.Join(p.run(), p.written()); err != nil {
 		return nil, err
 	}
 	return p.locals, nil
@@ -143,10 +144,27 @@ func (p *publisher) phase(bucket []byte, fn func(*operation) error) error {
 	})
 }
 
-// flush writes the identities and change times that were learned.
+// flush has the identities and change times that were learned written while publishing
+// goes on, which doesn't look at them.
 func (p *publisher) flush() error {
-	err := p.a.catalog.UpdateNext(func(tx *catalog.Tx) error { return setLocals(tx, p.locals) })
-	p.locals = p.locals[:0]
+	if err := p.written(); err != nil {
+		return err
+	}
+	locals, done := p.locals, make(chan error, 1)
+	p.locals, p.writing = nil, done
+	go func() {
+		done <- p.a.catalog.UpdateNext(func(tx *catalog.Tx) error { return setLocals(tx, locals) })
+	}()
+	return nil
+}
+
+// written waits for what flush has begun.
+func (p *publisher) written() error {
+	if p.writing == nil {
+		return nil
+	}
+	err := <-p.writing
+	p.writing = nil
 	return err
 }
 

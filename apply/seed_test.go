@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,18 +125,34 @@ func TestSeedAhead(t *testing.T) {
 // TestSeedSharesData: of files with the same data one is fetched.
 func TestSeedSharesData(t *testing.T) {
 	p := newPrimary(t)
-	for i := range 4 {
+	for i := range twinsMost + 4 {
 		for j := range 20 {
 			p.write(fmt.Sprintf("copy%d/f%d", i, j), fmt.Sprintf("data of %d", j))
 		}
 	}
+	noise := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(noise) // never fails
+	for i := range 3 {                              // they share chunks, but aren't the same
+		p.write(fmt.Sprintf("long%d", i), string(noise)+strings.Repeat("end", i))
+	}
 	p.barrier()
-	c := &counting{primary: p}
-	s := newStandby(t, c)
-	must(t, s.start())
-	seed(t, p, s)
-	if c.chunks != 20 {
-		t.Errorf("%d chunks were fetched, want 20", c.chunks)
+	wanted := len(p.store)
+	for _, bounds := range [...]struct {
+		late   uint64
+		queued int
+	}{{lateMost, queuedMost}, {1, queuedMost}, {lateMost, 3}} {
+		func() {
+			late, queued := lateMost, queuedMost
+			defer func() { lateMost, queuedMost = late, queued }()
+			lateMost, queuedMost = bounds.late, bounds.queued
+			c := &counting{primary: p}
+			s := newStandby(t, c)
+			must(t, s.start())
+			seed(t, p, s)
+			if c.chunks != wanted {
+				t.Errorf("%+v: %d chunks were fetched, want %d", bounds, c.chunks, wanted)
+			}
+		}()
 	}
 }
 
@@ -242,6 +259,10 @@ func TestGoneWhileSeeding(t *testing.T) {
 	p := newPrimary(t)
 	p.files("a", 10)
 	p.write("hot", "first version")
+	noise := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{4}).Read(noise) // never fails
+	p.write("long", string(noise))
+	p.write("longer", string(noise)+"end") // it waits for the one that has the same chunks
 	p.barrier()
 	m := p.manifest()
 	before := len(p.store)

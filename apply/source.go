@@ -36,7 +36,12 @@ const (
 	sourcesMax = 3
 	// deferRefs bounds the files that wait for others with the same data.
 	deferRefs = 64
+	// twinsMost holders of a chunk are looked at for files of the same content.
+	twinsMost = 16
 )
+
+// queuedMost bounds the twins that wait for their turn. Tests make it small.
+var queuedMost = 1 << 16
 
 // file queues the pieces of a regular file.
 func (s *stager) file(b *building) error {
@@ -69,10 +74,55 @@ func (s *stager) file(b *building) error {
 		p = &part{b: b}
 	}
 	if late {
-		s.deferred++
+		s.late.add(b.id)
 		return nil
 	}
+	if err := s.twins(p); err != nil {
+		return err
+	}
 	return s.add(p) // perhaps without pieces: it completes the file
+}
+
+// twins queues, together with the only part of a new file, other new files of the same
+// content, which are then written with what is fetched or read once.
+func (s *stager) twins(p *part) error {
+	b := p.b
+	if s.pass != passFirst || b.several || len(p.pieces) == 0 || len(s.queued) >= queuedMost || s.forced[b.id] || s.base.Kind(b.id) != 0 {
+		return nil
+	}
+	n := 0
+	for id := range s.next.Holders(p.pieces[0].digest) {
+		if n++; n > twinsMost {
+			break
+		}
+		// Those before it have had their turn, and what the base has may be there already.
+		if id <= b.id || s.forced[id] || s.queued[id] || s.base.Kind(id) != 0 {
+			continue
+		}
+		twin, ok, err := s.next.Node(id)
+		if err != nil {
+			return err
+		}
+		if !ok || twin.Content != b.node.Content {
+			continue
+		}
+		at, err := s.a.locate(s.next, id)
+		if err != nil {
+			return err
+		}
+		if !s.fresh {
+			if _, done, err := s.stagedNode(id, &twin); err != nil {
+				return err
+			} else if done {
+				continue // its own turn sees to it
+			}
+		}
+		other := &building{id: id, node: twin, at: at, how: stagedFull, holes: b.holes}
+		other.parts.Store(1)
+		s.queued[id] = true
+		s.join(&part{b: other, pieces: p.pieces, bytes: p.bytes})
+	}
+	return nil
 }
 
 // find looks up where a chunk is. wait says that a file which is staged in this
@@ -83,15 +133,17 @@ func (s *stager) find(p *piece, b *building) (wait bool, err error) {
 			return false, err
 		}
 	}
-	err = s.a.scratch.view(func(t *scratchTx) error {
-		if off, ok := t.chunkAt(p.digest); ok {
-			p.sources = append(p.sources, source{inLog: true, off: off})
-		}
-		if kept, ok := t.inHistory(p.digest); ok {
-			p.sources = append(p.sources, kept)
-		}
-		return nil
-	})
+	if s.foreign {
+		err = s.a.scratch.view(func(t *scratchTx) error {
+			if off, ok := t.chunkAt(p.digest); ok {
+				p.sources = append(p.sources, source{inLog: true, off: off})
+			}
+			if kept, ok := t.inHistory(p.digest); ok {
+				p.sources = append(p.sources, kept)
+			}
+			return nil
+		})
+	}
 	if err != nil || len(p.sources) > 0 {
 		return false, err
 	}
@@ -136,7 +188,8 @@ func (s *stager) source(p *piece, holder change.NodeID, off uint64) error {
 }
 
 // findStaged looks for a file of the same barrier that has the chunk. The one
-// with the lowest node id fetches it, the others copy it from there.
+// with the lowest node id fetches it, the others copy it from there, unless they were
+// queued as its twins.
 func (s *stager) findStaged(p *piece, b *building) (wait bool, err error) {
 	for holder := range s.next.Holders(p.digest) {
 		if holder == b.id {

@@ -25,13 +25,20 @@ type stager struct {
 	queue      chan []*part
 	group      []*part
 	groupBytes uint64
+	groupAlone int // parts of group without those of twins
 
 	bare    bool // the base has no content: nothing is to be found in the trees
+	fresh   bool // nothing is staged yet
+	foreign bool // chunks may be found in the log or in the history
+	// queued are files that were queued with an earlier one of the same content, and whose
+	// own turn has yet to come.
+	queued  map[change.NodeID]bool
 	homes   map[change.NodeID]place
 	checked map[change.NodeID]bool
-	// deferred counts the files that wait for others that hold the same data.
-	deferred uint64
-	results  *results
+	// late are the files that wait for others which hold the same data, unless those
+	// are more than lateMost: then the next pass looks at everything again.
+	late    deferred
+	results *results
 	// measured makes walk add up the bytes that would be written, by tree, instead of
 	// queueing anything; nil: it queues.
 	measured []uint64
@@ -39,9 +46,11 @@ type stager struct {
 
 const (
 	passFirst = 1
-	// groupBytes and groupParts bound what a worker takes, and fetches, at once.
+	// groupBytes, groupParts and groupFiles bound what a worker takes, and fetches, at
+	// once; twins count with the files that it may have open only.
 	groupBytes = 4 << 20
 	groupParts = 64
+	groupFiles = 192
 	queueDepth = 2
 	homesKept  = 4096
 )
@@ -51,49 +60,100 @@ const (
 // the rest is staged and the error is [ErrIncomplete].
 func (a *Applier) stage(ctx context.Context, forced map[change.NodeID]bool) error {
 	results := &results{a: a, room: newRoom(a)}
+	var late deferred
 	for pass := passFirst; ; pass++ {
-		results.reset()
-		deferred, err := a.stagePass(ctx, pass, forced, results)
+		if late.ids == nil { // else what was found to be missing isn't looked for again
+			results.reset()
+		}
+		next, err := a.stagePass(ctx, pass, forced, late, results)
 		if err = errors.Join(err, results.flush()); noRoom(err) {
 			if more, e := results.room.relent(ctx); e == nil && more {
 				pass--
+				late = deferred{} // all is looked at
 				continue
 			}
 		}
 		if err != nil {
 			return err
 		}
-		if deferred == 0 {
+		if next.count == 0 {
 			break
 		}
+		late = next
 	}
 	return results.missing()
 }
 
-func (a *Applier) stagePass(ctx context.Context, pass int, forced map[change.NodeID]bool, res *results) (uint64, error) {
+// deferred are files that are left to the next pass.
+type deferred struct {
+	count uint64
+	ids   []change.NodeID // nil if there are too many
+}
+
+// lateMost bounds the files that are remembered for the next pass. Tests make it small.
+var lateMost uint64 = 1 << 16
+
+func (d *deferred) add(id change.NodeID) {
+	if d.count++; d.count <= lateMost {
+		d.ids = append(d.ids, id)
+	} else {
+		d.ids = nil
+	}
+}
+
+func (a *Applier) stagePass(ctx context.Context, pass int, forced map[change.NodeID]bool, late deferred, res *results) (deferred, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	s := &stager{
 		a: a, ctx: ctx, forced: forced, pass: pass, queue: make(chan []*part, queueDepth), results: res,
-		homes: make(map[change.NodeID]place), checked: make(map[change.NodeID]bool),
+		homes: make(map[change.NodeID]place), checked: make(map[change.NodeID]bool), queued: make(map[change.NodeID]bool),
 	}
 	group.Go(func() error {
 		defer close(s.queue)
-		return a.catalog.ViewNext(s.walk)
+		return a.catalog.ViewNext(func(tx *catalog.Tx) error {
+			if late.ids != nil {
+				return s.again(tx, late.ids)
+			}
+			return s.walk(tx)
+		})
 	})
 	for range a.o.Workers {
 		group.Go(func() error { return newWorker(ctx, a, res).run(s.queue) })
 	}
 	err := group.Wait()
-	return s.deferred, errors.Join(err, res.abandon())
+	return s.late, errors.Join(err, res.abandon())
+}
+
+// again makes what the pass before has left.
+func (s *stager) again(tx *catalog.Tx, late []change.NodeID) error {
+	if err := s.begin(tx); err != nil {
+		return err
+	}
+	for _, id := range late {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.need(id, stagedFull); err != nil {
+			return err
+		}
+	}
+	return s.send()
+}
+
+// begin notes what the pass may rely on.
+func (s *stager) begin(tx *catalog.Tx) error {
+	s.next, s.base = tx, tx.Before()
+	s.bare = bare(s.base)
+	return s.a.scratch.view(func(t *scratchTx) error {
+		s.fresh = t.b(bucketStaged).empty()
+		s.foreign = !t.b(bucketChunks).empty() || !t.b(bucketFound).empty()
+		return nil
+	})
 }
 
 // walk finds what has to be made.
 func (s *stager) walk(tx *catalog.Tx) error {
-	s.next, s.base = tx, tx.Before()
-	s.bare = true
-	for range s.base.Nodes(0) {
-		s.bare = false
-		break
+	if err := s.begin(tx); err != nil {
+		return err
 	}
 	for id := range s.forced {
 		if err := s.need(id, stagedFull); err != nil {
@@ -105,6 +165,10 @@ func (s *stager) walk(tx *catalog.Tx) error {
 			return err
 		}
 		if ch.After == nil || s.forced[ch.ID] {
+			continue
+		}
+		if s.queued[ch.ID] {
+			delete(s.queued, ch.ID)
 			continue
 		}
 		if err := s.changed(&ch); err != nil {
@@ -226,9 +290,12 @@ func (s *stager) need(id change.NodeID, how uint8) error {
 		return nil // the root of a tree
 	}
 	b := &building{id: id, node: n, at: at, how: how}
-	was, ok, err := s.stagedNode(id, &n)
-	if err != nil {
-		return err
+	var was staged
+	ok = false
+	if !s.fresh || s.base.Kind(id) != 0 { // a new one comes once in each pass
+		if was, ok, err = s.stagedNode(id, &n); err != nil {
+			return err
+		}
 	}
 	if s.measured != nil {
 		if !ok || was.how != how {
@@ -237,7 +304,7 @@ func (s *stager) need(id change.NodeID, how uint8) error {
 		return nil
 	}
 	if ok && was.how == how {
-		if done, err := s.again(b, &was); done || err != nil {
+		if done, err := s.takeOver(b, &was); done || err != nil {
 			return err
 		}
 	}
@@ -263,9 +330,9 @@ func (s *stager) measure(b *building) {
 	}
 }
 
-// again takes over what was staged in an earlier attempt, with new metadata if
+// takeOver takes over what was staged in an earlier attempt, with new metadata if
 // that changed. It reports false if it isn't there after all.
-func (s *stager) again(b *building, was *staged) (bool, error) {
+func (s *stager) takeOver(b *building, was *staged) (bool, error) {
 	fsys := s.a.trees[b.at.tree].FS
 	st, err := fsys.Lstat(tree.InOwn(stagePath(b.id)))
 	if vanished(err) || err == nil && st.ID != was.id {
@@ -310,12 +377,18 @@ func (s *stager) home(id change.NodeID) (place, error) {
 
 // add queues a part.
 func (s *stager) add(p *part) error {
-	s.group = append(s.group, p)
-	s.groupBytes += p.bytes
-	if len(s.group) < groupParts && s.groupBytes < groupBytes {
+	s.join(p)
+	s.groupAlone++
+	if s.groupAlone < groupParts && len(s.group) < groupFiles && s.groupBytes < groupBytes {
 		return nil
 	}
 	return s.send()
+}
+
+// join puts a part into the group.
+func (s *stager) join(p *part) {
+	s.group = append(s.group, p)
+	s.groupBytes += p.bytes
 }
 
 func (s *stager) send() error {
@@ -324,7 +397,7 @@ func (s *stager) send() error {
 	}
 	select {
 	case s.queue <- s.group:
-		s.group, s.groupBytes = nil, 0
+		s.group, s.groupBytes, s.groupAlone = nil, 0, 0
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()

@@ -3,6 +3,7 @@ package apply
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -134,4 +135,57 @@ func (a *Applier) eachStaged(fn func(id change.NodeID, s staged) error) error {
 		}
 		after = keys[len(keys)-1]
 	}
+}
+
+// stagedRun is a stretch of what is staged that was read at once: who looks at the names
+// of a directory comes to nodes that were made one after the other. Nothing may be staged
+// meanwhile.
+type stagedRun struct {
+	first, last change.NodeID // of the stretch; none if last is 0
+	size        int           // entries that were asked for
+	ids         []change.NodeID
+	entries     []staged
+}
+
+const (
+	// runNear is how far behind a stretch a node may be that is taken for its continuation;
+	// each then asks for twice as much as the one before, up to runMost.
+	runNear = 64
+	runMost = 256
+)
+
+// get returns what is staged for a node.
+func (r *stagedRun) get(from *scratch, id change.NodeID) (s staged, ok bool, err error) {
+	if r.last == 0 || id < r.first || id > r.last {
+		if err := r.read(from, id); err != nil {
+			return staged{}, false, err
+		}
+	}
+	i, ok := slices.BinarySearch(r.ids, id)
+	if !ok {
+		return staged{}, false, nil
+	}
+	return r.entries[i], true, nil
+}
+
+// read reads the stretch that begins at a node.
+func (r *stagedRun) read(from *scratch, id change.NodeID) error {
+	if r.last != 0 && id > r.last && id-r.last <= runNear {
+		r.size = min(2*r.size, runMost)
+	} else {
+		r.size = 1
+	}
+	r.first, r.last, r.ids, r.entries = id, id, r.ids[:0], r.entries[:0]
+	return from.view(func(t *scratchTx) error {
+		return eachFrom(t.b(bucketStaged), nodeKey(id-1), func(k, v []byte) (bool, error) {
+			s, err := decodeStaged(v)
+			if err != nil {
+				return false, err
+			}
+			found := change.NodeID(binary.BigEndian.Uint64(k))
+			r.ids, r.entries = append(r.ids, found), append(r.entries, s)
+			r.last = max(id, found)
+			return len(r.ids) < r.size, nil
+		})
+	})
 }
