@@ -17,10 +17,11 @@ type dirs struct {
 	dev  uint64 // if not 0, directories of another st_dev are refused (btrfs subvolumes)
 	max  int
 
-	mu   sync.Mutex
-	open map[string]*dir
-	gen  uint64 // counts forget and flush, so that no descriptor opened before is cached after
-	head dir    // ring of the cached directories, most recently used first
+	mu    sync.Mutex
+	open  map[string]*dir
+	below map[string]int // how many are cached at or below a path, if any
+	gen   uint64         // counts forget and flush, so that no descriptor opened before is cached after
+	head  dir            // ring of the cached directories, most recently used first
 }
 
 // dir is an open directory. It is closed when it has left the cache and nobody
@@ -42,6 +43,7 @@ func (c *dirs) init(rootFD, limit int) {
 	c.root = &dir{fd: rootFD, refs: 1, cached: true}
 	c.max = limit
 	c.open = make(map[string]*dir, limit)
+	c.below = make(map[string]int)
 	c.head.prev, c.head.next = &c.head, &c.head
 }
 
@@ -99,6 +101,7 @@ func (c *dirs) add(path string, fd int, readable bool, gen uint64) *dir {
 	}
 	d.cached = true
 	c.open[path] = d
+	c.count(path, 1)
 	d.prev, d.next = &c.head, c.head.next
 	d.prev.next, d.next.prev = d, d
 	if len(c.open) > c.max {
@@ -122,8 +125,21 @@ func (c *dirs) drop(d *dir) {
 	d.prev, d.next = nil, nil
 	d.cached = false
 	delete(c.open, d.path)
+	c.count(d.path, -1)
 	if d.refs == 0 {
 		closeFD(d.fd)
+	}
+}
+
+// count notes that one more or less is cached at path.
+func (c *dirs) count(path string, by int) {
+	for path != "" {
+		if n := c.below[path] + by; n > 0 {
+			c.below[path] = n
+		} else {
+			delete(c.below, path)
+		}
+		path, _ = change.Split(path)
 	}
 }
 
@@ -146,6 +162,9 @@ func (c *dirs) forget(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gen++
+	if path != "" && c.below[path] == 0 {
+		return // as with most: it is no directory
+	}
 	for d := c.head.next; d != &c.head; {
 		next := d.next
 		if change.Within(d.path, path) {
