@@ -293,7 +293,7 @@ func (r *round) object(g glimpse, fresh bool) error {
 		}
 	}
 	job := &reading{
-		glimpse: g, empty: fresh || old.Refs == 0, byScan: r.scanning, former: old.Size,
+		glimpse: g, empty: fresh || old.Refs == 0, byScan: r.scanning, lean: !r.sink.logging, former: old.Size,
 		whole: !fresh && old.Size == old.Local.Size && old.Local.ObjectID == g.stat.ID,
 	}
 	if !read || g.stat.Size == 0 && job.empty {

@@ -24,6 +24,7 @@ type reading struct {
 	former uint64 // length of the former content in bytes
 	whole  bool   // and that is what the same file was when it was captured
 	byScan bool
+	lean   bool // only the references are wanted, not the data
 	pieces []piece
 	err    error
 	done   chan struct{} // closed when pieces and err are set; nil for a file that is read in place
@@ -115,7 +116,11 @@ func (s *smallReader) reread(job *reading) ([]piece, error) {
 func (s *smallReader) cut(f *tree.File, job *reading) ([]piece, error) {
 	var pieces []piece
 	keep := func(p piece) error {
-		p.data = slices.Clone(p.data)
+		if job.lean {
+			p.data = nil
+		} else {
+			p.data = slices.Clone(p.data)
+		}
 		pieces = append(pieces, p)
 		return nil
 	}
@@ -209,6 +214,9 @@ func (r *round) write(job *reading) error {
 	<-job.done
 	if job.err != nil {
 		return job.err
+	}
+	if job.lean && r.sink.logging {
+		return errChanged // the log wants the data now
 	}
 	s := newSplicer(&r.sink, job.node, job.empty)
 	for _, p := range job.pieces {

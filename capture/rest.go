@@ -339,7 +339,7 @@ func (r *round) readResting(list []*resting, fail func(*resting)) error {
 		if o.file == nil || !o.same || r.trustResting {
 			continue
 		}
-		job := &reading{glimpse: o.glimpse, file: o.file, done: make(chan struct{})}
+		job := &reading{glimpse: o.glimpse, file: o.file, lean: true, done: make(chan struct{})}
 		jobs, of = append(jobs, job), append(of, o)
 	}
 	next := 0
