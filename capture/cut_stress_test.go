@@ -28,7 +28,7 @@ import (
 const (
 	soakEnv    = "REPLD_SOAK"
 	stressFor  = 4 * time.Second
-	stressCuts = 20
+	stressCuts = 12
 	stressFew  = 8 // a busy machine may come to no more in stressMost
 	stressMost = time.Minute
 )
