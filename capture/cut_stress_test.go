@@ -28,7 +28,7 @@ import (
 const (
 	soakEnv    = "REPLD_SOAK"
 	stressFor  = 4 * time.Second
-	stressCuts = 12
+	stressCuts = 20
 	stressFew  = 8 // a busy machine may come to no more in stressMost
 	stressMost = time.Minute
 )
