@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +49,7 @@ func TestRolesStale(t *testing.T) {
 	if len(lost) < 20 {
 		t.Errorf("%d acknowledged operations are lost: what was on its way has arrived, and the test shows nothing", len(lost))
 	}
-	old, journal := p.b.barriers(1), p.b.journal()
+	was := p.promotedState(lost)
 
 	held, _ := relay.Forwarded()
 	relay.Release()
@@ -59,14 +59,14 @@ func TestRolesStale(t *testing.T) {
 		}
 		return nil
 	})
-	p.nothingOf(lost, old, journal)
+	p.nothingOf(lost, was)
 	if err := p.a.node.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	p.a.link(control.LinkUp)
 	p.a.is(control.StatusDown)
 	p.w.works(1, 20)
-	p.nothingOf(lost, old, journal)
+	p.nothingOf(lost, was)
 	p.returns(lost)
 }
 
@@ -80,21 +80,47 @@ func (s *station) captured() uint64 {
 	return g.Barriers.Captured.ID.Seq
 }
 
+// promotedState is what b holds of epoch 1 before it can have received anything since it
+// was promoted.
+type promotedState struct {
+	barriers []string
+	journal  string
+	half     int // the lost operation that was being done when the promoted barrier was cut; -1: none
+}
+
+// promotedState reads it. The service does one operation after another, and of each first
+// the file and then the line: of one lost operation at most b may hold the file.
+func (p *stations) promotedState(lost map[int]serviceOp) promotedState {
+	p.t.Helper()
+	was := promotedState{p.b.barriers(1), p.b.journal(), -1}
+	for n, o := range lost {
+		file, line := p.b.has(o, was.journal)
+		if line || file && was.half >= 0 {
+			p.t.Errorf("operation %d, which is lost, is on b: file %t, line %t; operation %d is, too", n, file, line, was.half)
+		}
+		if file {
+			was.half = n
+		}
+	}
+	return was
+}
+
 // nothingOf wants that b has applied nothing since it was promoted: it holds the same
-// barriers of the old epoch, no lost operation, and its journal has only grown.
-func (p *stations) nothingOf(lost map[int]serviceOp, old []string, journal string) {
+// barriers of the old epoch, nothing more of lost operations, and its journal has only
+// grown.
+func (p *stations) nothingOf(lost map[int]serviceOp, was promotedState) {
 	p.t.Helper()
 	p.b.is(control.StatusProductionAlone)
-	if now := p.b.barriers(1); len(now) > 0 && (!slices.Contains(old, now[0]) || now[0] != old[0]) {
-		p.t.Errorf("b holds barriers %v of the old epoch; when it was promoted %v", now, old)
+	if now := p.b.barriers(1); len(now) > 0 && (len(was.barriers) == 0 || now[0] != was.barriers[0]) {
+		p.t.Errorf("b holds barriers %v of the old epoch; when it was promoted %v", now, was.barriers)
 	}
 	now := p.b.journal()
-	if len(now) < len(journal) || now[:len(journal)] != journal {
+	if !strings.HasPrefix(now, was.journal) {
 		p.t.Errorf("the journal of b was replaced")
 	}
 	for n, o := range lost {
-		if file, line := p.b.has(o, now); file || line {
-			p.t.Errorf("operation %d, which was lost, is on b now: file %t, line %t", n, file, line)
+		if file, line := p.b.has(o, now); file != (n == was.half) || line {
+			p.t.Errorf("operation %d, which was lost, is on b now: file %t, line %t; half of operation %d was when it was promoted", n, file, line, was.half)
 		}
 	}
 	if kept, _ := filepath.Glob(filepath.Join(p.b.tree, "ops", "*")); len(kept) == 0 {
