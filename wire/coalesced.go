@@ -58,28 +58,31 @@ func coalesce(pc net.PacketConn) net.PacketConn {
 	return c
 }
 
-// ReadBatch fills ms with one packet each. quic-go takes it for what
-// [ipv4.PacketConn] has.
+// ReadBatch fills ms with one packet each, and waits until there is one: quic-go,
+// which takes it for what [ipv4.PacketConn] has, would go on after 0 packets with what
+// its recycled buffers hold, the packets of any connection of the process.
 func (c *coalesced) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
-	for len(c.read) == 0 {
-		n, err := c.batch.ReadBatch(c.messages, flags)
+	for {
+		n := 0
+		for n < len(ms) && len(c.read) > 0 {
+			if c.read[0].next(&ms[n]) {
+				n++
+				continue
+			}
+			c.read = c.read[1:]
+		}
+		if n > 0 {
+			return n, nil
+		}
+		got, err := c.batch.ReadBatch(c.messages, flags)
 		if err != nil {
 			return 0, err
 		}
 		c.read = c.read[:0]
-		for i := range c.messages[:n] {
+		for i := range c.messages[:got] {
 			c.read = append(c.read, arrive(&c.messages[i]))
 		}
 	}
-	n := 0
-	for n < len(ms) && len(c.read) > 0 {
-		if c.read[0].next(&ms[n]) {
-			n++
-			continue
-		}
-		c.read = c.read[1:]
-	}
-	return n, nil
 }
 
 // arrive says how m is cut.

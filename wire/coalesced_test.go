@@ -54,6 +54,8 @@ func TestCoalescedPackets(t *testing.T) {
 	send(21, 300) // more than fit into one call of ReadBatch
 	send(1, 17)
 	send(2, size)
+	send(8, size) // with those before, whole calls of ReadBatch, and as much as is read at a time
+	send(1, 17)
 
 	messages := make([]ipv4.Message, 8)
 	for i := range messages {
@@ -63,6 +65,9 @@ func TestCoalescedPackets(t *testing.T) {
 		n, err := c.ReadBatch(messages, 0)
 		if err != nil {
 			t.Fatalf("after %d of %d packets: %v", read, len(want), err)
+		}
+		if n == 0 {
+			t.Fatalf("after %d of %d packets a call returned none", read, len(want))
 		}
 		for _, m := range messages[:n] {
 			if got := m.Buffers[0][:m.N]; !bytes.Equal(got, want[read]) {

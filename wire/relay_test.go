@@ -117,6 +117,61 @@ func TestRestartedPeerIsNoticedAtOnce(t *testing.T) {
 	}
 }
 
+// TestConnectionsDontMix has a stranger send datagrams without a byte to one of two
+// connections of a process. What recycled buffers hold of the other one's packets must
+// not be taken for new ones: they would be answered with its reset.
+func TestConnectionsDontMix(t *testing.T) {
+	ctx := testContext(t)
+	link := wiretest.NewLink(t, wire.LinkOptions{}, 1, nil)
+	pair, peer := link.Connect(t)
+	session, sender := link.Connect(t)
+	stranger := wiretest.Socket(t)
+	defer stranger.Close()
+	for range 20 {
+		carry(t, sender, session)
+		carry(t, peer, pair)
+		for range 20 {
+			if _, err := stranger.WriteTo(nil, session.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		carry(t, sender, session)
+		for _, to := range [][2]*wire.Conn{{pair, peer}, {peer, pair}} {
+			if err := to[0].Send(ctx, &wire.BarrierRequest{Call: 1, Group: "tree"}); err != nil {
+				t.Fatalf("while another connection had the traffic: %v", err)
+			}
+			if _, err := to[1].Receive(ctx); err != nil {
+				t.Fatalf("while another connection had the traffic: %v", err)
+			}
+		}
+	}
+}
+
+// carry sends data on a stream of its own.
+func carry(t *testing.T, from, to *wire.Conn) {
+	t.Helper()
+	ctx := testContext(t)
+	out, err := from.OpenStream(ctx, &wire.LogStream{Group: "tree"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Cancel()
+	if _, err := out.Write(make([]byte, 64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_, in, err := to.AcceptStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Cancel()
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestUnreadDataIsBounded(t *testing.T) {
 	ctx := testContext(t)
 	const window = 128 << 10
