@@ -254,11 +254,14 @@ func (k *roleStorm) calm() (results []string) {
 	return results
 }
 
+// operatorWaits is how long an operator looks on before doing something, again and again.
+const operatorWaits = 3 * time.Second
+
 // settle brings the pair to one that serves and one that stands by, by what an operator
 // would do.
 func (k *roleStorm) settle() (serving, stands *station) {
 	k.t.Helper()
-	looks, coin := 0, k.rng.IntN(2)
+	asked, coin := time.Now(), k.rng.IntN(2)
 	newest := k.newest()
 	poll(k.t, fmt.Sprintf("round %d: one serves and one stands by", k.rounds), func() error {
 		var down *station
@@ -302,8 +305,9 @@ func (k *roleStorm) settle() (serving, stands *station) {
 		case down == nil:
 			return fmt.Errorf("%v", all)
 		}
-		if looks++; looks%40 == 0 { // what goes on by itself may end first
+		if time.Since(asked) > operatorWaits { // what goes on by itself may end first
 			r := on.node.ctl(verb, "--yes")
+			asked = time.Now()
 			k.by = append(k.by, outcome(verb+" by an operator on "+on.name, r.code, r.stderr))
 		}
 		return fmt.Errorf("%v", all)
