@@ -43,7 +43,15 @@ func (r *roles) judged(ctx context.Context, progress func(control.RoleProgress))
 func (r *roles) peerAnswers(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	return r.askAnything(ctx) == nil
+}
+
+// askAnything asks the peer a question; an error is that it has not answered.
+func (r *roles) askAnything(ctx context.Context) error {
 	err := r.askPeer(ctx, askPromoted, nil, nil)
 	var said *control.Error
-	return err == nil || errors.As(err, &said)
+	if errors.As(err, &said) {
+		return nil
+	}
+	return err
 }

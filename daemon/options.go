@@ -30,6 +30,10 @@ type Options struct {
 	patience time.Duration
 	// afterPromotion is how long a cutover waits for its peer to serve; 0 = the constant of that name.
 	afterPromotion time.Duration
+	// linkBack is how long a step waits for a link that has broken; 0 = the constant of that name.
+	linkBack time.Duration
+	// proofMost is how long a peer that carries out an order may say nothing; 0 = the constant of that name.
+	proofMost time.Duration
 	// sayEvery is how often the peer is told what this node is; 0 = the constant of that name.
 	sayEvery time.Duration
 	// fault is called at each fault point of a change of roles; an error ends the daemon

@@ -60,7 +60,10 @@ func (n *node) askPeer(ctx context.Context, verb string, in, out any) error {
 		t.mu.Unlock()
 	}()
 	if err := t.conn.Send(ctx, &wire.PairMessage{Kind: wire.PairQuestion, ID: id, Verb: verb, Body: body}); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: %w", errNoLink, err)
 	}
 	select {
 	case m := <-answer:
@@ -168,6 +171,8 @@ func (r *roles) hear(ctx context.Context, m *wire.PairMessage) error {
 		switch m.Verb {
 		case noteMaintenance:
 			return r.hearMaintenance(m.Body)
+		case noteOrderAgain:
+			return r.hearAgain(ctx, m.Body)
 		case noteOrderEnded:
 			return r.hearEnd(m.Body)
 		case noteProgress:

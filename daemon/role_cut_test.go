@@ -28,6 +28,11 @@ type divisible struct {
 
 func startDivisible(t *testing.T, point string) *divisible {
 	t.Helper()
+	return startDivisibleWith(t, point, func(o Options) Options { return o })
+}
+
+func startDivisibleWith(t *testing.T, point string, with func(Options) Options) *divisible {
+	t.Helper()
 	d := &divisible{crashing: &crashing{t: t, point: point, dir: t.TempDir()}}
 	standby, primary := configure(t, d.dir, "standby", config.Secondary), configure(t, d.dir, "primary", config.Primary)
 	standby.Hooks, primary.Hooks = exclusive(d.dir, "standby", "primary"), exclusive(d.dir, "primary", "standby")
@@ -40,12 +45,18 @@ func startDivisible(t *testing.T, point string) *divisible {
 	d.relay = wiretest.NewRelay(t, addr, 1, wiretest.RelayOptions{})
 	primary.Peer.Address = d.relay.Addr()
 	run := func(c *config.Config) *service {
-		return launchWith(t, Options{Config: c, fault: func(at string) error {
+		o := with(Options{Config: c})
+		then := o.fault
+		o.fault = func(at string) error {
 			if at == point && d.cut.CompareAndSwap(false, true) {
 				d.relay.Cut()
+				if then != nil {
+					return then(at)
+				}
 			}
 			return nil
-		}}, c.Node)
+		}
+		return launchWith(t, o, c.Node)
 	}
 	d.standby, d.primary = run(standby), run(primary)
 	pairUp(t, d.standby, d.primary)
@@ -108,6 +119,7 @@ func cutAt(t *testing.T, point string, onStandby bool) {
 	}
 	neverBoth(t, d.dir)
 	d.relay.Mend()
+	asked.Wait() // a cutover that waited for the link goes on
 	var serving, stands *service
 	d.primary.until("one that serves and one that stands by", func() bool {
 		serving, stands = nil, nil
@@ -121,7 +133,6 @@ func cutAt(t *testing.T, point string, onStandby bool) {
 		}
 		return serving != nil && stands != nil
 	})
-	asked.Wait()
 	neverBoth(t, d.dir)
 	switch e := control.AsError(told); {
 	case told == nil && serving != d.standby:

@@ -35,6 +35,7 @@ type roles struct {
 	mail    chan struct{}       // capacity 1: something is in the outbox
 	answers map[role.Nonce]chan role.AnswerStepDown
 	ends    map[role.Nonce]chan error // of orders that the peer carries out
+	taken   []takenOrder              // from the peer, oldest first
 	chosen  choiceFile
 	decided map[role.Nonce]decidedBy
 	opened  change.Epoch  // that the promotedFile is of

@@ -130,7 +130,8 @@ func (r *roles) doReady(ctx context.Context, s role.State) error {
 		if err := r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.databasesReady(ctx) }); err != nil {
 			return err
 		}
-		if err := r.askPeer(ctx, askHooksReady, nil, nil); err != nil {
+		err := r.overBreak(ctx, func(ctx context.Context) error { return r.askPeer(ctx, askHooksReady, nil, nil) })
+		if err != nil {
 			return fmt.Errorf("the peer: %w", err)
 		}
 		ctx, cancel := context.WithTimeout(ctx, lastLook)
@@ -147,7 +148,9 @@ func (r *roles) doReady(ctx context.Context, s role.State) error {
 }
 
 // doBarrier cuts a barrier of each group and waits until the peer has applied it.
-func (r *roles) doBarrier(ctx context.Context) error {
+func (r *roles) doBarrier(ctx context.Context) error { return r.overBreak(ctx, r.cutBarriers) }
+
+func (r *roles) cutBarriers(ctx context.Context) error {
 	return r.eachSending(ctx, func(ctx context.Context, p *sending) error {
 		reply, err := p.barrier(ctx, control.BarrierRequest{Group: p.name, Wait: control.BarrierApplied})
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -162,9 +165,16 @@ func (r *roles) doBarrier(ctx context.Context) error {
 
 // doGrant makes sure that the peer lives, as the last thing before the grant is written,
 // which can't be taken back: one that was just lost counts as heard until its link has
-// been silent for the idle time-out, and no barrier asks it if nothing has changed.
+// been silent for the idle time-out, and no barrier asks it if nothing has changed. Over a
+// new link it must have said what it is, too, which the grant is judged by.
 func (r *roles) doGrant(ctx context.Context) error {
-	if r.peerAnswers(ctx, judgeWithin) {
+	within, cancel := context.WithTimeout(ctx, judgeWithin)
+	defer cancel()
+	err := r.overBreak(within, r.askAnything)
+	if err == nil {
+		_, err = r.await(within, func(s role.State) bool { return s.Link })
+	}
+	if err == nil {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {

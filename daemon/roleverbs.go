@@ -344,8 +344,7 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 	}
 	s := r.now()
 	code := control.ExitFailed
-	lost := errors.Is(err, errNoLink) || errors.As(err, &known) && known.Code == control.ExitPeer
-	if lost && s.Plan.IsZero() {
+	if linkLost(err) && s.Plan.IsZero() {
 		code = control.ExitPeer
 	}
 	var refusal *control.Error // by a node that looked, with what to do about it
@@ -360,62 +359,6 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 		return e.WithHint("%s", refusal.Hint)
 	}
 	return e.WithHint("what was begun is taken back: this node is %s, in epoch %d", s.Status(), s.Epoch.Number)
-}
-
-// noteOrderEnded tells the node that passed an order on what came of it.
-const noteOrderEnded = "order-ended"
-
-type orderEnded struct {
-	ID    role.Nonce     `json:"id"`
-	Error *control.Error `json:"error,omitempty"`
-}
-
-// carryForPeer carries out an order that was given on the other node, and tells what came of
-// it, even if the connection that it came by has ended meanwhile.
-func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	go func() {
-		select {
-		case <-r.over:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	peer, _, _ := r.peerNow()
-	r.noteDecider(o.ID, decidedBy("an operator on "+peer.Name))
-	err := r.driver.Carry(ctx, o)
-	if err != nil {
-		err = r.explainEnd(o, err)
-	}
-	body, err := json.Marshal(orderEnded{o.ID, control.AsError(err)})
-	if err != nil {
-		r.logger.Error("tell the peer what came of its order", "error", err)
-		return
-	}
-	r.post(&wire.PairMessage{Kind: wire.PairNote, Verb: noteOrderEnded, Body: body})
-}
-
-func (r *roles) hearEnd(body []byte) error {
-	var e orderEnded
-	if err := json.Unmarshal(body, &e); err != nil {
-		return fmt.Errorf("the peer's %s: %w", noteOrderEnded, err)
-	}
-	r.mu.Lock()
-	ended := r.ends[e.ID]
-	r.mu.Unlock()
-	if ended == nil {
-		return nil
-	}
-	var err error
-	if e.Error != nil {
-		err = e.Error
-	}
-	select {
-	case ended <- err:
-	default:
-	}
-	return nil
 }
 
 // noteProgress tells the other node how far a plan is here.
