@@ -64,7 +64,8 @@
 // # What is captured ahead
 //
 // Before t* everything dirty that is small and has one name is captured, then what has
-// become dirty meanwhile, and so on, a few times: so little is left to be read behind t*.
+// become dirty meanwhile, and so on, a few times (where databases are to be paired, as long
+// as each pass leaves less to the next): so little is left to be read behind t*.
 // An object captured so, or in an earlier round, rests if a look right behind it showed
 // the stat that the catalog has. Behind t* all that rest are looked at again, without
 // anything in between, directories first. One that looks the same was not changed by any call that
@@ -76,6 +77,9 @@
 // captured. What doesn't look the same ends the round at once; what doesn't rest is
 // captured behind t*, in batches as above. This is for file systems with fine time stamps
 // only; elsewhere everything is captured behind t*.
+//
+// What lies below a directory that was made or moved rests once the catalog has the
+// directory that a look after that event saw in its place.
 //
 // A directory that is to be listed never rests, for a listing finds what no event tells;
 // and where a whole tree is scanned, as after a start, nothing is captured ahead.

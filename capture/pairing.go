@@ -38,7 +38,8 @@ const (
 )
 
 // windowTries and windowFor bound the tries at a pairing window in one round: each is
-// a few round trips to the databases, in which no file must change.
+// a few round trips to the databases, in which no file must change. The time counts from
+// when what has changed meanwhile doesn't become less any more.
 const (
 	windowTries = 32
 	windowFor   = 50 * time.Millisecond

@@ -265,6 +265,50 @@ func TestFilesChangeInEveryWindow(t *testing.T) {
 	})
 }
 
+// ebbing writes new files before each drain, half as many each time until few are left
+// and then none, and lets time pass with each.
+type ebbing struct {
+	watch.Watcher
+	r     *rig
+	clock *shiftClock
+	files int // before the next drain
+}
+
+// Drain implements [watch.Watcher].
+func (e *ebbing) Drain(ctx context.Context, set *watch.Set) (watch.Sync, error) {
+	for n := range e.files {
+		e.r.write(fmt.Sprintf("e%d-%d", e.files, n), "x")
+		e.clock.pass(2 * time.Millisecond)
+	}
+	if e.files /= 2; e.files <= fewLeft {
+		e.files = 0
+	}
+	return e.Watcher.Drain(ctx, set)
+}
+
+// TestWindowBehindLongPasses: where what changes while files are captured becomes less
+// with every pass, a round goes on to its pairing window, however long the passes take.
+func TestWindowBehindLongPasses(t *testing.T) {
+	both(t, func(t *testing.T, backend watch.Backend) {
+		r, _, clock := pairRig(t, backend)
+		for n := range 256 {
+			r.write(fmt.Sprintf("f%d", n), "after")
+		}
+		sync, err := r.c.drain(t.Context())
+		must(t, err)
+		ebb := &ebbing{Watcher: r.c.opts.Watcher, r: r, clock: clock, files: 128}
+		r.c.opts.Watcher = ebb
+		round, _, err := r.c.round(t.Context(), sync, roundKind{})
+		must(t, err)
+		if !round.fineTimes[0] {
+			t.Skip("needs a file system with fine time stamps")
+		}
+		if ebb.files > 0 || !round.paired() {
+			t.Errorf("the round has positions: %v; it ended when %d files were left to be written", round.paired(), ebb.files)
+		}
+	})
+}
+
 // TestConfirmedUpToThePosition: what is committed behind the reading isn't told to be
 // in the barrier.
 func TestConfirmedUpToThePosition(t *testing.T) {

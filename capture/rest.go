@@ -98,7 +98,7 @@ func (r *round) captureAhead(ctx context.Context, items []workItem) error {
 func (r *round) mayRest(work *watch.Set, it workItem) bool {
 	seen, looked := r.looked[it.key]
 	whole, _ := work.Get(it.key)
-	if !looked || !r.fineTimes[it.key.Tree] || whole.What&(watch.Subtree|watch.Names) != 0 || movedAbove(work, it.key) {
+	if !looked || !r.fineTimes[it.key.Tree] || whole.What&(watch.Subtree|watch.Names) != 0 || !r.placeStands(work, it.key) {
 		return false
 	}
 	if _, odd := r.uncovered[r.name(it.key)]; odd && len(r.uncovered) > 0 {
@@ -119,6 +119,29 @@ func (r *round) mayRest(work *watch.Set, it workItem) bool {
 		return st.Nlink == 1 && !r.opts.Trees[it.key.Tree].appendOnly(it.key)
 	}
 	return st.Nlink == 1
+}
+
+// placeStands reports whether the directories on the way to key are where the catalog
+// has them. Of those that an event, of now or of up to two seconds ago, has told to be
+// something else, that is seen by the look at them.
+func (r *round) placeStands(work *watch.Set, key watch.Key) bool {
+	for path := key.Dir; path != ""; {
+		dir, name := change.Split(path)
+		way := watch.Key{Tree: key.Tree, Dir: dir, Name: name}
+		path = dir
+		if it, ok := work.Get(way); !ok || it.What&watch.Entry == 0 {
+			continue
+		}
+		node, known := r.nodeAt(way)
+		seen, looked := r.looked[way]
+		if !known || !looked || seen.stat.Kind != change.KindDir {
+			return false
+		}
+		if local, ok, err := r.tx.Local(node); err != nil || !ok || local.ObjectID != seen.stat.ID {
+			return false
+		}
+	}
+	return true
 }
 
 // rest makes the object at key a resting one, if it is in the catalog as it looked

@@ -158,6 +158,43 @@ func TestListedAndTold(t *testing.T) {
 	})
 }
 
+// TestRestsBelowNewDirectory: what lies in a directory that has just appeared is captured
+// ahead once the catalog has that directory there, however often it is told again; not
+// while another directory is in its place.
+func TestRestsBelowNewDirectory(t *testing.T) {
+	both(t, func(t *testing.T, b watch.Backend) {
+		r := newRig(t, b, "").up()
+		r.step()
+		r.write("new/sub/file", "x")
+		r.barrier()
+		mayRest := func() bool {
+			t.Helper()
+			tx, err := r.c.sink.begin()
+			must(t, err)
+			round := r.c.newRound(tx, watch.Sync{At: r.c.opts.Clock.Mono()})
+			if !round.fineTimes[0] {
+				t.Skip("needs a file system with fine time stamps")
+			}
+			work := &watch.Set{}
+			file := watch.Key{Dir: "new/sub", Name: "file"}
+			work.Add(watch.Key{Name: "new"}, watch.Entry, round.sync.At)
+			work.Add(watch.Key{Dir: "new", Name: "sub"}, watch.Entry, round.sync.At)
+			work.Add(file, watch.Content, round.sync.At)
+			round.look(round.ordered(work))
+			item, _ := work.Get(file)
+			return round.mayRest(work, workItem{file, item})
+		}
+		if !mayRest() {
+			t.Error("a file in a new directory that the catalog has is not captured ahead")
+		}
+		must(t, os.Rename(r.path("new/sub"), r.path("new/was")))
+		r.write("new/sub/file", "y")
+		if mayRest() {
+			t.Error("a file is captured ahead in a directory that the catalog doesn't have yet")
+		}
+	})
+}
+
 // TestRestingRemoved: a file that is to be read once more behind t* may be removed
 // meanwhile: what it held at t* is known all the same.
 func TestRestingRemoved(t *testing.T) {

@@ -88,7 +88,7 @@ type round struct {
 
 	readings   []dblog.Reading // of the databases, as of t*; nil if there was no quiet window
 	deaf       bool            // a database doesn't answer: no barrier in this attempt
-	windowEnds time.Duration   // monotonic: no more tries at a window behind it; 0 before the first try
+	windowEnds time.Duration   // monotonic: no more tries at a window behind it; 0 as long as there is less to do with each
 }
 
 type dirKey struct {
@@ -153,7 +153,7 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		grew, other := r.onlyGrew(last)
 		items = append(other[:len(other):len(other)], items...)
 		growing = append(growing, r.growing(other)...)
-		if r.startAgain(try, begun, grew, other) {
+		if r.startAgain(try, begun, len(fresh), grew, other) {
 			fresh = other
 			continue
 		}
@@ -164,6 +164,9 @@ func (r *round) start(ctx context.Context, work *watch.Set) ([]workItem, error) 
 		return r.growingLast(r.favoredFirst(items)), nil
 	}
 }
+
+// fewLeft is how few changes a pass leaves to the next, however short it is.
+const fewLeft = 8
 
 // drainTo makes an instant the round's t*, unless it goes on to another, and adds to
 // work what changed before it and wasn't known yet. It returns that in order.
@@ -216,14 +219,14 @@ func (c *Capturer) lookUpAll() {
 }
 
 // startAgain reports whether start is to look and drain once more, because of what
-// the last drain has brought.
-func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem) bool {
+// the last drain has brought, behind a pass that captured so many items ahead.
+func (r *round) startAgain(try int, begun time.Duration, captured int, grew, other []workItem) bool {
 	now := r.opts.Clock.Mono()
 	if r.freezing && r.frozen == nil {
 		return true
 	}
 	if r.pairs() && !r.paired() {
-		if r.windowEnds == 0 {
+		if r.windowEnds == 0 && !converges(captured, len(other)) {
 			r.windowEnds = now + windowFor
 		}
 		if len(grew)+len(other) > 0 {
@@ -232,13 +235,17 @@ func (r *round) startAgain(try int, begun time.Duration, grew, other []workItem)
 		if r.frozen != nil && try >= frozenTries {
 			return false // others write, for whom the application needn't wait
 		}
-		return try < windowTries && now < r.windowEnds
+		return try < windowTries && (r.windowEnds == 0 || now < r.windowEnds)
 	}
 	if len(other) > 0 {
 		return try < startTries
 	}
 	return len(grew) > 1 && try < grownTries && now-begun < grownFor
 }
+
+// converges reports whether a pass that captured so many items ahead left so much less
+// to do that another is worth its time. The last few come and go.
+func converges(captured, left int) bool { return left > fewLeft && left <= captured-captured/4 }
 
 // look takes a stat of each object, for what start says.
 func (r *round) look(items []workItem) {
