@@ -13,6 +13,7 @@ import (
 // are compressed side by side and written in their order, quickly with S2 (a third of
 // zstd's time, twice its bytes) unless who reads the spool falls behind. What comes slowly is
 // appended at once, with zstd. It is for one goroutine, beside which Run runs. It takes up to 4 MiB.
+// Pieces that are under way when the spool comes to its limit wait for room ([Spool.WaitRoom]).
 type Filler struct {
 	s     *Spool
 	spare chan *piece // all of them while nothing is under way
@@ -83,6 +84,9 @@ func (f *Filler) put(ctx context.Context, p *piece) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-p.packed:
+	}
+	if err := f.s.WaitRoom(ctx); err != nil {
+		return err
 	}
 	if err := f.s.appendPacked(p); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 )
 
 // filling runs a filler until stop is called, which returns what Run did.
@@ -55,6 +56,48 @@ func TestFillerKeepsTheOrder(t *testing.T) {
 	mirror(t, s, b)
 	if !bytes.Equal(content(t, b, 2, 0), want) {
 		t.Fatal("the mirror doesn't hold what was appended")
+	}
+}
+
+// TestFillerKeepsTheLimit gives it more than the spool may take: all that is under way
+// waits, and goes on when there is room.
+func TestFillerKeepsTheLimit(t *testing.T) {
+	want := stream(seeded(t), 4<<20)
+	const limit = 1 << 20
+	s := open(t, Options{SegmentSize: 200_000, Limit: limit})
+	must(t, s.Begin(Chapter{Number: 1}))
+	f, ctx, stop := filling(t, s)
+	appended := make(chan error, 1)
+	go func() {
+		if err := f.Append(ctx, pos(1, 0), want); err != nil {
+			appended <- err
+			return
+		}
+		appended <- f.Flush(ctx)
+	}()
+	waits := func() bool { return s.Bytes() >= limit && len(f.spare) == 0 && len(f.write) == fillPieces-1 }
+	for full, done := false, false; !done; {
+		select {
+		case err := <-appended:
+			must(t, err)
+			done = true
+		case <-time.After(time.Millisecond):
+			full = full || waits()
+		}
+		if n := s.Bytes(); n > limit+MaxFrame+limit/8 { // heads of segments are beside
+			t.Fatalf("the spool takes %d bytes, its limit is %d", n, limit)
+		}
+		if done && !full {
+			t.Fatal("all was appended, and nothing was freed")
+		}
+		if full {
+			must(t, s.Sync())
+			must(t, s.Free(s.Durable()))
+		}
+	}
+	wantErr(t, stop(), context.Canceled)
+	if end := s.End(); end != pos(1, uint64(len(want))) {
+		t.Errorf("the spool ends at %v", end)
 	}
 }
 
