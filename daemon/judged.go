@@ -12,7 +12,8 @@ import (
 
 // A peer that was just lost counts as heard until its link has been silent for the idle
 // time-out. A failover that is ordered in between would be refused, since the peer seems
-// to serve, or wait for its answer.
+// to serve, or wait for its answer. And one that has just come counts as lost until it has
+// said what it is.
 const (
 	answerSoon  = time.Second      // a peer that works answers a question of the pair
 	judgeWithin = 10 * time.Second // more than a silent link takes to count as down
@@ -36,6 +37,20 @@ func (r *roles) judged(ctx context.Context, progress func(control.RoleProgress))
 		}
 	}()
 	s, _ := r.await(ctx, func(s role.State) bool { return !s.Link })
+	return s
+}
+
+// introduced waits until the peer of a link that is up has said what it is, and returns the
+// state.
+func (r *roles) introduced(ctx context.Context) role.State {
+	ctx, cancel := context.WithTimeout(ctx, judgeWithin)
+	defer cancel()
+	go func() {
+		if r.waitFor(ctx, func() bool { return r.conn == nil }) == nil {
+			cancel()
+		}
+	}()
+	s, _ := r.await(ctx, func(s role.State) bool { return s.Link || r.link() == nil })
 	return s
 }
 

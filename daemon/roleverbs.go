@@ -35,6 +35,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	if r.now().Stored.Role == role.Standby {
 		r.awaitGroups(ctx)
 	}
+	r.introduced(ctx)
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
 	if err != nil {
