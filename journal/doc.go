@@ -73,6 +73,8 @@
 //	272  mark            16  the same; the greater of those that are whole counts
 //	512  records
 //
+// In every version magic, version and checksum stand where they stand here.
+//
 // A header is durable before the file gets its name. Marks are written in turns,
 // each together with the sync after the one it tells of, and at Close.
 //

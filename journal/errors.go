@@ -27,7 +27,7 @@ var (
 	ErrIncarnation = errors.New("no new incarnation was set")
 	// ErrNotBoundary: no record ends at the offset.
 	ErrNotBoundary = errors.New("the offset is not between two records")
-	// ErrFormat: another version of the format, or no log at all.
+	// ErrFormat: another version of the format.
 	ErrFormat = errors.New("not a log of a known format")
 	// ErrDamaged is what every [DamageError] is.
 	ErrDamaged = errors.New("the log is damaged")

@@ -18,6 +18,11 @@ func Seal(typ byte, body []byte) []byte {
 	return b
 }
 
+// SumHeader puts the right checksum into a segment's header.
+func SumHeader(b []byte) {
+	binary.LittleEndian.PutUint32(b[headerSum:], crc32.Checksum(b[:headerSum], castagnoli))
+}
+
 // What tests need to know of the format.
 const (
 	HeaderSize       = headerSize

@@ -56,17 +56,19 @@ func (h *header) encode() []byte {
 	return b
 }
 
+// decodeHeader believes a version only with its checksum: a flipped bit there is
+// damage like any other.
 func decodeHeader(b []byte) (header, error) {
 	var h header
 	if len(b) < headerSize || string(b[:8]) != segmentMagic {
-		return h, fmt.Errorf("%w: the file doesn't begin with %q", ErrFormat, segmentMagic)
-	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != FormatVersion {
-		return h, fmt.Errorf("%w: version %d, want %d", ErrFormat, v, FormatVersion)
+		return h, fmt.Errorf("the file doesn't begin with %q", segmentMagic)
 	}
 	want := binary.LittleEndian.Uint32(b[headerSum:])
 	if got := crc32.Checksum(b[:headerSum], castagnoli); got != want {
 		return h, fmt.Errorf("checksum of the header %08x, want %08x", got, want)
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v != FormatVersion {
+		return h, fmt.Errorf("%w: version %d, want %d", ErrFormat, v, FormatVersion)
 	}
 	h.start = binary.LittleEndian.Uint64(b[12:])
 	copy(h.inc[:], b[20:])

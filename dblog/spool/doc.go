@@ -52,7 +52,8 @@
 //	24  zero            36
 //	60  checksum         4  of bytes 0 to 60
 //
-// Segments of version 1, which has no frames of kind 4, are read and not added to.
+// In every version magic, version and checksum stand where they stand here. Segments of
+// version 1, which has no frames of kind 4, are read and not added to.
 //
 // A frame, as it stands in the file and as it crosses the link:
 //

@@ -134,3 +134,29 @@ func TestFormerVersion(t *testing.T) {
 		t.Fatalf("read %q", got)
 	}
 }
+
+// TestHeaderFlipped flips each bit of a segment's header: that is damage, for which there
+// is a way out, and no other version, for which there is none.
+func TestHeaderFlipped(t *testing.T) {
+	disk := &journaltest.Disk{}
+	s, err := Open("", Options{Disk: disk})
+	must(t, err)
+	must(t, s.Begin(Chapter{Number: 1, Info: []byte("info")}))
+	must(t, s.Append(pos(1, 10), []byte("some")))
+	must(t, s.Close())
+	files := maps.Clone(disk.Contents())
+	whole := files[segmentName(1)]
+	for bit := range 8 * headerSize {
+		b := bytes.Clone(whole)
+		b[bit/8] ^= 1 << (bit % 8)
+		files[segmentName(1)] = b
+		_, err := Open("", Options{Disk: journaltest.FromContents(files)})
+		wantErr(t, err, ErrDamaged)
+	}
+	later := bytes.Clone(whole)
+	binary.LittleEndian.PutUint16(later[8:], FormatVersion+1)
+	binary.LittleEndian.PutUint32(later[60:], crc32.Checksum(later[:60], castagnoli))
+	files[segmentName(1)] = later
+	_, err = Open("", Options{Disk: journaltest.FromContents(files)})
+	wantErr(t, err, ErrFormat)
+}

@@ -99,14 +99,14 @@ func encodeHeader(c *Chapter, start uint64) []byte {
 // the size are not known.
 func parseHeader(b []byte) (*segment, error) {
 	if len(b) < headerSize || string(b[:8]) != magic {
-		return nil, fmt.Errorf("%w: a file doesn't begin with %q", ErrFormat, magic)
-	}
-	version := binary.LittleEndian.Uint16(b[8:])
-	if version < 1 || version > FormatVersion {
-		return nil, fmt.Errorf("%w: version %d, want 1 to %d", ErrFormat, version, FormatVersion)
+		return nil, fmt.Errorf("%w: a file doesn't begin with %q", ErrDamaged, magic)
 	}
 	if got, want := crc32.Checksum(b[:60], castagnoli), binary.LittleEndian.Uint32(b[60:]); got != want {
 		return nil, fmt.Errorf("%w: checksum of a header %08x, want %08x", ErrDamaged, got, want)
+	}
+	version := binary.LittleEndian.Uint16(b[8:]) // with its checksum: no flipped bit
+	if version < 1 || version > FormatVersion {
+		return nil, fmt.Errorf("%w: version %d, want 1 to %d", ErrFormat, version, FormatVersion)
 	}
 	h, info, err := checkFrame(b[headerSize:])
 	if err != nil || h.kind != kindChapter || h.chapter != binary.LittleEndian.Uint32(b[12:]) {

@@ -171,6 +171,16 @@ func TestSegmentsDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
+		{"of an impossible version", func(t *testing.T, s []string) {
+			b, err := os.ReadFile(s[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[9] ^= 1 << 3
+			if err := os.WriteFile(s[0], b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"flipped", func(t *testing.T, s []string) {
 			rng := rand.New(rand.NewPCG(1, 6))
 			for _, path := range s {
