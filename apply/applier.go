@@ -67,9 +67,10 @@ type Applier struct {
 	foreign  foreignFinds
 	// foreignTotal counts all finds, also those that somebody looked at.
 	foreignTotal uint64
-	suspicious   bool            // publishing had to leave something undone
-	rejected     bool            // the log does not fit what is here: only a base helps
-	denied       map[string]bool // what couldn't be set for want of privilege
+	suspicious   bool             // publishing had to leave something undone
+	lacks        change.BarrierID // see Lacks
+	rejected     bool             // the log does not fit what is here: only a base helps
+	denied       map[string]bool  // what couldn't be set for want of privilege
 }
 
 // Names below the directory of our own.

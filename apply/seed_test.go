@@ -278,7 +278,7 @@ func TestGoneWhileSeeding(t *testing.T) {
 	must(t, s.start())
 	must(t, s.Seed(t.Context(), m))
 	must(t, s.Step(t.Context()))
-	p.barrier() // still with the first version
+	first := p.barrier()
 	s.receive(p)
 	if err := s.Step(t.Context()); !errors.Is(err, ErrIncomplete) {
 		t.Fatalf("a barrier without its data: %v", err)
@@ -286,11 +286,17 @@ func TestGoneWhileSeeding(t *testing.T) {
 	if !s.has(health.ChunkMissing) {
 		t.Error("no chunk-missing condition")
 	}
+	if got := s.Lacks(); got != first.ID {
+		t.Errorf("it says that barrier %v lacks data, wanted %v", got, first.ID)
+	}
 	p.write("hot", "second version")
 	s.sync(p)
 	same(t, p, s)
 	if s.has(health.ChunkMissing) {
 		t.Error("chunk-missing stands")
+	}
+	if got := s.Lacks(); !got.IsZero() {
+		t.Errorf("it still says that barrier %v lacks data", got)
 	}
 }
 

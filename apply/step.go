@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"repld/change"
 	"repld/health"
 	"repld/journal/catalog"
 )
@@ -108,6 +109,9 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	if !a.ahead {
 		a.beginSeedProgress()
 		if err := a.stage(ctx, nil); err != nil {
+			if errors.Is(err, ErrIncomplete) {
+				a.setLacks(c.id)
+			}
 			return err
 		}
 	}
@@ -290,6 +294,7 @@ func (a *Applier) report(err error) {
 	case errors.As(err, &halted):
 		a.raiseHalt(halted)
 	case err == nil:
+		a.setLacks(change.BarrierID{})
 		a.resolve(health.ChunkMissing, health.DiskLow)
 		if a.Halted() == nil {
 			a.resolve(health.GuardHalted)
@@ -310,6 +315,20 @@ func (a *Applier) report(err error) {
 			a.o.OnNeedsSeed()
 		}
 	}
+}
+
+// Lacks returns the newest barrier that could not be applied because data that it needs
+// is nowhere any more, so that only a later one can be; zero if there is none.
+func (a *Applier) Lacks() change.BarrierID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lacks
+}
+
+func (a *Applier) setLacks(id change.BarrierID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lacks = id
 }
 
 // suspect reports whether publishing had to leave something undone.

@@ -8,7 +8,6 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/control/view"
-	"repld/health"
 	"repld/ship"
 	"repld/wire"
 )
@@ -57,17 +56,6 @@ func (a applierOf) Seed(ctx context.Context, m *ship.Manifest) error {
 	}
 }
 
-// NeedsMore reports whether a barrier lacks chunks that nobody has any more, so
-// that only a later one can be applied.
-func (a applierOf) NeedsMore() bool {
-	for _, c := range a.board.List() {
-		if c.Code == health.ChunkMissing && c.Group == a.name {
-			return true
-		}
-	}
-	return false
-}
-
 // Progress is what the primary is told.
 func (a applierOf) Progress() wire.Progress {
 	cert, at := a.applier.Applied()
@@ -75,6 +63,7 @@ func (a applierOf) Progress() wire.Progress {
 	p := wire.Progress{
 		Group: a.name, Applied: cert.ID, AppliedOffset: a.appliedOffset(cert.ID, at), AppliedDigest: cert.Tree, Phase: a.phase(),
 		SeedFilesDone: seed.FilesDone, SeedFilesTotal: seed.FilesTotal, SeedBytesDone: seed.BytesDone, SeedBytesTotal: seed.BytesTotal,
+		Lacks: a.applier.Lacks(),
 	}
 	p.Received, _ = a.applier.Rewound() // the log may begin behind it
 	return p

@@ -299,24 +299,32 @@ func (p *sending) standbyPhase(since time.Duration) (control.Phase, bool) {
 	return phaseOf(p.progress.Phase), p.progressAt > since
 }
 
-// stuckAfter is how long a standby may have all barriers and apply none until it
-// is taken to need a newer one.
+// stuckAfter is how long a standby may have all barriers and apply none, for whatever
+// reason, until it is taken to need a newer one.
 const stuckAfter = 30 * time.Second
 
 // waiting reports whether there are barriers that the standby has not applied, and
-// can apply without a newer one. One that has received all of them and still applies
-// none lacks chunks that nobody has any more: with a full journal neither side would
-// go on.
+// can apply without a newer one. One that has received all of them and lacks data that
+// nobody has any more, or says nothing and still applies none, needs a newer one: with a
+// full journal neither side would go on.
 func (p *sending) waiting() bool {
-	linked := p.link() != nil
+	linked, now := p.link() != nil, p.clock.Mono()
 	p.progressMu.Lock()
 	defer p.progressMu.Unlock()
+	return p.waits(linked, now)
+}
+
+// waits is waiting under progressMu.
+func (p *sending) waits(linked bool, now time.Duration) bool {
 	if len(p.cuts) == 0 {
 		return false
 	}
-	m := &p.progress
+	m, newest := &p.progress, p.cuts[len(p.cuts)-1].id
 	working := linked && p.progressAt != 0 && m.Phase != wire.PhasePaused && m.Phase != wire.PhaseHalted
-	return !working || m.Received.Compare(p.cuts[len(p.cuts)-1].id) < 0 || p.clock.Mono()-p.movedAt < stuckAfter
+	if !working || m.Received.Compare(newest) < 0 {
+		return true
+	}
+	return m.Lacks != newest && now-p.movedAt < stuckAfter
 }
 
 func (p *sending) standbyProgress() wire.Progress {

@@ -253,6 +253,6 @@ func TestStandbyAtItsLimitTakesTheBarrierThatAloneCanHelp(t *testing.T) {
 	p.write(rng, 12)
 	p.awaitEqual()
 	p.write(rng, 60)
-	p.applier.stuck.Store(true)
+	p.applier.set(func() { p.applier.progress.Lacks = change.BarrierID{Epoch: 1 << 32} }) // all that comes
 	p.awaitEqual()
 }

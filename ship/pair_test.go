@@ -44,7 +44,6 @@ type fakeApplier struct {
 	progress wire.Progress
 	seed     func(context.Context, *Manifest) error
 	notified chan struct{}
-	stuck    atomic.Bool
 }
 
 func (f *fakeApplier) Base() (change.LogPosition, bool) {
@@ -54,8 +53,6 @@ func (f *fakeApplier) Base() (change.LogPosition, bool) {
 }
 
 func (f *fakeApplier) Seed(ctx context.Context, m *Manifest) error { return f.seed(ctx, m) }
-
-func (f *fakeApplier) NeedsMore() bool { return f.stuck.Load() }
 
 func (f *fakeApplier) Notify() {
 	select {

@@ -28,9 +28,6 @@ type Applier interface {
 	Seed(ctx context.Context, m *Manifest) error
 	// Notify says that a barrier is durable in the log.
 	Notify()
-	// NeedsMore reports whether the barriers in the log can't be applied without a
-	// later one.
-	NeedsMore() bool
 	// Progress returns what is to be reported to the primary, but for Durable.
 	// Received is a barrier that the applier has without the log, if any.
 	Progress() wire.Progress
@@ -406,13 +403,14 @@ func (s *receiving) full() bool {
 	if s.opts.Log.Bytes() < s.limit.Load() {
 		return false
 	}
-	return (s.applying() || s.spoolsLack()) && !s.opts.Applier.NeedsMore()
+	return s.applying() || s.spoolsLack()
 }
 
-// applying reports whether a barrier was received that isn't applied.
+// applying reports whether a barrier was received that isn't applied and can be.
 func (r *Receiver) applying() bool {
 	received, ok := r.Received()
-	return ok && received.ID.Compare(r.opts.Applier.Progress().Applied) > 0
+	p := r.opts.Applier.Progress()
+	return ok && received.ID.Compare(p.Applied) > 0 && received.ID.Compare(p.Lacks) > 0
 }
 
 func (s *receiving) wake() {

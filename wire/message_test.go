@@ -55,6 +55,7 @@ func samples() []Message {
 		&Progress{Group: "tree", Durable: 1, Received: testBarrier, Applied: testBarrier, AppliedOffset: 2, Phase: PhaseCatchingUp,
 			SeedFilesDone: 3, SeedFilesTotal: 4, SeedBytesDone: 5, SeedBytesTotal: 6, AppliedDigest: testDigest},
 		&Progress{Group: "tree", Phase: PhaseSeeding},
+		&Progress{Group: "tree", Phase: PhaseStreaming, Lacks: testBarrier},
 		&Progress{Group: "tree", Phase: PhaseStreaming, Spools: []SpoolProgress{{Database: "app", Call: 1, Durable: testStream, Replayed: testStream}, {Database: "shop"}}},
 		&Heartbeat{Group: "tree", Captured: testBarrier, CutAge: time.Second, Confirmed: true, ConfirmedAge: 2, OldestPending: 3,
 			PendingBytes: 4, PendingFiles: 5, EndOffset: 6},

@@ -51,6 +51,9 @@ type Progress struct {
 	SeedBytesTotal uint64
 	AppliedDigest  change.Digest   // of the tree at Applied
 	Spools         []SpoolProgress // of its databases, at most MaxSpools
+	// Lacks is the newest barrier that the standby has tried to apply in vain, because data
+	// that it needs is nowhere any more; a later one may do without. Zero: none.
+	Lacks change.BarrierID
 }
 
 // Type implements [Message].
@@ -60,7 +63,7 @@ func (m *Progress) toProto() proto.Message {
 	p := &wirepb.Progress{Group: m.Group, Durable: m.Durable, Received: barrierProto(m.Received),
 		Applied: barrierProto(m.Applied), AppliedOffset: m.AppliedOffset, Phase: uint32(m.Phase),
 		SeedFilesDone: m.SeedFilesDone, SeedFilesTotal: m.SeedFilesTotal,
-		SeedBytesDone: m.SeedBytesDone, SeedBytesTotal: m.SeedBytesTotal, AppliedDigest: optional(m.AppliedDigest[:])}
+		SeedBytesDone: m.SeedBytesDone, SeedBytesTotal: m.SeedBytesTotal, AppliedDigest: optional(m.AppliedDigest[:]), Lacks: barrierProto(m.Lacks)}
 	for i := range m.Spools {
 		p.Spools = append(p.Spools, spoolProgressProto(&m.Spools[i]))
 	}
@@ -76,7 +79,7 @@ func (m *Progress) fromProto(body []byte) error {
 	*m = Progress{Group: p.Group, Durable: p.Durable, Received: barrierID(p.Received), Applied: barrierID(p.Applied),
 		AppliedOffset: p.AppliedOffset, Phase: Phase(f.byteNumber("phase", p.Phase)),
 		SeedFilesDone: p.SeedFilesDone, SeedFilesTotal: p.SeedFilesTotal,
-		SeedBytesDone: p.SeedBytesDone, SeedBytesTotal: p.SeedBytesTotal}
+		SeedBytesDone: p.SeedBytesDone, SeedBytesTotal: p.SeedBytesTotal, Lacks: barrierID(p.Lacks)}
 	f.fixed("digest", m.AppliedDigest[:], p.AppliedDigest, true)
 	for _, s := range p.Spools {
 		m.Spools = append(m.Spools, spoolProgress(s))

@@ -990,6 +990,7 @@ type Progress struct {
 	SeedBytesTotal uint64                 `protobuf:"varint,10,opt,name=seed_bytes_total,json=seedBytesTotal,proto3" json:"seed_bytes_total,omitempty"`
 	AppliedDigest  []byte                 `protobuf:"bytes,11,opt,name=applied_digest,json=appliedDigest,proto3" json:"applied_digest,omitempty"` // 32 bytes, or none
 	Spools         []*SpoolProgress       `protobuf:"bytes,12,rep,name=spools,proto3" json:"spools,omitempty"`
+	Lacks          *BarrierID             `protobuf:"bytes,13,opt,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1104,6 +1105,13 @@ func (x *Progress) GetAppliedDigest() []byte {
 func (x *Progress) GetSpools() []*SpoolProgress {
 	if x != nil {
 		return x.Spools
+	}
+	return nil
+}
+
+func (x *Progress) GetLacks() *BarrierID {
+	if x != nil {
+		return x.Lacks
 	}
 	return nil
 }
@@ -2431,7 +2439,7 @@ const file_wire_proto_rawDesc = "" +
 	"\vIncarnation\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
-	"\x05start\x18\x03 \x01(\x04R\x05start\"\xd9\x03\n" +
+	"\x05start\x18\x03 \x01(\x04R\x05start\"\x86\x04\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\adurable\x18\x02 \x01(\x04R\adurable\x121\n" +
@@ -2445,7 +2453,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x10seed_bytes_total\x18\n" +
 	" \x01(\x04R\x0eseedBytesTotal\x12%\n" +
 	"\x0eapplied_digest\x18\v \x01(\fR\rappliedDigest\x121\n" +
-	"\x06spools\x18\f \x03(\v2\x19.repld.wire.SpoolProgressR\x06spools\"\xad\x01\n" +
+	"\x06spools\x18\f \x03(\v2\x19.repld.wire.SpoolProgressR\x06spools\x12+\n" +
+	"\x05lacks\x18\r \x01(\v2\x15.repld.wire.BarrierIDR\x05lacks\"\xad\x01\n" +
 	"\rSpoolProgress\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x124\n" +
 	"\adurable\x18\x02 \x01(\v2\x1a.repld.wire.StreamPositionR\adurable\x126\n" +
@@ -2598,20 +2607,21 @@ var file_wire_proto_depIdxs = []int32{
 	8,  // 7: repld.wire.Progress.received:type_name -> repld.wire.BarrierID
 	8,  // 8: repld.wire.Progress.applied:type_name -> repld.wire.BarrierID
 	16, // 9: repld.wire.Progress.spools:type_name -> repld.wire.SpoolProgress
-	10, // 10: repld.wire.SpoolProgress.durable:type_name -> repld.wire.StreamPosition
-	10, // 11: repld.wire.SpoolProgress.replayed:type_name -> repld.wire.StreamPosition
-	8,  // 12: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
-	8,  // 13: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
-	6,  // 14: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
-	8,  // 15: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
-	21, // 16: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
-	6,  // 17: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
-	7,  // 18: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	8,  // 10: repld.wire.Progress.lacks:type_name -> repld.wire.BarrierID
+	10, // 11: repld.wire.SpoolProgress.durable:type_name -> repld.wire.StreamPosition
+	10, // 12: repld.wire.SpoolProgress.replayed:type_name -> repld.wire.StreamPosition
+	8,  // 13: repld.wire.Heartbeat.captured:type_name -> repld.wire.BarrierID
+	8,  // 14: repld.wire.BarrierReply.barrier:type_name -> repld.wire.BarrierID
+	6,  // 15: repld.wire.BarrierReply.error:type_name -> repld.wire.Refusal
+	8,  // 16: repld.wire.VerifyReport.barrier:type_name -> repld.wire.BarrierID
+	21, // 17: repld.wire.VerifyReport.differences:type_name -> repld.wire.Difference
+	6,  // 18: repld.wire.VerifyReport.error:type_name -> repld.wire.Refusal
+	7,  // 19: repld.wire.ManifestStart.position:type_name -> repld.wire.Position
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
