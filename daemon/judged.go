@@ -13,10 +13,12 @@ import (
 // A peer that was just lost counts as heard until its link has been silent for the idle
 // time-out. A failover that is ordered in between would be refused, since the peer seems
 // to serve, or wait for its answer. And one that has just come counts as lost until it has
-// said what it is.
+// said what it is. One that was promoted and starts is down until it has asked this node.
 const (
 	answerSoon  = time.Second      // a peer that works answers a question of the pair
 	judgeWithin = 10 * time.Second // more than a silent link takes to count as down
+
+	decideWithin = 3 * time.Second // a node that starts and asks its peer first serves by then
 )
 
 // judged returns the state once it tells whether the peer can be reached: at once if the
@@ -51,6 +53,18 @@ func (r *roles) introduced(ctx context.Context) role.State {
 		}
 	}()
 	s, _ := r.await(ctx, func(s role.State) bool { return s.Link || r.link() == nil })
+	return s
+}
+
+// settling waits until a peer that was promoted, and has just started, knows whether it
+// serves, and returns the state.
+func (r *roles) settling(ctx context.Context) role.State {
+	ctx, cancel := context.WithTimeout(ctx, decideWithin)
+	defer cancel()
+	s, _ := r.await(ctx, func(s role.State) bool {
+		h := s.Heard
+		return !s.Link || h.Role != role.Down || h.Stored != role.Production || h.Epoch.Number <= s.Epoch.Number
+	})
 	return s
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"testing"
 
+	"repld/change"
 	"repld/role"
 	"repld/wire"
 )
@@ -38,6 +39,40 @@ func TestPeerIsIntroduced(t *testing.T) {
 			}
 			if s := <-came; s.Link != c.heard {
 				t.Errorf("the state tells of a link: %v, want %v", s.Link, c.heard)
+			}
+		})
+	}
+}
+
+// TestPeerHasDecided: a peer that was promoted and is down counts once it serves, or its
+// link has gone; one that wasn't promoted isn't waited for.
+func TestPeerHasDecided(t *testing.T) {
+	at := func(n uint64) role.Epoch { return role.Epoch{Number: change.Epoch(n)} }
+	for _, c := range []struct {
+		name  string
+		heard role.Hello
+		then  func(*role.State) // nil: it isn't waited for
+	}{
+		{"serves", role.Hello{Role: role.Production, Epoch: at(2)}, nil},
+		{"is down for good", role.Hello{Role: role.Down, Stored: role.Down, Epoch: at(2)}, nil},
+		{"is held in this node's epoch", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(1)}, nil},
+		{"begins to serve", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Heard.Role = role.Production }},
+		{"goes", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Link = false }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &roles{node: &node{changed: make(chan struct{})}, changed: make(chan struct{})}
+			r.state.Link, r.state.Heard, r.state.Epoch = true, c.heard, at(1)
+			came := make(chan role.State)
+			go func() { came <- r.settling(t.Context()) }()
+			if c.then != nil {
+				r.mu.Lock()
+				c.then(&r.state)
+				close(r.changed)
+				r.changed = make(chan struct{})
+				r.mu.Unlock()
+			}
+			if s := <-came; s.Link && s.Heard != r.state.Heard {
+				t.Errorf("the state has %+v of the peer, want %+v", s.Heard, r.state.Heard)
 			}
 		})
 	}
