@@ -59,7 +59,10 @@
 // After [Options.MaxRounds] rounds an attempt ends without a barrier. What was
 // captured stays in the log and streams on, so that the barrier is cheap once the
 // hot file rests; a file whose reading takes longer than the gaps between its
-// writes is tried ever more rarely until it rests, and health names it.
+// writes is tried ever more rarely until it rests, and health names it. For half the time
+// until a barrier is late a large file is read no further once it has changed behind its
+// look: who writes one has it read once, when all is there. After that it is read to its
+// end each time, which leaves little to be sent of one that never rests.
 //
 // # What is captured ahead
 //

@@ -254,9 +254,16 @@ func (r *round) stream(job *reading) error {
 			return err
 		}
 	}
+	unlooked := uint64(0)
 	err = r.cutter.cut(r.traced(job, f), job.stat.Size, func(p piece) error {
 		if err := s.push(p); err != nil {
 			return err
+		}
+		if unlooked += p.ref.Length; unlooked >= lookEvery {
+			unlooked = 0
+			if r.outdated(job, f) {
+				return errChanged
+			}
 		}
 		return r.commitFull()
 	})
@@ -264,6 +271,22 @@ func (r *round) stream(job *reading) error {
 		return err
 	}
 	return r.end(job, s)
+}
+
+// lookEvery is after how many bytes of a large file it is looked whether it changes
+// meanwhile. Tests make it small.
+var lookEvery uint64 = 32 << 20
+
+// outdated reports whether it is in vain to read a file on: it has changed since it was
+// looked at, as one that is being written does, so that all of it is to be read again.
+// One that goes on so for long, or may be frozen, is read to its end all the same: what is
+// sent of it now needn't be sent when it stands still.
+func (r *round) outdated(job *reading, f *tree.File) bool {
+	if !r.sink.logging || job.appendOnly || r.opts.Freezer != nil || r.opts.Clock.Mono()-r.oldest > r.settings().LateAfter/2 {
+		return false
+	}
+	now, err := f.Stat()
+	return err == nil && (now.Size != job.stat.Size || now.Mtime != job.stat.Mtime)
 }
 
 // openSeen opens the file that job's stat describes, and returns errChanged if the
