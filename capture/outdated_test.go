@@ -50,7 +50,11 @@ func newWriting(t *testing.T) *writing {
 func TestLargeFileThatIsBeingWritten(t *testing.T) {
 	w := newWriting(t)
 	w.times = 3
+	before := w.log.End().Offset
 	w.equals(w.barrier())
+	if grew := w.log.End().Offset - before; grew > writingSize*9/8 {
+		t.Errorf("the log has grown by %d bytes, want little more than the file's %d", grew, writingSize)
+	}
 	if len(w.reads) != w.times+1 || w.reads[w.times] < writingSize {
 		t.Fatalf("read %d times, %d bytes each, want %d times and %d the last time", len(w.reads), w.reads, w.times+1, writingSize)
 	}

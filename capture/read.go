@@ -267,6 +267,13 @@ func (r *round) stream(job *reading) error {
 		}
 		return r.commitFull()
 	})
+	if errors.Is(err, errChanged) {
+		// The log has the data of what was read: with its references it is known, and
+		// isn't written again by the next reading.
+		if err := s.write(0); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
