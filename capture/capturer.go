@@ -64,6 +64,7 @@ type Capturer struct {
 	conflicts int                        // in a row
 	robbed    map[change.NodeID]struct{} // directories that lost names while they had none; see rob
 	left      map[change.NodeID]struct{} // what lost a name and wasn't looked at by another since; see links.go
+	beyond    bool                       // the journal is at its limit and must go on
 	lowDisk   bool                       // see judgeSpace
 
 	skipDrainCheck bool                                // tests break the protocol with it

@@ -210,7 +210,7 @@
 // seeding needs no journal of the tree's size. A stat is kept for an object only
 // together with its content; where a commit may come between, it is marked as
 // doubtful, so that no crash leaves one as a false proof of the other. A chunk that the catalog knows
-// carries no data. Above the journal's limit chunks carry no data either: the
+// carries no data. Above the journal's limit chunks carry none either: the
 // standby asks for them by digest.
 //
 // # Limits
@@ -218,9 +218,9 @@
 // At [Settings.JournalLimit], and where the disk of the log has less room than is to
 // be kept ([Options.Space]), nothing is captured while the standby still has barriers
 // to apply: events are only added to the dirty set, whose size is bounded. The barrier
-// after that is the sum of what happened meanwhile. If the standby has none, the log
-// must go on, since only another barrier lets it shrink; its chunks carry no data
-// then. Below an eighth of the room to be kept nothing is written in any case.
+// after that is the sum of what happened meanwhile. If the standby has none, or lacks data
+// for the newest that the primary hasn't any more, the log must go on, since only another
+// barrier lets it shrink; an eighth beyond the limit its chunks carry no data. Below an eighth of the room to be kept nothing is written in any case.
 //
 // Nodes without a name are taken away in transactions of their own before a barrier;
 // a mark in the catalog has this finished before anything else after a crash.

@@ -12,12 +12,15 @@ const spaceEvery = 32 << 20
 // journalFull reports, and raises, that the log is at its limit, or the disk that it
 // is on: nothing is captured until the standby has taken some of it, and what is
 // dirty is remembered. A log of one unfinished barrier must go on, because nothing
-// else can end it; its chunks carry no data then.
+// else can end it, and so must one whose barriers the standby can't apply, since they lack
+// data; a little beyond the limit its chunks carry theirs, so that what is captured now
+// needn't be asked for, and then no more.
 func (c *Capturer) journalFull() bool {
 	low, none := c.judgeSpace()
 	limit, bytes := c.settings().JournalLimit, c.opts.Log.Bytes()
 	over := bytes >= limit
 	stuck := c.sink.logging && (c.opts.Waiting == nil || c.opts.Waiting())
+	c.beyond = over && !stuck
 	if over && stuck {
 		c.raise(health.JournalFull, fmt.Sprintf("the journal holds %d bytes; the limit is %d: changes are remembered by name until the standby catches up", bytes, limit))
 	} else {
@@ -56,5 +59,9 @@ func (c *Capturer) room() bool {
 	if c.sink.unlooked >= spaceEvery {
 		c.judgeSpace()
 	}
-	return !c.lowDisk && c.opts.Log.Bytes() < c.settings().JournalLimit
+	limit := c.settings().JournalLimit
+	if c.beyond {
+		limit += limit / 8
+	}
+	return !c.lowDisk && c.opts.Log.Bytes() < limit
 }

@@ -84,6 +84,40 @@ func TestOutage(t *testing.T) {
 	r.equals(cut)
 }
 
+// TestBeyondTheLimit: a full log that must go on, since the standby lacks data for what it
+// holds, has the data of what is captured then, an eighth beyond the limit and no more.
+func TestBeyondTheLimit(t *testing.T) {
+	const limit = 1 << 20
+	r := newRig(t, watch.Auto, "")
+	prepare(r)
+	r.options = func(o *Options) {
+		o.Settings = Settings{JournalLimit: limit}
+		o.Waiting = func() bool { return false }
+	}
+	r.up().step()
+	r.barrier()
+	chunks := func(name string, size int) uint64 {
+		before := r.c.sink.chunks
+		must(t, os.WriteFile(r.path(name), noise(uint64(len(name)), size), 0o644))
+		r.barrier()
+		return r.c.sink.chunks - before
+	}
+	chunks("large", 2*limit)
+	if over := r.log.Bytes(); over < limit || over > limit+limit/8 {
+		t.Fatalf("the log holds %d bytes, its limit is %d", over, limit)
+	}
+	if n := chunks("changed again", 8<<10); n != 1 {
+		t.Errorf("%d chunks of what was captured then have data, want 1", n)
+	}
+	chunks("more", limit)
+	if n := chunks("and more", 9<<10); n != 0 {
+		t.Errorf("%d chunks have data far beyond the limit", n)
+	}
+	if over := r.log.Bytes(); over > limit+limit/4 {
+		t.Errorf("the log holds %d bytes, its limit is %d", over, limit)
+	}
+}
+
 // storm is a watcher that tells of ever new names.
 type storm struct {
 	watch.Watcher

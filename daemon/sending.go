@@ -37,6 +37,7 @@ type sending struct {
 	progress   wire.Progress    // what the standby said last
 	progressAt time.Duration    // monotonic, when it came; 0 when it is of a former session
 	movedAt    time.Duration    // monotonic, of the newest barrier or the last one applied
+	vain       int              // barriers that were cut because the one before lacked data, one after another
 	cuts       []cut            // barriers that the standby has not applied, oldest first
 	pruned     change.BarrierID // the newest that was taken out of cuts
 	cutAt      cutTimes
@@ -248,6 +249,9 @@ func (p *sending) recallCuts() {
 
 func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
 	p.progressMu.Lock()
+	if n := len(p.cuts); n > 0 && p.cuts[n-1].id == p.progress.Lacks {
+		p.vain++
+	}
 	if len(p.cuts) >= cutsKept {
 		p.cuts = slices.Delete(p.cuts, 1, 2)
 	}
@@ -265,7 +269,7 @@ func (p *sending) onProgress(m wire.Progress) {
 	p.board.Resolve(health.GroupDiffers, p.name, "")
 	p.progressMu.Lock()
 	if m.Applied != p.progress.Applied {
-		p.movedAt = p.clock.Mono()
+		p.movedAt, p.vain = p.clock.Mono(), 0
 	}
 	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
 	p.progress, p.progressAt = m, p.clock.Mono()
@@ -303,6 +307,11 @@ func (p *sending) standbyPhase(since time.Duration) (control.Phase, bool) {
 // reason, until it is taken to need a newer one.
 const stuckAfter = 30 * time.Second
 
+// vainFirst is how much longer than for the first it takes until another barrier is cut
+// where that didn't help; it doubles each time, and ends at stuckAfter: what the peer
+// can't read, or what changes again before it is asked for, must not fill the journals.
+const vainFirst = time.Second
+
 // waiting reports whether there are barriers that the standby has not applied, and
 // can apply without a newer one. One that has received all of them and lacks data that
 // nobody has any more, or says nothing and still applies none, needs a newer one: with a
@@ -324,7 +333,11 @@ func (p *sending) waits(linked bool, now time.Duration) bool {
 	if !working || m.Received.Compare(newest) < 0 {
 		return true
 	}
-	return m.Lacks != newest && now-p.movedAt < stuckAfter
+	patience := stuckAfter
+	if m.Lacks == newest {
+		patience = min(vainFirst<<min(p.vain, 10)-vainFirst, stuckAfter)
+	}
+	return now-p.movedAt < patience
 }
 
 func (p *sending) standbyProgress() wire.Progress {

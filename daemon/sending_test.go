@@ -18,6 +18,7 @@ func TestWaiting(t *testing.T) {
 		said wire.Progress
 		cuts []cut
 		down bool
+		vain int
 		idle time.Duration // since anything moved
 		want bool
 	}{
@@ -26,6 +27,9 @@ func TestWaiting(t *testing.T) {
 		{name: "on its way", said: wire.Progress{Received: at(1), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "the last but one lacks data", said: wire.Progress{Received: at(2), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "the newest lacks data", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}},
+		{name: "so did those before", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 2, idle: 2 * time.Second, want: true},
+		{name: "so did those before, for a while", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 2, idle: 3 * time.Second},
+		{name: "so did very many before", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 200, idle: stuckAfter},
 		{name: "lacks data, paused", said: wire.Progress{Received: at(2), Lacks: at(2), Phase: wire.PhasePaused}, cuts: []cut{{id: at(2)}}, want: true},
 		{name: "lacks data, no link", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, down: true, want: true},
 		{name: "nothing moves", said: wire.Progress{Received: at(2)}, cuts: []cut{{id: at(2)}}, idle: stuckAfter},
@@ -35,7 +39,7 @@ func TestWaiting(t *testing.T) {
 			if c.said.Phase == 0 {
 				c.said.Phase = wire.PhaseStreaming
 			}
-			p := &sending{progress: c.said, progressAt: now, movedAt: now - c.idle, cuts: c.cuts}
+			p := &sending{progress: c.said, progressAt: now, movedAt: now - c.idle, cuts: c.cuts, vain: c.vain}
 			if got := p.waits(!c.down, now); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
