@@ -110,7 +110,20 @@ func (a *Applier) acceptHalt() error {
 	return a.setHalt(&accepted)
 }
 
-// accepted returns the barrier that the operator accepted, in place of the newest.
+// dropAccepted takes back that a barrier was accepted, for it can't be applied.
+func (a *Applier) dropAccepted(id change.BarrierID) error {
+	a.judging.Lock()
+	defer a.judging.Unlock()
+	a.mu.Lock()
+	h := a.halted
+	a.mu.Unlock()
+	if h == nil || h.Barrier != id {
+		return nil
+	}
+	return a.setHalt(nil)
+}
+
+// acceptedTarget returns the barrier that the operator accepted, in place of the newest.
 func (a *Applier) acceptedTarget(target point) (point, error) {
 	a.mu.Lock()
 	h := a.halted

@@ -6,6 +6,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/zeebo/blake3"
+
+	"repld/change"
 	"repld/health"
 )
 
@@ -99,6 +102,35 @@ func TestGuard(t *testing.T) {
 	same(t, p, s)
 	if s.Halted() != nil || s.has(health.GuardHalted) {
 		t.Error("the halt stands")
+	}
+}
+
+// TestGuardAcceptedInVain: a barrier that was accepted, and lacks data that nobody has any
+// more, doesn't hold up those behind it; the newest is judged by itself.
+func TestGuardAcceptedInVain(t *testing.T) {
+	p, s := guarded(t, 40)
+	must(t, os.RemoveAll(p.at("dir0")))
+	must(t, os.RemoveAll(p.at("dir1")))
+	digest := change.Digest(blake3.Sum256([]byte("first version")))
+	p.lost[digest], p.gone[digest] = true, true
+	p.write("hot", "first version")
+	first := s.halts(p).Barrier
+	must(t, s.Resume(true))
+	p.write("hot", "second version")
+	newest := p.barrier()
+	s.receive(p)
+	if err := s.Step(t.Context()); !errors.Is(err, ErrIncomplete) || s.Lacks() != first {
+		t.Fatalf("step: %v; barrier %v lacks data, want %v to", err, s.Lacks(), first)
+	}
+	var halted *ErrGuardHalted
+	if err := s.Step(t.Context()); !errors.As(err, &halted) || halted.Barrier != newest.ID {
+		t.Fatalf("step: %v, want a halt at %v", err, newest.ID)
+	}
+	must(t, s.Resume(true))
+	must(t, s.Step(t.Context()))
+	same(t, p, s)
+	if s.Halted() != nil || !s.Lacks().IsZero() {
+		t.Errorf("halted: %v, lacks data: %v", s.Halted(), s.Lacks())
 	}
 }
 

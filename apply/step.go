@@ -80,9 +80,19 @@ func (a *Applier) step(ctx context.Context) error {
 	if target, err = a.acceptedTarget(target); err != nil {
 		return err
 	}
-	if target.id != newest.id {
-		defer a.Notify() // what has come since is looked at next
+	err = a.advance(ctx, target)
+	switch {
+	case target.id == newest.id:
+	case err == nil:
+		a.Notify() // what has come since is looked at next
+	case errors.Is(err, ErrIncomplete): // only what has come since can help; it is judged by itself
+		err = errors.Join(err, a.dropAccepted(target.id))
 	}
+	return err
+}
+
+// advance brings the trees to a barrier of the log.
+func (a *Applier) advance(ctx context.Context, target point) error {
 	if err := a.replay(ctx, target); err != nil {
 		return err
 	}
@@ -109,7 +119,7 @@ func (a *Applier) apply(ctx context.Context, c *commit) error {
 	if !a.ahead {
 		a.beginSeedProgress()
 		if err := a.stage(ctx, nil); err != nil {
-			if errors.Is(err, ErrIncomplete) {
+			if errors.Is(err, ErrIncomplete) && !c.travel {
 				a.setLacks(c.id)
 			}
 			return err
