@@ -57,6 +57,9 @@ func (s *sending) cutLog(ctx context.Context, offset uint64, spans chan<- span) 
 		limit := min(s.opts.Log.Durable().Offset, s.opts.Capture.Shippable())
 		if offset < limit {
 			next := s.next(offset, limit)
+			if next.incarnation.ID != sent && sent != (change.IncarnationID{}) && next.incarnation.Start != offset {
+				return errParted // just now
+			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

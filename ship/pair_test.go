@@ -88,6 +88,7 @@ type pair struct {
 	catalog  *catalog.Catalog
 	seq      uint64
 	reports  chan struct{} // a value after each report of the standby, if somebody waits
+	over     atomic.Bool   // the sender's side of the last session has ended
 }
 
 func openLog(t *testing.T) *journal.Log {
@@ -143,7 +144,8 @@ func (p *pair) session() (end func() (primary, standby error)) {
 	ctx, cancel := context.WithCancel(p.t.Context())
 	var wg sync.WaitGroup
 	var errA, errB error
-	wg.Go(func() { errA = p.sender.Serve(ctx, a); a.Close(errA) })
+	p.over.Store(false)
+	wg.Go(func() { errA = p.sender.Serve(ctx, a); a.Close(errA); p.over.Store(true) })
 	wg.Go(func() { errB = p.receiver.Serve(ctx, b); b.Close(errB) })
 	var once sync.Once
 	stop := func() (error, error) {
