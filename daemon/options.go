@@ -32,7 +32,7 @@ type Options struct {
 	afterPromotion time.Duration
 	// linkBack is how long a step waits for a link that has broken; 0 = the constant of that name.
 	linkBack time.Duration
-	// proofMost is how long a peer that carries out an order may say nothing; 0 = the constant of that name.
+	// proofMost is how long a peer that carries out an order, or was asked to step down, may say nothing; 0 = the constant of that name.
 	proofMost time.Duration
 	// sayEvery is how often the peer is told what this node is; 0 = the constant of that name.
 	sayEvery time.Duration

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +13,7 @@ import (
 	"repld/change"
 	"repld/control"
 	"repld/role"
+	"repld/wire"
 )
 
 // lastLook is how long a cutover waits for the standby to apply what it has, before
@@ -194,7 +197,8 @@ func (n *node) eachGroup(f func(*group) error) error {
 	return errors.Join(errs...)
 }
 
-// proofMost is how long the peer's link may be down while its answer is waited for.
+// proofMost is how long the peer's link may be down, or it may do nothing and say nothing,
+// while its answer is waited for.
 const proofMost = 15 * time.Second
 
 // doProof makes sure that the peer doesn't serve.
@@ -213,31 +217,41 @@ func (r *roles) doProof(ctx context.Context, s role.State) error {
 	return fmt.Errorf("there is no way to make sure by %q that the peer doesn't serve", s.Plan.Proof)
 }
 
-// askToStepDown asks the peer to step down, in each of its sessions anew, and waits for
-// its answer.
+// askToStepDown asks the peer to step down, over each new link and in each of its sessions
+// anew, and waits for its answer: the question, or the answer, may be lost with a link. A
+// peer that was asked before only answers again.
 func (r *roles) askToStepDown(ctx context.Context, s role.State) error {
 	answer := make(chan role.AnswerStepDown, 1)
 	r.mu.Lock()
 	r.answers[s.Plan.ID] = answer
 	r.mu.Unlock()
 	defer func() {
+		r.withdrawQuestion(s.Plan.ID)
 		r.mu.Lock()
 		delete(r.answers, s.Plan.ID)
 		r.mu.Unlock()
 	}()
-	asked := role.Nonce("")
-	var lost <-chan time.Time
+	asked, over := role.Nonce(""), (*wire.Conn)(nil)
+	most := cmp.Or(r.opts.proofMost, proofMost)
+	var lost, silent <-chan time.Time
 	for {
 		now, changed := r.look()
+		link := r.link()
 		switch {
-		case !now.Link && lost == nil:
-			lost = time.After(proofMost)
-		case now.Link:
-			lost = nil
-			if asked != now.Heard.Session {
-				asked = now.Heard.Session
-				r.Send(role.StepDownAsked{Plan: s.Plan.ID, Epoch: s.Plan.Target, For: asked})
+		case !now.Link:
+			silent = nil
+			if lost == nil {
+				lost = time.After(most)
 			}
+		case link != nil && (link != over || asked != now.Heard.Session):
+			asked, over = now.Heard.Session, link
+			lost, silent = nil, time.After(most)
+			r.withdrawQuestion(s.Plan.ID)
+			r.Send(role.StepDownAsked{Plan: s.Plan.ID, Epoch: s.Plan.Target, For: asked})
+		case now.Heard.Busy: // its services may take their time to stop
+			silent = nil
+		case silent == nil:
+			silent = time.After(most)
 		}
 		select {
 		case <-ctx.Done():
@@ -248,10 +262,24 @@ func (r *roles) askToStepDown(ctx context.Context, s role.State) error {
 			}
 			return nil
 		case <-lost:
-			return errors.New("the peer can't be reached any more: whether it has stepped down isn't known")
+			return control.Errorf(control.ExitPeer, "the peer can't be reached any more: whether it has stepped down isn't known")
+		case <-silent:
+			return control.Errorf(control.ExitPeer, "the peer was asked to step down and doesn't answer: whether it has isn't known")
 		case <-changed:
 		}
 	}
+}
+
+// withdrawQuestion takes back what asks the peer to step down and no link has taken yet: it
+// must not stop the peer for a plan that has ended.
+func (r *roles) withdrawQuestion(plan role.Nonce) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outbox = slices.DeleteFunc(r.outbox, func(m *wire.PairMessage) bool {
+		message, err := role.UnmarshalMessage(m.Verb, m.Body)
+		asked, ok := message.(role.StepDownAsked)
+		return err == nil && ok && asked.Plan == plan
+	})
 }
 
 // doApply brings the trees to the newest complete barrier, or to the one that was
