@@ -138,10 +138,15 @@ func giveUp(s State, failure string) (State, []Effect) {
 		}
 		s.Plan.Back, s.Plan.Step = true, step
 	}
-	if s.Phase != Settled || s.Session == "" {
-		return s, nil // it goes back when this node may serve again
+	var effects []Effect
+	if s.Plan.Asked { // the peer isn't to wait for that: this node may go back only when the peer has given up
+		s.Plan.Asked = false
+		effects = append(effects, AnswerStepDown{s.Plan.ID, failure})
 	}
-	return s, []Effect{s.undo()}
+	if s.Phase != Settled || s.Session == "" {
+		return s, effects // it goes back when this node may serve again
+	}
+	return s, append(effects, s.undo())
 }
 
 // back goes to the step before, or ends a plan that was undone.

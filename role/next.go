@@ -57,6 +57,7 @@ func start(s State, e Start) (State, []Effect, error) {
 		// What was done since may have ended with the machine: services don't survive it.
 		s.Plan.Step, s.Plan.Failure = plan.afterFinal(), ""
 	default:
+		s.Plan.Asked = false // the peer asks this run anew
 		s, effects = giveUp(s, "the daemon stopped in the middle of it")
 	}
 	switch {
@@ -194,14 +195,14 @@ func leaseGained(s State, e LeaseGained) (State, []Effect, error) {
 }
 
 // leaseLost stops the services; the node may return by itself with the lease, if
-// nobody was promoted meanwhile.
+// nobody was promoted meanwhile. A plan that stops them for good goes on.
 func leaseLost(s State) (State, []Effect, error) {
 	s.Lease = false
 	if !s.Policy.Coordinated || s.Stored.Role != Production {
 		return s, nil, nil
 	}
 	var effects []Effect
-	if !s.Plan.IsZero() && !PlanOf(s.Plan.Kind).past(s.Plan.Step) {
+	if !s.Plan.IsZero() && !PlanOf(s.Plan.Kind).past(s.Plan.Step) && !s.leaving() {
 		s, effects = giveUp(s, "the lease was lost")
 	}
 	s, more, _ := hold(s)
