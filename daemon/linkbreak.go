@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"repld/control"
@@ -52,4 +53,35 @@ func linkLost(err error) bool {
 // linkedAnew waits for a link other than former, which may not be known yet to have ended.
 func (n *node) linkedAnew(ctx context.Context, former *wire.Conn) error {
 	return n.waitFor(ctx, func() bool { return n.conn != nil && n.conn != former })
+}
+
+// undated is a context that has no deadline, though it ends in time: who waits for the peer
+// under a deadline waits for the link, too, and who has none is told that it is lost.
+type undated struct{ context.Context }
+
+// Deadline implements [context.Context].
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// atMost returns a context that ends after a time, as one with a deadline does.
+func atMost(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	return undated{ctx}, cancel
+}
+
+// tooLate says in words what was waited for longer than it may take, unless the error does.
+func tooLate(err error, text string) error {
+	var known *control.Error
+	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &known) {
+		return errors.New(text)
+	}
+	return err
+}
+
+// why puts into words the hint of a command that came to its time limit, which says why.
+func why(err error) error {
+	var known *control.Error
+	if errors.As(err, &known) && known.Code == control.ExitTimeout && known.Hint != "" {
+		return fmt.Errorf("%w: %s", err, known.Hint)
+	}
+	return err
 }

@@ -34,6 +34,8 @@ type Options struct {
 	linkBack time.Duration
 	// proofMost is how long a peer that carries out an order, or was asked to step down, may say nothing; 0 = the constant of that name.
 	proofMost time.Duration
+	// readyWithin and barrierMost bound steps of a cutover; 0 = the constant of that name.
+	readyWithin, barrierMost time.Duration
 	// sayEvery is how often the peer is told what this node is; 0 = the constant of that name.
 	sayEvery time.Duration
 	// fault is called at each fault point of a change of roles; an error ends the daemon

@@ -16,9 +16,16 @@ import (
 	"repld/wire"
 )
 
-// lastLook is how long a cutover waits for the standby to apply what it has, before
-// any service is stopped: whoever is behind by more isn't ready.
-const lastLook = 20 * time.Second
+// Before any service is stopped, nodes that don't tell in time whether they could carry out a
+// cutover aren't ready for it, nor is a standby that takes longer to apply what there is.
+const (
+	readyWithin = time.Minute
+	lastLook    = 20 * time.Second
+)
+
+// barrierMost is how long the last barrier, after the services have stopped, may take until it
+// is applied: after that they start again.
+const barrierMost = 2 * time.Minute
 
 // Do carries out a step of a plan; see [role.Steps].
 func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
@@ -31,7 +38,7 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 		}
 		return r.Hooks(ctx, role.DemoteHooks, s)
 	case role.StepBarrier:
-		return r.doBarrier(ctx)
+		return r.doBarrier(ctx, cmp.Or(r.opts.barrierMost, barrierMost))
 	case role.StepDatabases:
 		return r.doDatabases(ctx)
 	case role.StepLedger:
@@ -127,19 +134,10 @@ func (n *node) eachSide(ctx context.Context, f func(context.Context, side) error
 func (r *roles) doReady(ctx context.Context, s role.State) error {
 	switch s.Plan.Kind {
 	case role.Cutover:
-		if err := r.hooksReady(ctx); err != nil {
+		if err := r.bothReady(ctx); err != nil {
 			return err
 		}
-		if err := r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.databasesReady(ctx) }); err != nil {
-			return err
-		}
-		err := r.overBreak(ctx, func(ctx context.Context) error { return r.askPeer(ctx, askHooksReady, nil, nil) })
-		if err != nil {
-			return fmt.Errorf("the peer: %w", err)
-		}
-		ctx, cancel := context.WithTimeout(ctx, lastLook)
-		defer cancel()
-		return r.doBarrier(ctx)
+		return r.doBarrier(ctx, lastLook)
 	case role.Rejoin:
 		common := r.commonBarriers(ctx, s)
 		return r.eachGroup(func(g *group) error {
@@ -150,17 +148,36 @@ func (r *roles) doReady(ctx context.Context, s role.State) error {
 	return nil
 }
 
+// bothReady makes sure that hooks and databases of both nodes could do what a cutover wants of
+// them.
+func (r *roles) bothReady(ctx context.Context) error {
+	ctx, cancel := atMost(ctx, cmp.Or(r.opts.readyWithin, readyWithin))
+	defer cancel()
+	if err := r.hooksReady(ctx); err != nil {
+		return err
+	}
+	if err := r.eachSending(ctx, func(ctx context.Context, p *sending) error { return p.databasesReady(ctx) }); err != nil {
+		return tooLate(err, "this node's groups or databases don't tell in time whether they are ready")
+	}
+	err := r.overBreak(ctx, func(ctx context.Context) error { return r.askPeer(ctx, askHooksReady, nil, nil) })
+	if err != nil {
+		return fmt.Errorf("the peer: %w", tooLate(err, "it doesn't tell in time whether it is ready"))
+	}
+	return nil
+}
+
 // doBarrier cuts a barrier of each group and waits until the peer has applied it.
-func (r *roles) doBarrier(ctx context.Context) error { return r.overBreak(ctx, r.cutBarriers) }
+func (r *roles) doBarrier(ctx context.Context, most time.Duration) error {
+	ctx, cancel := atMost(ctx, most)
+	defer cancel()
+	return tooLate(r.overBreak(ctx, r.cutBarriers), "a group of this node is not open in time")
+}
 
 func (r *roles) cutBarriers(ctx context.Context) error {
 	return r.eachSending(ctx, func(ctx context.Context, p *sending) error {
 		reply, err := p.barrier(ctx, control.BarrierRequest{Group: p.name, Wait: control.BarrierApplied})
-		if errors.Is(err, context.DeadlineExceeded) {
-			return errors.New("the standby has not applied the newest barrier in time")
-		}
 		if err != nil {
-			return err
+			return tooLate(why(err), "the standby has not applied the newest barrier in time")
 		}
 		return p.handedOver(reply.Barrier.ID)
 	})
