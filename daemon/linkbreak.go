@@ -11,27 +11,29 @@ import (
 )
 
 // linkBack is how long a step of a cutover that can be taken back waits for a link that
-// has broken, from the first break on. A redial takes a second or two; services that have
-// stopped for the cutover start that much later if the peer is gone for good.
+// has broken; breaks in quick succession count as one. A redial takes a second or two;
+// services that have stopped for the cutover start that much later if the peer is gone for
+// good.
 const linkBack = 3 * time.Second
 
 // overBreak calls f, which asks or needs the peer and may be repeated, again when it
 // failed because the link broke and that is back in time.
 func (r *roles) overBreak(ctx context.Context, f func(context.Context) error) error {
-	var soon context.Context
+	until := time.Duration(-1) // by the monotonic clock; -1: no link has broken yet
 	for {
-		on := r.link()
+		on, began := r.link(), r.clock.Mono()
 		err := f(ctx)
 		if !linkLost(err) {
 			return err
 		}
-		if soon == nil {
-			within, cancel := context.WithTimeout(ctx, r.linkBack())
-			defer cancel()
-			soon = within
+		now := r.clock.Mono()
+		if until < 0 || now-began > r.linkBack() {
+			until = now + r.linkBack()
 			r.logger.Warn("a step of a cutover needs the link, which has broken", "error", err, "waits for it", r.linkBack())
+		} else if now >= until {
+			return err
 		}
-		if soon.Err() != nil || r.linkedAnew(soon, on) != nil {
+		if r.linkedAnew(ctx, on, until-now) != nil {
 			return err
 		}
 	}
@@ -51,7 +53,9 @@ func linkLost(err error) bool {
 }
 
 // linkedAnew waits for a link other than former, which may not be known yet to have ended.
-func (n *node) linkedAnew(ctx context.Context, former *wire.Conn) error {
+func (n *node) linkedAnew(ctx context.Context, former *wire.Conn, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	return n.waitFor(ctx, func() bool { return n.conn != nil && n.conn != former })
 }
 

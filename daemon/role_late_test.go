@@ -3,16 +3,19 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"repld/change"
 	"repld/config"
 	"repld/control"
 	"repld/health"
 	"repld/role"
+	"repld/wire"
 )
 
 // full has the standby take nothing in: its disk counts as full.
@@ -107,5 +110,37 @@ func TestTooLate(t *testing.T) {
 	}
 	if told := tooLate(why(errNoLink), "late"); told != errNoLink {
 		t.Errorf("found %v, which is told as %v", errNoLink, told)
+	}
+}
+
+// TestEachBreakIsWaitedFor: a step that has worked for a while when its link breaks once more
+// waits for that, too; one whose link breaks again and again at once does not go on for ever.
+func TestEachBreakIsWaitedFor(t *testing.T) {
+	const back = 20 * time.Millisecond
+	r := &roles{node: &node{
+		logger: slog.New(slog.DiscardHandler), clock: change.SystemClock(), changed: make(chan struct{}), opts: Options{linkBack: back}, conn: &wire.Conn{},
+	}}
+	breaks := func() error {
+		r.node.mu.Lock()
+		defer r.node.mu.Unlock()
+		r.node.conn = &wire.Conn{} // the next one is there already
+		return errNoLink
+	}
+	calls := 0
+	err := r.overBreak(t.Context(), func(context.Context) error {
+		switch calls++; calls {
+		case 1:
+			return breaks()
+		case 2:
+			<-time.After(2 * back)
+			return breaks()
+		}
+		return nil
+	})
+	if err != nil || calls != 3 {
+		t.Errorf("a step whose link has broken twice has ended with %v, call %d", err, calls)
+	}
+	if err := r.overBreak(t.Context(), func(context.Context) error { return breaks() }); !errors.Is(err, errNoLink) {
+		t.Errorf("a step whose links all break has ended with %v", err)
 	}
 }
