@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"repld/control"
+	"repld/role"
 	"repld/wire"
 )
 
@@ -49,7 +50,7 @@ func (n *node) linkBack() time.Duration {
 // linkLost reports whether an error is that the peer can't be reached.
 func linkLost(err error) bool {
 	var known *control.Error
-	return errors.Is(err, errNoLink) || errors.As(err, &known) && known.Code == control.ExitPeer
+	return errors.Is(err, errNoLink) || errors.Is(err, role.ErrUnreachable) || errors.As(err, &known) && known.Code == control.ExitPeer
 }
 
 // linkedAnew waits for a link other than former, which may not be known yet to have ended.

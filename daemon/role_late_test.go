@@ -108,6 +108,9 @@ func TestTooLate(t *testing.T) {
 	if told := tooLate(why(cut), "late"); !errors.Is(told, cut) || !strings.HasSuffix(told.Error(), ": a file never rests") {
 		t.Errorf("found %v, which is told as %v", cut, told)
 	}
+	if !linkLost(&role.Failed{Text: "it went back", Cause: role.ErrUnreachable}) {
+		t.Error("a plan that went back for want of the peer is told as one that failed")
+	}
 	if told := tooLate(why(errNoLink), "late"); told != errNoLink {
 		t.Errorf("found %v, which is told as %v", errNoLink, told)
 	}

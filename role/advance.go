@@ -52,7 +52,10 @@ func reach(s State) (State, []Effect, string) {
 			return s, []Effect{Say{}}, ""
 		}
 	case StepGrant:
-		if !s.Link || s.Heard.Role != Standby || s.Heard.Epoch != s.Epoch {
+		if !s.Link {
+			return s, nil, ErrUnreachable.Error()
+		}
+		if s.Heard.Role != Standby || s.Heard.Epoch != s.Epoch {
 			return s, nil, "the peer doesn't stand by any more"
 		}
 		s.Grant = Grant{Base: s.Epoch, Next: s.Plan.Target}

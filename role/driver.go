@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -163,10 +164,14 @@ func (d *Driver) queue(e Effect) {
 	}
 }
 
+// ErrUnreachable is the cause of a [Failed] whose plan goes back because the link was lost
+// while a step ended.
+var ErrUnreachable = errors.New("the peer can't be reached any more")
+
 // Failed is the error of a plan that did not do all that it was to do.
 type Failed struct {
 	Text  string // why; see [Ended]
-	Cause error  // of the step that failed in this run; nil if it was none
+	Cause error  // of the step that failed in this run, or [ErrUnreachable]; nil if it was neither
 }
 
 // Error returns the text.
@@ -324,7 +329,16 @@ func (d *Driver) ended(ctx context.Context, plan Nonce, step Name, err error) er
 		d.mu.Unlock()
 		return d.must(StepFailed{Plan: plan, Step: step, Failure: err.Error()})
 	}
-	return d.must(StepDone{Plan: plan, Step: step})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.state
+	if err := d.tell(StepDone{Plan: plan, Step: step}); err != nil {
+		return fmt.Errorf("the result of a step: %w", err)
+	}
+	if after := d.state.Plan; after.ID == plan && after.Back && !before.Plan.Back && !before.Link {
+		d.cause.plan, d.cause.err = plan, ErrUnreachable
+	}
+	return nil
 }
 
 // must tells an event that no state refuses.
