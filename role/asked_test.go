@@ -110,3 +110,36 @@ func TestNewRunAnswersNothingOfBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestDeferredPlanIsInNobodysWay: a node that has lost its lease in a cutover, which it takes
+// back once it has it again, counts as one that lacks it: the peer, which can get it, may
+// be promoted. Where the peer asks it to step down instead, who gave the order is told.
+func TestDeferredPlanIsInNobodysWay(t *testing.T) {
+	s, tell, hello := serving(t, Policy{Coordinated: true})
+	tell(LeaseGained{one})
+	hello.Promoting, hello.Busy = 0, false
+	tell(hello)
+	tell(Order{Command: DoCutover, ID: "c"})
+	tell(StepDone{"c", StepReady})
+	tell(StepDone{"c", StepDemote})
+	if h := s.Hello(); !h.Busy {
+		t.Fatalf("in the middle of a cutover it says %+v", h)
+	}
+	tell(LeaseLost{})
+	says := s.Hello()
+	if !s.Plan.Back || !says.LacksLease() {
+		t.Fatalf("without the lease found %s, plan %+v; it says %+v", s.describe(), s.Plan, says)
+	}
+	peer := State{Stored: Stored{Self: "b", Peer: "a", Designated: Secondary, Epoch: one, Role: Standby}}
+	tellPeer := teller(t, &peer)
+	tellPeer(Start{Session: "b1", Policy: Policy{Coordinated: true}})
+	tellPeer(says)
+	tellPeer(Order{Command: DoFailover, ID: "f", Barrier: true})
+	if peer.Plan.Kind != Failover || peer.Plan.Proof != ByLease {
+		t.Errorf("the peer's plan is %+v", peer.Plan)
+	}
+	effects := tell(StepDownAsked{Plan: "f", Epoch: two, For: "a1"})
+	if want := []Effect{Ended{"c", Cutover, "the lease was lost"}, Do{"f", StepDown, StepReady}, Say{}}; !slices.Equal(effects, want) {
+		t.Errorf("asked to step down it does %v, want %v", effects, want)
+	}
+}

@@ -5,7 +5,7 @@ package role
 func (s State) Hello() Hello {
 	return Hello{
 		From: s.Self, Session: s.Session, Seq: s.Said + 1, For: s.Heard.Session, Epoch: s.Epoch, Learned: s.Learned,
-		Role: s.Role(), Stored: s.Stored.Role, Cause: s.Cause, Promoting: s.Promoting(), Busy: !s.Plan.IsZero(), Healthy: s.Healthy,
+		Role: s.Role(), Stored: s.Stored.Role, Cause: s.Cause, Promoting: s.Promoting(), Busy: !s.Plan.IsZero() && !s.deferred(), Healthy: s.Healthy,
 	}
 }
 
@@ -169,11 +169,15 @@ func stepDownAsked(s State, e StepDownAsked) (State, []Effect, error) {
 		return s, nil, nil // being done
 	case e.Epoch != s.Epoch && e.Epoch.Number <= s.Epoch.Number:
 		return refuse("this node is in epoch " + s.Epoch.String() + " already")
-	case !s.Plan.IsZero() && !(s.Plan.Back && s.Phase != Settled): // one that waits to be undone needs no more undoing
+	case !s.Plan.IsZero() && !s.deferred(): // one that waits to be undone needs no more undoing
 		return refuse("this node carries out a " + string(s.Plan.Kind))
 	case s.Serves() && s.Healthy:
 		return refuse("this node serves and is healthy: use cutover")
 	}
+	var effects []Effect
+	if !s.Plan.IsZero() {
+		effects = append(effects, Ended{s.Plan.ID, s.Plan.Kind, s.Plan.Failure})
+	}
 	s.Plan = Progress{Kind: StepDown, ID: e.Plan, Target: e.Epoch, Step: StepReady, Asked: true}
-	return s, []Effect{s.do(), Say{}}, nil
+	return s, append(effects, s.do(), Say{}), nil
 }

@@ -40,7 +40,7 @@ type Hello struct {
 	Stored    Role         `json:"stored"` // as in [Stored]: a node that is held says Production here
 	Cause     Cause        `json:"cause,omitempty"`
 	Promoting change.Epoch `json:"promoting,omitempty"` // as [State.Promoting]
-	Busy      bool         `json:"busy,omitempty"`      // a plan is carried out
+	Busy      bool         `json:"busy,omitempty"`      // a plan is carried out, and not only to be undone some day
 	Healthy   bool         `json:"healthy,omitempty"`
 	At        time.Time    `json:"-"` // of receipt, by the receiver's wall clock
 }

@@ -156,6 +156,10 @@ func (s State) stopping() bool {
 	return false
 }
 
+// deferred reports whether a plan is to be undone once this node may serve again. Until then
+// nothing is done about it, and it is in nobody's way.
+func (s State) deferred() bool { return s.Plan.Back && s.Phase != Settled }
+
 // Role returns what the node is now: down as long as it may not serve.
 func (s State) Role() Role {
 	if s.Stored.Role == Production && !s.Serves() {
