@@ -28,16 +28,43 @@ type choiceFile struct {
 // choiceName is the name of the choiceFile.
 const choiceName = "failover.yaml"
 
-// choose stores what was chosen for a plan that is to begin.
-func (r *roles) choose(s role.State, c choiceFile) error {
-	c.Stood = s.Stored.Role == role.Standby || s.Cause == role.Lost && s.Designated == role.Secondary
-	if err := r.node.state.store(choiceName, c); err != nil {
-		return err
-	}
+// offer keeps what was chosen for the plan of an order until that begins, or until withdraw.
+// Orders come at the same time: what is chosen for one that is refused takes nothing from
+// the one that is carried out.
+func (r *roles) offer(order role.Nonce, req control.RoleRequest) (withdraw func()) {
 	r.mu.Lock()
-	r.chosen = c
+	defer r.mu.Unlock()
+	r.offered[order] = req
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.offered, order)
+	}
+}
+
+// choose stores what was chosen for the plan of s if that begins. When the state is stored,
+// too, chosen is to be called.
+func (r *roles) choose(s role.Stored) (chosen func(), err error) {
+	r.mu.Lock()
+	req, begins := r.offered[s.Plan.ID]
+	delete(r.offered, s.Plan.ID)
 	r.mu.Unlock()
-	return nil
+	chosen = func() {}
+	switch {
+	case !begins:
+	case s.Plan.Kind == role.Rejoin:
+		return chosen, r.node.state.store(rejoinName, rejoinFile{Epoch: s.Plan.Target.Number, DiscardDatabase: req.DiscardDatabase})
+	case s.Plan.Kind == role.Failover, s.Plan.Kind == role.ServeAlone:
+		c := choiceFile{Plan: s.Plan.ID, Databases: req.Databases, Barriers: req.Barriers}
+		c.Stood = s.Role == role.Standby || s.Cause == role.Lost && s.Designated == role.Secondary
+		chosen = func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.chosen = c
+		}
+		return chosen, r.node.state.store(choiceName, c)
+	}
+	return chosen, nil
 }
 
 // choiceOf is what was chosen for a plan; the zero value if nothing was.

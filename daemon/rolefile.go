@@ -98,15 +98,21 @@ func (n *node) newestEpoch() (newest change.Epoch, err error) {
 	return newest, nil
 }
 
-// Save stores the node's role durably; see [role.Store].
+// Save stores the node's role durably, after what was chosen for a plan that begins; see
+// [role.Store].
 func (r *roles) Save(s role.Stored) error {
 	data, err := role.Marshal(s)
+	if err != nil {
+		return err
+	}
+	chosen, err := r.choose(s)
 	if err != nil {
 		return err
 	}
 	if err := durable.WriteFile(r.node.state.file(roleName), seal(data), 0o600); err != nil {
 		return err
 	}
+	chosen()
 	if s.Peer == "" || r.marked {
 		return nil
 	}

@@ -37,6 +37,7 @@ type roles struct {
 	ends    map[role.Nonce]chan error // of orders that the peer carries out
 	taken   []takenOrder              // from the peer, oldest first
 	chosen  choiceFile
+	offered map[role.Nonce]control.RoleRequest // what was chosen, by the order whose plan hasn't begun
 	decided map[role.Nonce]decidedBy
 	opened  change.Epoch  // that the promotedFile is of
 	over    chan struct{} // closed when nothing is carried out any more
@@ -76,7 +77,7 @@ func (n *node) openRoles() (*roles, error) {
 	r := &roles{
 		node: n, changed: make(chan struct{}), over: make(chan struct{}), mail: make(chan struct{}, 1), noting: make(chan struct{}, 1),
 		answers: map[role.Nonce]chan role.AnswerStepDown{}, ends: map[role.Nonce]chan error{}, followers: map[chan control.RoleProgress]bool{},
-		decided: map[role.Nonce]decidedBy{},
+		decided: map[role.Nonce]decidedBy{}, offered: map[role.Nonce]control.RoleRequest{},
 		policy: role.Policy{
 			StartAlone: n.opts.quick != nil || n.conf.StartAlone == config.StartServe,
 			HasFence:   len(n.conf.Hooks.Fence) > 0,

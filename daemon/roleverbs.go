@@ -77,18 +77,8 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		}
 		return r.reply(reply, begun), nil
 	}
-	if o.Command == role.DoFailover && planned.Plan.ID == o.ID { // else one that was begun goes on
-		if err := r.choose(s, choice); err != nil {
-			return nil, err
-		}
-	}
 	r.noteDecider(o.ID, by)
-	if o.Command == role.DoRejoin && planned.Plan.ID == o.ID {
-		choice := rejoinFile{Epoch: planned.Plan.Target.Number, DiscardDatabase: req.DiscardDatabase}
-		if err := r.node.state.store(rejoinName, choice); err != nil {
-			return nil, err
-		}
-	}
+	defer r.offer(o.ID, req)()
 	following, stop := r.follow()
 	defer stop()
 	err = telling(following, progress, func() error { return r.carry(ctx, o, s) })

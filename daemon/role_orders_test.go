@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"repld/change"
+	"repld/config"
+	"repld/control"
+	"repld/role"
+)
+
+// heldClock holds whoever reads the wall clock first after it was armed, until it is let go.
+type heldClock struct {
+	change.Clock
+	armed      atomic.Bool
+	held, free chan struct{}
+}
+
+func (c *heldClock) Now() time.Time {
+	if c.armed.CompareAndSwap(true, false) {
+		close(c.held)
+		<-c.free
+	}
+	return c.Clock.Now()
+}
+
+// unlinkedNode is a node in a state, without groups and without a link, whose plans begin and
+// aren't carried out.
+func unlinkedNode(t *testing.T, clock change.Clock, s role.Stored) *roles {
+	t.Helper()
+	dir := t.TempDir()
+	n, err := openNode(Options{
+		Config: &config.Config{Node: "here", Designated: config.Secondary, State: filepath.Join(dir, "state")},
+		Clock:  clock, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.close)
+	s.Self, s.Peer, s.Designated = n.roles.now().Self, "peer", role.Secondary
+	n.roles.driver = role.NewDriver(role.Options{State: s, Store: n.roles, Steps: n.roles})
+	if err := n.roles.driver.Tell(role.Start{Session: "run"}); err != nil {
+		t.Fatal(err)
+	}
+	return n.roles
+}
+
+// order gives an order, and returns what it ends with.
+func (r *roles) order(ctx context.Context, req control.RoleRequest) <-chan error {
+	end := make(chan error, 1)
+	go func() {
+		_, err := r.change(ctx, req, "a test", func(control.RoleProgress) {})
+		end <- err
+	}()
+	return end
+}
+
+var standsBy = role.Stored{Role: role.Standby, Epoch: role.Epoch{Number: 1, Promoter: "peer", Nonce: "one"}}
+
+// TestChoiceOfTheOneThatBegins gives two failovers at once: the plan that begins keeps what was
+// chosen for it, whatever was chosen for the one that is refused, in memory and on the disk.
+func TestChoiceOfTheOneThatBegins(t *testing.T) {
+	clock := &heldClock{Clock: change.SystemClock(), held: make(chan struct{}), free: make(chan struct{})}
+	r := unlinkedNode(t, clock, standsBy)
+	clock.armed.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	refused := r.order(ctx, control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true, Databases: control.DatabasesEnd})
+	<-clock.held // it may begin, as far as it has looked
+	carried := r.order(ctx, control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true, Databases: control.DatabasesBarrier})
+	s, err := r.await(ctx, func(s role.State) bool { return !s.Plan.IsZero() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(clock.free)
+	if err := <-refused; control.ExitOf(err) != control.ExitRefused {
+		t.Fatalf("a failover during another one ends with %v", err)
+	}
+	var stored choiceFile
+	if _, err := r.node.state.load(choiceName, &stored); err != nil {
+		t.Fatal(err)
+	}
+	for where, c := range map[string]choiceFile{"in memory": r.choiceOf(s.Plan), "on the disk": stored} {
+		if c.Plan != s.Plan.ID || !c.Stood || c.Databases != control.DatabasesBarrier {
+			t.Errorf("the choice %s is %+v, want that of plan %s", where, c, s.Plan.ID)
+		}
+	}
+	if len(r.offered) != 0 {
+		t.Errorf("what was chosen for orders that were given is still kept: %v", r.offered)
+	}
+	cancel()
+	if err := <-carried; !errors.Is(err, context.Canceled) {
+		t.Errorf("the failover whose caller goes ends with %v", err)
+	}
+}
+
+// TestChoiceOfARejoin: of two rejoins what was chosen for the one that begins is stored, once.
+func TestChoiceOfARejoin(t *testing.T) {
+	r := unlinkedNode(t, change.SystemClock(), standsBy)
+	for id, discard := range map[role.Nonce]bool{"begins": false, "refused": true} {
+		defer r.offer(id, control.RoleRequest{Verb: control.VerbRejoin, DiscardDatabase: discard})()
+	}
+	s := r.now().Stored
+	s.Plan = role.Progress{Kind: role.Rejoin, ID: "begins", Target: role.Epoch{Number: 7}, Step: role.StepReady}
+	for range 2 {
+		if err := r.Save(s); err != nil {
+			t.Fatal(err)
+		}
+		var stored rejoinFile
+		if _, err := r.node.state.load(rejoinName, &stored); err != nil || stored != (rejoinFile{Epoch: 7}) {
+			t.Errorf("the choice is %+v, %v", stored, err)
+		}
+	}
+}
