@@ -13,6 +13,7 @@ import (
 	"repld/config"
 	"repld/control"
 	"repld/role"
+	"repld/wire"
 )
 
 // heldClock holds whoever reads the wall clock first after it was armed, until it is let go.
@@ -116,5 +117,36 @@ func TestChoiceOfARejoin(t *testing.T) {
 		if _, err := r.node.state.load(rejoinName, &stored); err != nil || stored != (rejoinFile{Epoch: 7}) {
 			t.Errorf("the choice is %+v, %v", stored, err)
 		}
+	}
+}
+
+// TestWithdrawnOrder: an order whose caller goes while it waits to know what the peer is begins
+// nothing, whatever it would have come to without an answer.
+func TestWithdrawnOrder(t *testing.T) {
+	failover := control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}
+	for name, c := range map[string]struct {
+		linked, heard bool
+	}{"before it is looked": {false, false}, "while the peer hasn't said what it is": {true, false}, "while the peer doesn't answer": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			r := unlinkedNode(t, change.SystemClock(), standsBy)
+			ctx, cancel := context.WithCancel(t.Context())
+			if c.linked {
+				r.node.conn = &wire.Conn{}
+			}
+			if c.heard {
+				if err := r.driver.Tell(role.Hello{From: "peer", Session: "its", Seq: 1, Epoch: standsBy.Epoch, Role: role.Production, Stored: role.Production}); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				cancel()
+			}
+			_, err := r.change(ctx, failover, "a test", func(control.RoleProgress) { cancel() })
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("the order ends with %v", err)
+			}
+			if p := r.now().Plan; !p.IsZero() {
+				t.Errorf("it has begun %+v", p)
+			}
+		})
 	}
 }

@@ -36,6 +36,9 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		r.awaitGroups(ctx)
 	}
 	r.introduced(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err // who gave the order has withdrawn it, and what was waited for is not known
+	}
 	s := r.driver.State()
 	o, nothing, err := r.orderOf(s, req)
 	if err != nil {
@@ -55,6 +58,9 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 			return nil, err
 		}
 		s = r.judged(ctx, progress)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	planned, err := role.Outline(s, o)
 	switch {
