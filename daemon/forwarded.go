@@ -193,7 +193,7 @@ func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
 	r.noteDecider(o.ID, decidedBy("an operator on "+peer.Name))
 	err := r.driver.Carry(ctx, o)
 	if err != nil {
-		err = r.explainEnd(o, err)
+		err = r.toldOn(peer.Name, r.explainEnd(o, err))
 	}
 	body, err := json.Marshal(orderEnded{o.ID, control.AsError(err)})
 	if err != nil {
@@ -201,6 +201,25 @@ func (r *roles) carryForPeer(ctx context.Context, o role.Order) {
 		return
 	}
 	r.tookEnd(o.ID, &wire.PairMessage{Kind: wire.PairNote, Verb: noteOrderEnded, Body: body})
+}
+
+// toldOn says on another node what is wrong on this one: who reads it there would take "this
+// node" for that one, and give a command where it doesn't help.
+func (r *roles) toldOn(other string, err error) *control.Error {
+	e := *control.AsError(err)
+	here := "on " + r.name + ": "
+	e.Text = here + e.Text
+	if e.State != "" {
+		e.State = here + e.State
+	}
+	var refused *role.Refusal
+	switch {
+	case errors.As(err, &refused) && refused.Where != "":
+		e.Hint = fmt.Sprintf("on %s: replctl %s", other, refused.Command)
+	case e.Hint != "":
+		e.Hint = here + e.Hint
+	}
+	return &e
 }
 
 func (r *roles) hearEnd(body []byte) error {

@@ -142,6 +142,9 @@ func TestEndOverABreak(t *testing.T) {
 	if e == nil || e.Code != control.ExitFailed || !strings.Contains(e.Text, "exit status 1") || e.Hint == "" {
 		t.Errorf("the cutover, whose demote hook fails, ended with %v", e)
 	}
+	if want := "on primary: what was begun is taken back: primary is production, in epoch 1"; e != nil && (e.Hint != want || !strings.HasPrefix(e.Text, "on primary: the cutover failed: ")) {
+		t.Errorf("the standby is told %q, with the hint %q, want %q", e.Text, e.Hint, want)
+	}
 	d.linked()
 	if s := d.primary.status(); s.Status != control.StatusProduction || s.Epoch != 1 {
 		t.Errorf("after that the primary is %s, in epoch %d", s.Status, s.Epoch)

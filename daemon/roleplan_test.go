@@ -67,7 +67,7 @@ func TestExplainEnd(t *testing.T) {
 		{nil, role.State{}, control.ExitFailed},
 		{errNoLink, stuck, control.ExitFailed},
 	} {
-		r := &roles{state: c.s}
+		r := &roles{node: &node{name: "here"}, state: c.s}
 		failed := &role.Failed{Text: "the peer: it failed"}
 		if c.cause != nil {
 			failed.Cause = fmt.Errorf("group one: %w", c.cause)
@@ -75,6 +75,36 @@ func TestExplainEnd(t *testing.T) {
 		err := r.explainEnd(role.Order{Command: role.DoCutover}, failed)
 		if e := control.AsError(err); e.Code != c.want || e.Text != "the cutover failed: the peer: it failed" || e.Hint == "" || (e.Hint == "mend it") != (c.want == control.ExitRefused) {
 			t.Errorf("after %v: found exit %d, %q, with the hint %q, want exit %d", c.cause, e.Code, e.Text, e.Hint, c.want)
+		}
+	}
+}
+
+// TestToldOnTheOtherNode has what failed on one node told on the other one, where the order
+// was given: the words say which node they are about, and the hints where a command helps.
+func TestToldOnTheOtherNode(t *testing.T) {
+	stuck := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Production, Plan: role.Progress{Kind: role.Failover, ID: "o", Step: role.StepServices}}}
+	serves := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Production, Epoch: role.Epoch{Number: 3}}}
+	busy := &role.Refusal{Reason: role.NotAllowed, State: "production", Text: "the peer carries out a plan of its own: want it to end first"}
+	rejoin := &role.Refusal{Reason: role.NotAllowed, State: "production", Text: "it has to rejoin first", Command: "rejoin", Where: "on the other node"}
+	switches := &role.Refusal{Reason: role.NotAllowed, State: "down", Text: "this node is fenced", Command: "rejoin"}
+	for name, c := range map[string]struct {
+		err               error
+		s                 role.State
+		code              control.Exit
+		text, state, hint string
+	}{
+		"taken back": {&role.Failed{Text: "it failed"}, serves, control.ExitFailed, "on here: the cutover failed: it failed", "on here: production",
+			"on here: what was begun is taken back: here is production, in epoch 3"},
+		"stuck": {&role.Failed{Text: "it failed"}, stuck, control.ExitFailed, "on here: the cutover failed: it failed", "on here: production",
+			"on here: there is no way back from step services: mend the cause, then `replctl failover` goes on"},
+		"refused":                    {busy, serves, control.ExitRefused, "on here: " + busy.Text, "on here: production", ""},
+		"a command there":            {rejoin, serves, control.ExitRefused, "on here: " + rejoin.Text, "on here: production", "on there: replctl rejoin"},
+		"a command on the other one": {switches, serves, control.ExitRefused, "on here: " + switches.Text, "on here: down", "on here: replctl rejoin"},
+	} {
+		r := &roles{node: &node{name: "here"}, state: c.s}
+		e := r.toldOn("there", r.explainEnd(role.Order{Command: role.DoCutover}, c.err))
+		if e.Code != c.code || e.Text != c.text || e.State != c.state || e.Hint != c.hint {
+			t.Errorf("%s: found exit %d, %q, state %q, hint %q; want exit %d, %q, state %q, hint %q", name, e.Code, e.Text, e.State, e.Hint, c.code, c.text, c.state, c.hint)
 		}
 	}
 }

@@ -358,7 +358,7 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 	if refusal != nil && refusal.Hint != "" {
 		return e.WithHint("%s", refusal.Hint)
 	}
-	return e.WithHint("what was begun is taken back: this node is %s, in epoch %d", s.Status(), s.Epoch.Number)
+	return e.WithHint("what was begun is taken back: %s is %s, in epoch %d", r.name, s.Status(), s.Epoch.Number)
 }
 
 // noteProgress tells the other node how far a plan is here.
