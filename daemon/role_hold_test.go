@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,4 +116,41 @@ func TestHookThatFails(t *testing.T) {
 	primary.change(control.RoleRequest{Verb: control.VerbCutover})
 	standby.is(control.StatusStandbyAsProduction)
 	primary.resolved(health.HookFailed, "")
+}
+
+// TestCheckThatFails has a check hook end a change of roles with a failure: the roles have
+// changed, and whoever gave the order is told so, and what failed; on the node that serves
+// by it, on the one that served before, and in a failover.
+func TestCheckThatFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run := func(name string, designated config.Designation) *service {
+		c := configure(t, dir, name, designated)
+		c.Hooks.Check = []config.Hook{{Exec: []string{"/usr/bin/false"}, Timeout: 10 * time.Second, OnError: config.Abort}}
+		return launch(t, c, name)
+	}
+	standby, primary := run("standby", config.Secondary), run("primary", config.Primary)
+	pairUp(t, standby, primary)
+	apply := func(serving *service) {
+		serving.applied("one")
+		serving.applied("two")
+	}
+	changed := func(on *service, req control.RoleRequest, is control.NodeStatus) {
+		t.Helper()
+		reply := on.change(req)
+		if !strings.Contains(reply.Failed, "check") || !strings.Contains(reply.Failed, "exit status 1") || reply.Unfinished != nil || reply.Production == nil {
+			t.Errorf("%s, given on %s: failed %q, unfinished %v", req.Verb, on.conf.Node, reply.Failed, reply.Unfinished)
+		}
+		if reply.Status != is {
+			t.Errorf("%s, given on %s, which is then %s, want %s", req.Verb, on.conf.Node, reply.Status, is)
+		}
+	}
+	apply(primary)
+	changed(primary, control.RoleRequest{Verb: control.VerbCutover}, control.StatusProductionAsStandby)
+	apply(standby)
+	changed(primary, control.RoleRequest{Verb: control.VerbFailback}, control.StatusProduction)
+	apply(primary)
+	stop(t, primary)
+	standby.until("the link's end", func() bool { return standby.status().Peer.Link == control.LinkDown })
+	changed(standby, control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}, control.StatusProductionAlone)
 }

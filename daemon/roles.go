@@ -39,6 +39,7 @@ type roles struct {
 	chosen  choiceFile
 	offered map[role.Nonce]control.RoleRequest // what was chosen, by the order whose plan hasn't begun
 	decided map[role.Nonce]decidedBy
+	kept    kept          // the newest
 	opened  change.Epoch  // that the promotedFile is of
 	over    chan struct{} // closed when nothing is carried out any more
 
@@ -56,6 +57,26 @@ type roles struct {
 	followers map[chan control.RoleProgress]bool
 	queue     []control.Event // to be noted
 	noting    chan struct{}   // capacity 1: something is in the queue
+}
+
+// kept is a plan that has ended at a step that failed, after which what was reached stays.
+type kept struct {
+	plan    role.Nonce
+	failure string
+}
+
+// keptAt is the plan that has ended so by an event; the zero value if none has.
+func keptAt(before, after role.State, e role.Event) kept {
+	failed, ok := e.(role.StepFailed)
+	if !ok || failed.Plan != before.Plan.ID || !after.Plan.IsZero() {
+		return kept{}
+	}
+	for _, step := range role.PlanOf(before.Plan.Kind).Steps {
+		if step.Name == failed.Step && step.Soft {
+			return kept{failed.Plan, fmt.Sprintf("step %s failed: %s", failed.Step, failed.Failure)}
+		}
+	}
+	return kept{}
 }
 
 // outboxMost bounds the messages for a peer that takes none; the oldest is lost, which
@@ -158,10 +179,13 @@ func (r *roles) await(ctx context.Context, done func(role.State) bool) (role.Sta
 
 // Observe keeps the new state for the node, and notes what has changed; see
 // [role.Steps].
-func (r *roles) Observe(before, after role.State, _ role.Event) {
+func (r *roles) Observe(before, after role.State, e role.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = after
+	if k := keptAt(before, after, e); k != (kept{}) {
+		r.kept = k
+	}
 	if k := r.coordination.keeper.Load(); k != nil {
 		k.Want(after.WantsLease())
 	}

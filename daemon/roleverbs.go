@@ -88,6 +88,9 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	following, stop := r.follow()
 	defer stop()
 	err = telling(following, progress, func() error { return r.carry(ctx, o, s) })
+	if failure := r.keptFailure(cmp.Or(planned.Plan.ID, o.ID), err); failure != "" {
+		reply.Failed, err = failure, nil
+	}
 	if err == nil {
 		took := control.Seconds(r.clock.Mono() - begun)
 		if o.Command == role.DoCutover || o.Command == role.DoFailback {
@@ -105,6 +108,21 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	}
 	reply.Failed = cmp.Or(r.now().Plan.Failure, reply.Failed)
 	return r.reply(reply, begun), nil
+}
+
+// keptFailure is what failed of a plan that has ended with err and changed the roles all the
+// same, "" if nothing did.
+func (r *roles) keptFailure(plan role.Nonce, err error) string {
+	var failed *role.Failed
+	if err != nil && !errors.As(err, &failed) {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kept.plan != plan {
+		return ""
+	}
+	return r.kept.failure
 }
 
 // inTheWay is what a dry run of a planned change tells of readiness.
