@@ -83,7 +83,8 @@ type RoleReply struct {
 	Took       Seconds  `json:"took_seconds"`
 	// Failed says what of the check hooks, or after the promotion, failed; "" = nothing.
 	Failed string `json:"failed,omitempty"`
-	// Unfinished is why the node that was promoted doesn't serve yet; nil = it does.
+	// Unfinished is why the node that was promoted doesn't serve yet, or why that isn't
+	// known; nil = it does.
 	Unfinished *Error `json:"unfinished,omitempty"`
 }
 

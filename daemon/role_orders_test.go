@@ -150,3 +150,94 @@ func TestWithdrawnOrder(t *testing.T) {
 		})
 	}
 }
+
+// TestNewsOfThePeersPart has a cutover's peer tell that a hook of its failed, just before it is
+// heard to serve: whoever gave the order is told of it, however late the news are read.
+func TestNewsOfThePeersPart(t *testing.T) {
+	serves := standsBy
+	serves.Role = role.Production
+	r := unlinkedNode(t, change.SystemClock(), serves)
+	tell := func(events ...role.Event) {
+		t.Helper()
+		for _, e := range events {
+			if err := r.driver.Tell(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	its := role.Hello{From: "peer", Session: "its", Seq: 1, For: "run", Epoch: serves.Epoch, Role: role.Standby, Stored: role.Standby}
+	tell(role.PatienceOver{}, its)
+	var reply *control.RoleReply
+	end := make(chan error, 1)
+	go func() {
+		var err error
+		reply, err = r.change(t.Context(), control.RoleRequest{Verb: control.VerbCutover}, "a test", func(control.RoleProgress) {})
+		end <- err
+	}()
+	s, err := r.await(t.Context(), func(s role.State) bool { return !s.Plan.IsZero() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []role.Name{role.StepReady, role.StepDemote, role.StepBarrier, role.StepDatabases, role.StepGrant} {
+		tell(role.StepDone{Plan: s.Plan.ID, Step: step})
+	}
+	const failed = "check hook: it failed"
+	r.passOn(control.RoleProgress{Node: "there", Type: control.EventHookFailed, Text: failed})
+	its.Seq, its.Epoch, its.Role, its.Stored = 2, s.Plan.Target, role.Production, role.Production
+	tell(its)
+	if err := <-end; err != nil {
+		t.Fatal(err)
+	}
+	if reply.Failed != failed || reply.Unfinished != nil {
+		t.Errorf("of the peer's part the reply says %q, unfinished %v; want %q", reply.Failed, reply.Unfinished, failed)
+	}
+}
+
+// TestLostAfterThePromotion loses the peer after it was promoted: that nobody knows whether it
+// serves is no success. A link that is back in time says whether it does.
+func TestLostAfterThePromotion(t *testing.T) {
+	for name, c := range map[string]struct {
+		most, within time.Duration
+		back         bool
+		want         control.Exit
+	}{
+		"for good":          {time.Millisecond, time.Minute, false, control.ExitPeer},
+		"until the end":     {time.Minute, time.Millisecond, false, control.ExitPeer},
+		"and it comes back": {time.Minute, time.Minute, true, control.ExitDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &roles{node: &node{name: "here", opts: Options{proofMost: c.most, afterPromotion: c.within}}, changed: make(chan struct{})}
+			r.state.Stored.Role = role.Standby
+			var reply control.RoleReply
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				r.awaitPeer(t.Context(), nil, nil, &reply)
+			}()
+			if c.back {
+				now := r.now()
+				now.Link = true // and it has said nothing yet
+				for _, now.Heard.Role = range []role.Role{role.Down, role.Production} {
+					select {
+					case <-ended:
+						t.Error("it isn't waited for what the peer says")
+					default:
+					}
+					r.mu.Lock()
+					r.state = now
+					close(r.changed)
+					r.changed = make(chan struct{})
+					r.mu.Unlock()
+				}
+			}
+			<-ended
+			var err error
+			if reply.Unfinished != nil {
+				err = reply.Unfinished
+			}
+			if code := control.ExitOf(err); code != c.want || (reply.Failed == "") != (c.want == control.ExitDone) {
+				t.Errorf("the cutover ends with exit %d, %v, failed %q, want exit %d", code, err, reply.Failed, c.want)
+			}
+		})
+	}
+}

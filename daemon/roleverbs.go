@@ -85,29 +85,39 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 	}
 	r.noteDecider(o.ID, by)
 	defer r.offer(o.ID, req)()
-	following, stop := r.follow()
-	defer stop()
-	err = telling(following, progress, func() error { return r.carry(ctx, o, s) })
-	if failure := r.keptFailure(cmp.Or(planned.Plan.ID, o.ID), err); failure != "" {
-		reply.Failed, err = failure, nil
-	}
-	if err == nil {
-		took := control.Seconds(r.clock.Mono() - begun)
-		if o.Command == role.DoCutover || o.Command == role.DoFailback {
-			reply.Production = &took
-			r.awaitPeer(ctx, following, progress, reply)
-		} else if o.Command == role.DoFailover {
-			reply.Production = r.promotedBy(planned.Plan.ID, begun)
-		}
-	}
-	for len(following) > 0 {
-		progress(<-following)
-	}
-	if err != nil {
+	if err := r.conduct(ctx, o, s, cmp.Or(planned.Plan.ID, o.ID), begun, progress, reply); err != nil {
 		return nil, r.explainEnd(o, err)
 	}
 	reply.Failed = cmp.Or(r.now().Plan.Failure, reply.Failed)
 	return r.reply(reply, begun), nil
+}
+
+// conduct has an order carried out, by a plan that begins or goes on, and puts into the reply
+// what has come of it.
+func (r *roles) conduct(ctx context.Context, o role.Order, s role.State, plan role.Nonce, begun time.Duration, progress func(control.RoleProgress), reply *control.RoleReply) error {
+	following, stop := r.follow()
+	defer stop()
+	planned, tell := o.Command == role.DoCutover || o.Command == role.DoFailback, progress
+	if planned && !forwards(s, o) {
+		tell = func(p control.RoleProgress) { r.notePeer(p, reply); progress(p) }
+	}
+	err := telling(following, tell, func() error { return r.carry(ctx, o, s) })
+	if failure := r.keptFailure(plan, err); failure != "" {
+		reply.Failed, err = failure, nil
+	}
+	if err == nil {
+		took := control.Seconds(r.clock.Mono() - begun)
+		if planned {
+			reply.Production = &took
+			r.awaitPeer(ctx, following, tell, reply)
+		} else if o.Command == role.DoFailover {
+			reply.Production = r.promotedBy(plan, begun)
+		}
+	}
+	for len(following) > 0 {
+		tell(<-following)
+	}
+	return err
 }
 
 // keptFailure is what failed of a plan that has ended with err and changed the roles all the
@@ -195,42 +205,65 @@ func (r *roles) watchHandOver(ctx context.Context, cancel context.CancelCauseFun
 	}
 }
 
-// awaitPeer waits until the peer has done what follows its promotion, as long as the
-// link is there.
-func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProgress, progress func(control.RoleProgress), reply *control.RoleReply) {
+// notePeer puts into the reply what the peer, which has the next epoch, tells of its part.
+func (r *roles) notePeer(p control.RoleProgress, reply *control.RoleReply) {
+	if p.Node == r.name || r.now().Stored.Role == role.Production {
+		return
+	}
+	switch p.Type {
+	case control.EventHookFailed:
+		reply.Failed = p.Text
+	case control.EventPlanStuck:
+		reply.Failed = p.Text
+		reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: %s", p.Text).
+			WithHint("mend the cause there, then `replctl failover` there goes on")
+	}
+}
+
+// awaitPeer waits until the peer has done what follows its promotion, over a link that breaks
+// and is back soon, too.
+func (r *roles) awaitPeer(ctx context.Context, following <-chan control.RoleProgress, tell func(control.RoleProgress), reply *control.RoleReply) {
 	if r.now().Role() == role.Production {
 		return // it was this node
 	}
 	within := cmp.Or(r.opts.afterPromotion, afterPromotion)
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		_, err := r.await(ctx, func(s role.State) bool { return !s.Link || !s.Heard.Busy && s.Heard.Role == role.Production })
-		done <- err
-	}()
-	for {
+	over := time.After(within)
+	var lost <-chan time.Time
+	for reply.Unfinished == nil {
+		s, changed := r.look()
+		switch {
+		case s.Link && !s.Heard.Busy && s.Heard.Role == role.Production:
+			return
+		case s.Link:
+			lost = nil
+		case lost == nil:
+			lost = time.After(cmp.Or(r.opts.proofMost, proofMost))
+		}
 		select {
 		case p := <-following:
-			if p.Type == control.EventHookFailed {
-				reply.Failed = p.Text
-			}
-			progress(p)
-			if p.Type == control.EventPlanStuck {
-				reply.Failed = p.Text
-				reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: %s", p.Text).
-					WithHint("mend the cause there, then `replctl failover` there goes on")
+			tell(p)
+		case <-changed:
+		case <-ctx.Done():
+			return
+		case <-lost:
+			r.lostPeer(reply)
+		case <-over:
+			if !s.Link {
+				r.lostPeer(reply)
 				return
 			}
-		case err := <-done:
-			if errors.Is(err, context.DeadlineExceeded) {
-				reply.Failed = fmt.Sprintf("the peer has not ended its take-over within %v", within)
-				reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: its take-over isn't over after %v", within).
-					WithHint("see replctl status there")
-			}
-			return
+			reply.Failed = fmt.Sprintf("the peer has not ended its take-over within %v", within)
+			reply.Unfinished = control.Errorf(control.ExitFailed, "the peer is promoted and doesn't serve yet: its take-over isn't over after %v", within).
+				WithHint("see replctl status there")
 		}
 	}
+}
+
+// lostPeer says that nobody here knows whether the peer, which was promoted, serves.
+func (r *roles) lostPeer(reply *control.RoleReply) {
+	reply.Failed = "the peer can't be reached any more: whether it serves isn't known here"
+	reply.Unfinished = control.Errorf(control.ExitPeer, "the peer is promoted, and can't be reached any more: whether it serves isn't known here").
+		WithHint("look at the peer: replctl status there; if it is down for certain, replctl failover --peer-is-down here")
 }
 
 // orderOf turns a request into an order.
