@@ -56,6 +56,7 @@ type group struct {
 	why   error           // why not; nil while it is being opened
 	ends  context.Context // ends with the side
 	users sync.WaitGroup  // of the side; it is closed after them
+	held  chan struct{}   // nil while nothing of the group is open; closed when that is so
 
 	stages sync.Mutex // held while the file of a database is edited
 
@@ -76,6 +77,9 @@ const (
 	reopenMost  = 10 * time.Second
 )
 
+// closesWithin is how long a group may take to close after a change of roles.
+const closesWithin = 20 * time.Second
+
 // run does what the node's role wants of the group until ctx ends: it opens the side
 // for it, and another one when that changes.
 func (g *group) run(ctx context.Context) error {
@@ -91,8 +95,12 @@ func (g *group) run(ctx context.Context) error {
 			_, _ = g.roles.awaitTask(during, func(now task) bool { return now != t })
 			cancel()
 		}()
-		err = g.keep(during, t, first)
-		ended := during.Err() != nil
+		release, wanted := g.hold(t)
+		if wanted {
+			err = g.keep(during, t, first)
+			release()
+		}
+		ended := !wanted || during.Err() != nil
 		cancel()
 		<-changed
 		if ctx.Err() != nil {
@@ -100,6 +108,45 @@ func (g *group) run(ctx context.Context) error {
 		}
 		if !ended {
 			return err
+		}
+	}
+}
+
+// hold says that something of the group is open until release, if its task is still wanted:
+// whoever wants it closed, which no task does, looks for that after the task has changed.
+func (g *group) hold(t task) (release func(), wanted bool) {
+	held := make(chan struct{})
+	g.mu.Lock()
+	g.held = held
+	g.mu.Unlock()
+	release = func() {
+		g.mu.Lock()
+		g.held = nil
+		g.mu.Unlock()
+		close(held)
+	}
+	if g.roles.taskOf(g.roles.now()) != t {
+		release()
+		return nil, false
+	}
+	return release, true
+}
+
+// closed waits until nothing of the group is open, which a change of roles has closed.
+func (g *group) closed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, closesWithin, fmt.Errorf("group %s is still working after %v: what only this node has is looked for once it has stopped", g.name, closesWithin))
+	defer cancel()
+	for {
+		g.mu.Lock()
+		held := g.held
+		g.mu.Unlock()
+		if held == nil {
+			return nil
+		}
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

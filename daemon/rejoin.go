@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
@@ -26,9 +25,9 @@ func summaryOf(d apply.Diverged) salvageSummary {
 }
 
 // checkSalvage says what salvageDiverged would keep, and refuses if there is no room for
-// it. It changes nothing. The group must be closed.
+// it. It changes nothing. The group must be closed, or about to be.
 func (g *group) checkSalvage(ctx context.Context, common change.BarrierID) (salvageSummary, error) {
-	left, epoch, err := g.closedSender()
+	left, epoch, err := g.closedSender(ctx)
 	if isDamage(err) {
 		return salvageSummary{Unknown: true}, nil
 	}
@@ -40,11 +39,11 @@ func (g *group) checkSalvage(ctx context.Context, common change.BarrierID) (salv
 }
 
 // salvageDiverged keeps what this node has changed in an epoch, its own, beyond the
-// newest barrier that its peer has; zero: not known. The group must be closed. It may be
-// repeated. What the group was when it was closed doesn't matter: a standby has nothing
+// newest barrier that its peer has; zero: not known. The group must be closed, or about to
+// be. It may be repeated. What the group was when it was closed doesn't matter: a standby has nothing
 // that its peer hadn't.
 func (g *group) salvageDiverged(ctx context.Context, own change.Epoch, common change.BarrierID) (salvageSummary, error) {
-	left, epoch, err := g.closedSender()
+	left, epoch, err := g.closedSender(ctx)
 	if isDamage(err) {
 		return salvageSummary{Unknown: true}, g.storeCommon(commonFile{})
 	}
@@ -65,14 +64,11 @@ func (g *group) salvageDiverged(ctx context.Context, own change.Epoch, common ch
 	return summaryOf(found), g.storeCommon(note)
 }
 
-// closedSender reports whether the directory of the group, which must be closed, is a
+// closedSender waits until the group is closed, and reports whether its directory is a
 // primary's.
-func (g *group) closedSender() (left bool, epoch change.Epoch, err error) {
-	g.mu.Lock()
-	open := g.side != nil
-	g.mu.Unlock()
-	if open {
-		return false, 0, fmt.Errorf("group %s is still working: what only this node has is looked for once it has stopped", g.name)
+func (g *group) closedSender(ctx context.Context) (left bool, epoch change.Epoch, err error) {
+	if err := g.closed(ctx); err != nil {
+		return false, 0, err
 	}
 	return g.leftBySender()
 }

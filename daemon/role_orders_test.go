@@ -31,13 +31,13 @@ func (c *heldClock) Now() time.Time {
 	return c.Clock.Now()
 }
 
-// unlinkedNode is a node in a state, without groups and without a link, whose plans begin and
-// aren't carried out.
-func unlinkedNode(t *testing.T, clock change.Clock, s role.Stored) *roles {
+// unlinkedNode is a node in a state, without a link, whose groups don't run, and whose plans
+// begin and aren't carried out.
+func unlinkedNode(t *testing.T, clock change.Clock, s role.Stored, groups ...config.Group) *roles {
 	t.Helper()
 	dir := t.TempDir()
 	n, err := openNode(Options{
-		Config: &config.Config{Node: "here", Designated: config.Secondary, State: filepath.Join(dir, "state")},
+		Config: &config.Config{Node: "here", Designated: config.Secondary, State: filepath.Join(dir, "state"), Groups: groups, Live: config.Live{DiskReserve: config.Reserve{Bytes: 1}}},
 		Clock:  clock, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -239,5 +239,49 @@ func TestLostAfterThePromotion(t *testing.T) {
 				t.Errorf("the cutover ends with exit %d, %v, failed %q, want exit %d", code, err, reply.Failed, c.want)
 			}
 		})
+	}
+}
+
+// TestRejoinWaitsForTheClose has a node that was just fenced look for what only it has while
+// one of its groups isn't closed yet: that is waited for.
+func TestRejoinWaitsForTheClose(t *testing.T) {
+	serves := standsBy
+	serves.Role = role.Production
+	one := config.Group{Name: "one", Trees: []config.Tree{{Name: "a", Path: t.TempDir(), Watch: config.WatchAuto}}, GroupLive: config.DefaultGroup()}
+	r := unlinkedNode(t, change.SystemClock(), serves, one)
+	its := role.Hello{From: "peer", Session: "its", Seq: 1, For: "run", Epoch: serves.Epoch, Role: role.Standby, Stored: role.Standby}
+	for _, e := range []role.Event{role.PatienceOver{}, its} {
+		if err := r.driver.Tell(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := r.groups[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	if err := g.opened(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, during, leave, err := g.use(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	its.Seq, its.Role, its.Stored, its.Epoch = 2, role.Production, role.Production, role.Epoch{Number: 2, Promoter: "peer", Nonce: "two"}
+	if err := r.driver.Tell(its); err != nil {
+		t.Fatal(err)
+	}
+	<-during.Done() // it is about to be closed
+	gone, give := context.WithCancel(ctx)
+	give()
+	if _, err := g.checkSalvage(gone, change.BarrierID{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("while a group is in use the look ends with %v, want it to wait", err)
+	}
+	leave()
+	if left, epoch, err := g.closedSender(ctx); err != nil || !left || epoch != 1 {
+		t.Errorf("once it is closed: it sent: %v, in epoch %d, %v", left, epoch, err)
+	}
+	if _, err := g.checkSalvage(ctx, change.BarrierID{}); err != nil {
+		t.Errorf("once it is closed the look ends with %v", err)
 	}
 }
