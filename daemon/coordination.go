@@ -186,6 +186,9 @@ func (r *roles) awaitLease(ctx context.Context) (*lease.Keeper, error) {
 // doPromote writes the epoch down with the coordination before it is this node's, so that
 // the peer finds it even if it never hears of this node.
 func (r *roles) doPromote(ctx context.Context, s role.State) error {
+	if err := r.noteOpening(s); err != nil {
+		return err
+	}
 	if !r.policy.Coordinated {
 		return nil
 	}

@@ -47,6 +47,9 @@
 //	boot.yaml         id: the kernel's boot_id when the daemon ran last
 //	promoted.yaml     epoch, and of each group the barrier at which this node was promoted
 //	                  last: up to that its data and the former primary's are the same
+//	opening.yaml      of an epoch that this node made while it stood by: which one, and
+//	                  where its databases are promoted. Until promoted.yaml is of it the
+//	                  groups receive, and no service starts before they are open
 //	failover.yaml     what the operator chose for a failover that is under way
 //	maintenance.yaml  until when an operator has announced an outage, and when that was said
 //	durations.json    how long changes of roles took: package ready

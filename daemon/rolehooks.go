@@ -62,6 +62,13 @@ func hookOf(c config.Hook) hook.Hook {
 func (r *roles) Hooks(ctx context.Context, list role.Hooks, s role.State) error {
 	switch list {
 	case role.PromoteHooks:
+		if r.unopened(s) { // the plan that was to do it is gone
+			if err := r.openReplicas(ctx, s); ctx.Err() != nil {
+				return ctx.Err()
+			} else if err != nil {
+				return r.notStarted(err)
+			}
+		}
 		if err := r.starting(); err != nil {
 			return r.notStarted(err)
 		}

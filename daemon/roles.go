@@ -41,6 +41,7 @@ type roles struct {
 	decided map[role.Nonce]decidedBy
 	kept    kept          // the newest
 	opened  change.Epoch  // that the promotedFile is of
+	opening openingFile   // what is to be opened
 	over    chan struct{} // closed when nothing is carried out any more
 
 	watch      stopwatch
@@ -112,8 +113,10 @@ func (n *node) openRoles() (*roles, error) {
 	r.state = r.driver.State()
 	r.announced = announced{r.state.Status(), r.state.Epoch}
 	r.opened = n.promotedAt().Epoch
-	_, err = n.state.load(choiceName, &r.chosen)
-	return r, err
+	if _, err = n.state.load(choiceName, &r.chosen); err != nil {
+		return nil, err
+	}
+	return r, r.loadOpening()
 }
 
 // start tells the driver of this run, and of a pairing that it has not heard of.
@@ -383,7 +386,7 @@ func (r *roles) taskOf(s role.State) task {
 		t = task{role.Takes, 1}
 	case alone(s):
 		t = task{role.Sends, 1}
-	case t.does == role.Sends && s.Plan.Step == role.StepOpen && r.stood(s.Plan) && !r.wasOpened(s.Epoch.Number):
+	case t.does == role.Sends && r.unopened(s):
 		t.does = role.Takes
 	}
 	return t
@@ -392,15 +395,6 @@ func (r *roles) taskOf(s role.State) task {
 // stood reports whether the node stood by when a plan began that promotes it.
 func (r *roles) stood(p role.Progress) bool {
 	return p.Kind == role.TakeOver || p.Kind == role.Failover && r.choiceOf(p).Stood
-}
-
-// wasOpened reports whether the replicas of the promotion that made an epoch were opened. A
-// plan that was interrupted after that begins at the same step again, and by then this
-// node may have served.
-func (r *roles) wasOpened(epoch change.Epoch) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.opened == epoch
 }
 
 // awaitTask returns the task of the groups as soon as it is one that is wanted.

@@ -336,12 +336,17 @@ func (s *receiving) applyNewest(ctx context.Context) error {
 	})
 }
 
-// doOpen makes primaries of the replicas, and notes at which barriers this node was
-// promoted.
+// doOpen makes primaries of the replicas, or starts what was opened before.
 func (r *roles) doOpen(ctx context.Context, s role.State) error {
-	if !r.stood(s.Plan) || r.wasOpened(s.Epoch.Number) {
+	if !r.unopened(s) {
 		return r.startDatabases(ctx)
 	}
+	return r.openReplicas(ctx, s)
+}
+
+// openReplicas makes primaries of the replicas, and notes at which barriers this node was
+// promoted.
+func (r *roles) openReplicas(ctx context.Context, s role.State) error {
 	if err := r.starting(); err != nil {
 		return err
 	}
@@ -349,9 +354,9 @@ func (r *roles) doOpen(ctx context.Context, s role.State) error {
 	for _, g := range r.groups {
 		promoted.Groups = append(promoted.Groups, promotedBarrier{Group: g.name})
 	}
-	// By a grant all of the logs is here; else they end where the barrier does, if nothing
-	// else was said.
-	atEnd := s.Plan.Kind == role.TakeOver || r.choiceOf(s.Plan).Databases == control.DatabasesEnd
+	r.mu.Lock()
+	atEnd := r.opening.AtEnd
+	r.mu.Unlock()
 	err := r.eachReceiving(ctx, func(ctx context.Context, side *receiving) error {
 		cert, err := side.applier.Freeze(ctx)
 		if err != nil {
@@ -372,8 +377,11 @@ func (r *roles) doOpen(ctx context.Context, s role.State) error {
 	}
 	r.mu.Lock()
 	r.opened = promoted.Epoch
+	close(r.changed) // the groups are to send now, also if the state stays
+	r.changed = make(chan struct{})
 	r.mu.Unlock()
-	return nil
+	// Should the other file be lost one day, nothing is to be opened once more.
+	return r.storeOpening(openingFile{})
 }
 
 // doSalvage keeps what only this node has.

@@ -22,6 +22,7 @@ import (
 //	role.yaml     this node's role, see package role
 //	boot.yaml     in which boot of the machine the daemon ran last
 //	promoted.yaml at which barriers this node was promoted, see promotedFile
+//	opening.yaml  what is to be opened after that, see openingFile
 //	failovers/    what each failover gave up, see package role
 //	key.pem       this node's key
 //	peer.yaml     the paired peer, see peerFile

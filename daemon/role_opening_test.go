@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"repld/control"
+	"repld/health"
+	"repld/role"
+)
+
+// interrupted is a pair whose primary is gone, and whose standby was promoted and ended
+// before it had opened anything.
+func interrupted(t *testing.T) *crashing {
+	p := startCrashing(t, role.Failover.Fault(role.StepOpen, false))
+	p.primary.applied("one")
+	p.primary.applied("two")
+	stop(t, p.primary)
+	if err := os.Remove(filepath.Join(p.dir, "primary.serves")); err != nil { // with its machine
+		t.Fatal(err)
+	}
+	p.standby.until("the link's end", func() bool { return p.standby.status().Peer.Link == control.LinkDown })
+	if _, err := p.standby.client.ChangeRole(t.Context(), control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}, nil); err == nil {
+		t.Error("the failover has succeeded, says a daemon that ended in the middle of it")
+	}
+	p.crashed()
+	if f := p.promoted(); f.Epoch == 2 {
+		t.Fatalf("before the databases are open this node was promoted at %+v", f)
+	}
+	p.point = role.ServeAlone.Fault(role.StepProof, false)
+	p.hit.Store(nil)
+	return p
+}
+
+// crashed waits until the standby has come to the point and ended.
+func (p *crashing) crashed() {
+	p.t.Helper()
+	p.standby.until("the crash at "+p.point, p.standby.ended)
+	p.standby.crashed = true
+	if err := p.standby.end(); !errors.Is(err, errFault) {
+		p.t.Fatalf("the daemon ended with %v", err)
+	}
+}
+
+// promoted reads at which barriers the standby was promoted: it is noted when its databases
+// are open.
+func (p *crashing) promoted() (f promotedFile) {
+	p.t.Helper()
+	if _, err := (&stateDir{path: p.standby.conf.State}).load(promotedName, &f); err != nil {
+		p.t.Fatal(err)
+	}
+	return f
+}
+
+// opens waits until what the promotion needs is open, and the groups send.
+func (p *crashing) opens() {
+	p.t.Helper()
+	p.standby.until("what the promotion opens", func() bool {
+		f := p.promoted()
+		return f.Epoch == 2 && len(f.Groups) == 2 && !slices.ContainsFunc(f.Groups, func(b promotedBarrier) bool { return b.Barrier.IsZero() })
+	})
+	p.standby.until("its services", func() bool {
+		_, err := os.Stat(filepath.Join(p.dir, "standby.serves"))
+		return err == nil
+	})
+	var left openingFile
+	if _, err := (&stateDir{path: p.standby.conf.State}).load(openingName, &left); err != nil || left != (openingFile{}) {
+		p.t.Errorf("to be opened is %+v, %v", left, err)
+	}
+}
+
+// TestServeAloneOpens has an operator let a node serve alone that was promoted and ended
+// before its databases were open: they are opened as the failover would have had it, and
+// the former primary comes back to a barrier that both have.
+func TestServeAloneOpens(t *testing.T) {
+	t.Parallel()
+	p := interrupted(t)
+	p.standby = launch(t, p.standby.conf, "standby")
+	p.standby.raised(health.Held, "")
+	p.standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
+	p.standby.is(control.StatusProductionAlone)
+	p.opens()
+	p.primary = p.launch(p.primary.conf)
+	p.primary.fenced()
+	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
+	p.standby.is(control.StatusStandbyAsProduction)
+	p.standby.applied("one")
+	neverBoth(t, p.dir)
+}
+
+// TestServicesWaitForWhatIsOpened ends the daemon once more, in the plan that has taken the
+// place of the promotion's. Then the peer answers, and this node goes on without a plan: its
+// databases are opened before its services start.
+func TestServicesWaitForWhatIsOpened(t *testing.T) {
+	t.Parallel()
+	p := interrupted(t)
+	p.standby = p.launch(p.standby.conf)
+	p.standby.raised(health.Held, "")
+	if _, err := p.standby.client.ChangeRole(t.Context(), control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}, nil); err == nil {
+		t.Error("the failover has succeeded, says a daemon that ended in the middle of it")
+	}
+	p.crashed()
+	p.standby = launch(t, p.standby.conf, "standby")
+	p.standby.raised(health.Held, "")
+	if f := p.promoted(); f.Epoch == 2 {
+		t.Fatalf("a node that is held was promoted at %+v", f)
+	}
+	p.primary = p.launch(p.primary.conf)
+	p.primary.fenced()
+	p.standby.is(control.StatusProductionAlone)
+	p.opens()
+	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
+	p.standby.is(control.StatusStandbyAsProduction)
+	p.standby.applied("two")
+	neverBoth(t, p.dir)
+}
