@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"repld/change"
 	"repld/control"
 	"repld/health"
 	"repld/role"
@@ -56,11 +57,11 @@ func (p *crashing) promoted() (f promotedFile) {
 }
 
 // opens waits until what the promotion needs is open, and the groups send.
-func (p *crashing) opens() {
+func (p *crashing) opens(epoch change.Epoch) {
 	p.t.Helper()
 	p.standby.until("what the promotion opens", func() bool {
 		f := p.promoted()
-		return f.Epoch == 2 && len(f.Groups) == 2 && !slices.ContainsFunc(f.Groups, func(b promotedBarrier) bool { return b.Barrier.IsZero() })
+		return f.Epoch == epoch && len(f.Groups) == 2 && !slices.ContainsFunc(f.Groups, func(b promotedBarrier) bool { return b.Barrier.IsZero() })
 	})
 	p.standby.until("its services", func() bool {
 		_, err := os.Stat(filepath.Join(p.dir, "standby.serves"))
@@ -82,7 +83,7 @@ func TestServeAloneOpens(t *testing.T) {
 	p.standby.raised(health.Held, "")
 	p.standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
 	p.standby.is(control.StatusProductionAlone)
-	p.opens()
+	p.opens(2)
 	p.primary = p.launch(p.primary.conf)
 	p.primary.fenced()
 	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
@@ -111,9 +112,30 @@ func TestServicesWaitForWhatIsOpened(t *testing.T) {
 	p.primary = p.launch(p.primary.conf)
 	p.primary.fenced()
 	p.standby.is(control.StatusProductionAlone)
-	p.opens()
+	p.opens(2)
 	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
 	p.standby.is(control.StatusStandbyAsProduction)
 	p.standby.applied("two")
+	neverBoth(t, p.dir)
+}
+
+// TestFailoverOpensWhatIsLeft has an operator stop a node before what its promotion needs was
+// open, and promote it again: that opens it.
+func TestFailoverOpensWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	p := interrupted(t)
+	p.standby = launch(t, p.standby.conf, "standby")
+	p.standby.raised(health.Held, "")
+	p.standby.change(control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency})
+	p.standby.resolved(health.Held, "")
+	p.standby.is(control.StatusDown)
+	p.standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
+	p.standby.is(control.StatusProductionAlone)
+	p.opens(3)
+	p.primary = p.launch(p.primary.conf)
+	p.primary.fenced()
+	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
+	p.standby.is(control.StatusStandbyAsProduction)
+	p.standby.applied("one")
 	neverBoth(t, p.dir)
 }
