@@ -55,6 +55,40 @@ func TestRoleStuck(t *testing.T) {
 	standby.applied("one")
 }
 
+// TestRoleStuckAfterAFailback has a node whose services don't start be ordered back, for which
+// it isn't ready: its promotion is stuck as before, and goes on when the cause is mended.
+func TestRoleStuckAfterAFailback(t *testing.T) {
+	t.Parallel()
+	primary, standby, dir := services(t)
+	starts, stops := filepath.Join(dir, "starts"), filepath.Join(dir, "stops")
+	if err := os.Symlink("/bin/true", stops); err != nil {
+		t.Fatal(err)
+	}
+	standby.set(func(c *config.Config) {
+		c.Hooks.Promote = []config.Hook{{Exec: []string{"/usr/bin/test", "-e", starts}, Timeout: 10 * time.Second, OnError: config.Abort}}
+		c.Hooks.Demote = []config.Hook{{Exec: []string{stops}, Timeout: 10 * time.Second, OnError: config.Abort}}
+	})
+	standby.until("the hooks", func() bool { return standby.hasEvent(control.EventReloaded) })
+	primary.change(control.RoleRequest{Verb: control.VerbCutover})
+	standby.raised(health.RoleStuck, "")
+	if err := os.Remove(stops); err != nil {
+		t.Fatal(err)
+	}
+	for _, on := range []*service{standby, primary} {
+		e := on.refused(control.RoleRequest{Verb: control.VerbFailback}, control.ExitFailed)
+		if want := "its take-over still waits at step services: mend the cause, then `replctl failover` on standby"; !strings.Contains(e.Hint, want) {
+			t.Errorf("the failback on %s ended with %q, hint %q, want %q in it", on.conf.Node, e.Text, e.Hint, want)
+		}
+		standby.raised(health.RoleStuck, "")
+		standby.is(control.StatusStandbyAsProduction)
+	}
+	write(t, starts, "")
+	standby.change(control.RoleRequest{Verb: control.VerbFailover})
+	standby.resolved(health.RoleStuck, "")
+	standby.resolved(health.HookFailed, "")
+	standby.applied("one")
+}
+
 // hasEvent reports whether something of a type has happened.
 func (s *service) hasEvent(typ control.EventType) (found bool) {
 	s.t.Helper()

@@ -54,7 +54,8 @@ func TestPlanText(t *testing.T) {
 // TestExplainEnd has a change of roles that failed for want of the peer told from others, if
 // nothing of it is left.
 func TestExplainEnd(t *testing.T) {
-	stuck := role.State{Stored: role.Stored{Role: role.Production, Plan: role.Progress{Kind: role.Failover, ID: "o", Step: role.StepServices}}}
+	stuck := role.State{Stored: role.Stored{Role: role.Down, Plan: role.Progress{Kind: role.Cutover, ID: "o", Step: role.StepTaken}}}
+	before := role.State{Stored: role.Stored{Role: role.Production, Plan: role.Progress{Kind: role.TakeOver, ID: "before", Step: role.StepServices}}}
 	for _, c := range []struct {
 		cause error
 		s     role.State
@@ -66,6 +67,9 @@ func TestExplainEnd(t *testing.T) {
 		{control.Errorf(control.ExitRefused, "not ready").WithHint("mend it"), stuck, control.ExitFailed},
 		{nil, role.State{}, control.ExitFailed},
 		{errNoLink, stuck, control.ExitFailed},
+		{errNoLink, before, control.ExitPeer},
+		{control.Errorf(control.ExitRefused, "not ready").WithHint("mend it"), before, control.ExitRefused},
+		{nil, before, control.ExitFailed},
 	} {
 		r := &roles{node: &node{name: "here"}, state: c.s}
 		failed := &role.Failed{Text: "the peer: it failed"}
@@ -75,6 +79,9 @@ func TestExplainEnd(t *testing.T) {
 		err := r.explainEnd(role.Order{Command: role.DoCutover}, failed)
 		if e := control.AsError(err); e.Code != c.want || e.Text != "the cutover failed: the peer: it failed" || e.Hint == "" || (e.Hint == "mend it") != (c.want == control.ExitRefused) {
 			t.Errorf("after %v: found exit %d, %q, with the hint %q, want exit %d", c.cause, e.Code, e.Text, e.Hint, c.want)
+		}
+		if e := control.AsError(err); e.Hint != "mend it" && strings.Contains(e.Hint, "still waits at step services: mend the cause, then `replctl failover` on here") != (c.s == before) {
+			t.Errorf("after %v: found the hint %q", c.cause, e.Hint)
 		}
 	}
 }

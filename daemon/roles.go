@@ -260,7 +260,11 @@ func (r *roles) changes(before, after role.State) (events []control.Event) {
 			if !was.IsZero() {
 				add(control.EventPlanEnded, map[string]string{"plan": string(was.Kind), "failure": was.Failure}, "%s", endText(was))
 			}
-			if !is.IsZero() {
+			switch {
+			case is.Failure != "": // another plan had its place
+				add(control.EventPlanStuck, map[string]string{"plan": string(is.Kind), "step": string(is.Step), "failure": is.Failure},
+					"%s is at step %s as before: %s", is.Kind, is.Step, is.Failure)
+			case !is.IsZero():
 				add(control.EventPlanStep, map[string]string{"plan": string(is.Kind), "step": string(is.Step)}, "%s begins, at step %s", is.Kind, is.Step)
 			}
 		case is.Failure != was.Failure && is.Failure != "":

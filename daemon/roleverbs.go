@@ -394,6 +394,13 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 		return err
 	}
 	s := r.now()
+	left := s.Plan
+	switch left.Kind {
+	case role.TakeOver, role.Failover, role.ServeAlone:
+		if o.Command != role.DoFailover { // of this order nothing is left, but what had been stuck before
+			s.Plan = role.Progress{}
+		}
+	}
 	code := control.ExitFailed
 	if linkLost(err) && s.Plan.IsZero() {
 		code = control.ExitPeer
@@ -409,7 +416,11 @@ func (r *roles) explainEnd(o role.Order, err error) error {
 	if refusal != nil && refusal.Hint != "" {
 		return e.WithHint("%s", refusal.Hint)
 	}
-	return e.WithHint("what was begun is taken back: %s is %s, in epoch %d", r.name, s.Status(), s.Epoch.Number)
+	hint := fmt.Sprintf("what was begun is taken back: %s is %s, in epoch %d", r.name, s.Status(), s.Epoch.Number)
+	if !left.IsZero() {
+		hint += fmt.Sprintf("; its %s still waits at step %s: mend the cause, then `replctl %s` on %s goes on with it", left.Kind, left.Step, resumeWord(left.Kind), r.name)
+	}
+	return e.WithHint("%s", hint)
 }
 
 // noteProgress tells the other node how far a plan is here.

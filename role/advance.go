@@ -100,6 +100,7 @@ func promote(s State) (State, []Effect, string) {
 	}
 	s.Stored.Role, s.Cause, s.Phase = Production, NoCause, Settled
 	s.Alone, s.Proof = s.Plan.Kind != TakeOver, s.Plan.Proof
+	s.Before = Progress{} // this plan does all that it had not done
 	return s, []Effect{Say{}}, ""
 }
 
@@ -162,14 +163,22 @@ func back(s State) (State, []Effect) {
 	return end(s)
 }
 
-// end forgets the plan.
+// end forgets the plan. One that was given up leaves the promotion whose place it had
+// taken.
 func end(s State) (State, []Effect) {
 	p := s.Plan
 	s.Plan = Progress{}
+	if p.Failure != "" && s.Stored.Role == Production && s.Before.Target == s.Epoch {
+		s.Plan = s.Before
+	}
+	s.Before = Progress{}
 	effects := []Effect{Ended{p.ID, p.Kind, p.Failure}}
 	if p.Asked && p.Failure != "" {
 		effects = append(effects, AnswerStepDown{p.ID, p.Failure})
 	}
 	s, effects = release(s, effects)
+	if !s.Plan.IsZero() && s.Plan.Failure == "" && s.Serves() { // it only waited for that
+		effects = append(effects, s.do())
+	}
 	return s, append(effects, Say{})
 }

@@ -339,6 +339,7 @@ var histories = []struct {
 	{"one-way partitions", Policy{}, budget{cuts: 2, orders: 2, writes: 1}},
 	{"killed daemons", Policy{}, budget{kills: 1, crashes: 1, orders: 1, cuts: 1}},
 	{"failing steps", Policy{}, budget{failures: 1, cuts: 1, orders: 2}},
+	{"steps that fail one after another", Policy{}, budget{failures: 3, kills: 1, orders: 3}},
 	{"repeated messages", Policy{}, budget{doubles: 1, crashes: 1, orders: 2}},
 	{"fences", Policy{HasFence: true}, budget{crashes: 1, cuts: 1, orders: 2, failures: 1}},
 	{"leases", Policy{Coordinated: true}, budget{kills: 1, losses: 1, orders: 1, cuts: 1}},

@@ -23,7 +23,9 @@
 //
 // A crash before a plan's final step takes back what was done: a node that produced
 // asks its peer, as after any start, and starts its services if it may. After the final
-// step the plan goes on where it was.
+// step the plan goes on where it was. A promotion that is stuck there may give way to
+// another plan, unless its databases wait to be promoted, and is stuck again if that is
+// given up.
 //
 // # Invariants
 //

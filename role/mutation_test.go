@@ -91,6 +91,13 @@ var broken = []struct {
 			return Next(s, e)
 		}
 	}, 13537919944682145022, 425},
+	{"a plan that is given up takes a stuck promotion with it", Policy{}, budget{orders: 2, failures: 2}, func(r *rules) {
+		r.next = func(s State, e Event) (State, []Effect, error) {
+			n, effects, err := Next(s, e)
+			n.Before = Progress{}
+			return n, effects, err
+		}
+	}, 7, 18325},
 	{"what an old primary has is not salvaged", Policy{}, budget{orders: 2, crashes: 1, writes: 1}, func(r *rules) {
 		r.next = func(s State, e Event) (State, []Effect, error) {
 			n, effects, err := Next(s, e)

@@ -139,7 +139,7 @@ func settle(s State) (State, []Effect) {
 	case s.Plan.Kind == ServeAlone:
 		// The peer has answered after all: what the plan wanted is so.
 		effects := []Effect{Ended{s.Plan.ID, s.Plan.Kind, ""}, Enforce{PromoteHooks}, Say{}}
-		s.Plan = Progress{}
+		s.Plan, s.Before = Progress{}, Progress{}
 		return s, effects
 	case s.Plan.Back:
 		return s, []Effect{s.undo(), Say{}}
@@ -156,7 +156,7 @@ func stop(s State, c Cause) (State, []Effect) {
 	if !s.Plan.IsZero() {
 		effects = append(effects, Ended{s.Plan.ID, s.Plan.Kind, "the node went down: " + string(c)})
 	}
-	s.Plan = Progress{}
+	s.Plan, s.Before = Progress{}, Progress{}
 	s.Stored.Role, s.Cause, s.Phase = Down, c, Settled
 	s.Alone, s.Proof = false, NoProof
 	s, effects = release(s, effects)

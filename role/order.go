@@ -1,6 +1,9 @@
 package role
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // order begins the plan of a command, or says why not.
 func order(s State, o Order) (State, []Effect, error) {
@@ -16,11 +19,20 @@ func order(s State, o Order) (State, []Effect, error) {
 			return s, []Effect{s.do()}, nil
 		case s.Plan.Kind == Rejoin:
 			return s.refuse("rejoin", "a rejoin did not end: %s", s.Plan.Failure)
+		case s.Plan.Step == StepOpen && s.Serves() && o.Command != DoStepDown:
+			return s, nil, &Refusal{
+				Reason: NotAllowed, State: s.describe(), Text: fmt.Sprintf("a %s did not end: %s; want its databases promoted first", s.Plan.Kind, s.Plan.Failure),
+				Command: string(DoFailover), Where: "on the node that serves",
+			}
 		}
-		// It can't go on by itself. Another plan takes its place, if it may begin.
+		// It can't go on by itself. Another plan takes its place, if it may begin. A promotion
+		// is kept meanwhile, for what it has not done is to be done if nothing comes of that.
 		ended := Ended{s.Plan.ID, s.Plan.Kind, "a " + string(o.Command) + " has taken its place"}
 		after := s
-		after.Plan = Progress{}
+		after.Plan, after.Before = Progress{}, Progress{}
+		if s.Stored.Role == Production {
+			after.Before = s.Plan
+		}
 		after, effects, err := begin(after, o)
 		if err != nil {
 			return s, nil, err

@@ -131,6 +131,9 @@ type Live struct {
 	Lease   bool  // this node holds the lease
 	Healthy bool  // nothing critical stands: a step-down is refused in favour of a cutover
 	Said    uint64
+	// Before is the promotion that was stuck when the present plan has taken its place. It
+	// is stuck again if that is given up. A start forgets it: then the promote hooks run.
+	Before Progress
 }
 
 // State is a node's state. Values compare with ==, so that a checker can tell

@@ -64,6 +64,8 @@ func tableStates() []struct {
 		{"standby, the peer has stepped down", with(standby, func(s *State) { s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Down, Down, SteppedDown })},
 		{"held, with a link", with(production, func(s *State) { s.Phase, s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Held, Down, Down, Lost })},
 		{"split brain", linked(base(Primary, Down, SplitBrain), Down)},
+		{"a take-over whose databases failed", stuckState(StepOpen)},
+		{"a take-over whose services failed", stuckState(StepServices)},
 	}
 }
 
