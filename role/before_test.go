@@ -2,6 +2,7 @@ package role
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -129,5 +130,26 @@ func TestHeldPromotionStays(t *testing.T) {
 		StepDone{"o", StepOpen}, StepDone{"o", StepServices}, StepFailed{"o", StepCheck, "a check"})
 	if !s.Plan.IsZero() || !s.Serves() {
 		t.Errorf("after serving alone the node is %s", s.describe())
+	}
+}
+
+// TestLostLeaseBeforeTheChecks has a node lose its lease when its services have been started,
+// and the promotion has not ended: with the next lease they are started again.
+func TestLostLeaseBeforeTheChecks(t *testing.T) {
+	for _, step := range []Name{StepOpen, StepServices, StepCheck} {
+		s := stuckState(step)
+		s.Policy.Coordinated, s.Lease, s.Plan.Failure = true, true, ""
+		s, _ = told(t, s, LeaseLost{})
+		var all []Name
+		for e := Event(LeaseGained{s.Epoch}); ; e = (StepDone{"two", s.Plan.Step}) {
+			var effects []Effect
+			s, effects = told(t, s, e)
+			if all = append(all, does(effects)...); s.Plan.IsZero() {
+				break
+			}
+		}
+		if want := []Name{StepOpen, StepServices, StepCheck}; !slices.Equal(all, want) || !s.Serves() {
+			t.Errorf("lost at step %s: after that the node does %v, want %v, and is %s", step, all, want, s.describe())
+		}
 	}
 }

@@ -344,6 +344,7 @@ var histories = []struct {
 	{"fences", Policy{HasFence: true}, budget{crashes: 1, cuts: 1, orders: 2, failures: 1}},
 	{"leases", Policy{Coordinated: true}, budget{kills: 1, losses: 1, orders: 1, cuts: 1}},
 	{"leases and crashes", Policy{Coordinated: true}, budget{crashes: 1, orders: 2, losses: 1}},
+	{"leases and steps that fail", Policy{Coordinated: true}, budget{losses: 1, failures: 2, orders: 2}},
 	{"a false claim", Policy{}, budget{lies: 1, orders: 2, cuts: 2, crashes: 1, writes: 2}},
 	{"two false claims", Policy{}, budget{lies: 2, orders: 2, cuts: 2, crashes: 1, writes: 1}},
 }

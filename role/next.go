@@ -205,6 +205,10 @@ func leaseLost(s State) (State, []Effect, error) {
 	if !s.Plan.IsZero() && !PlanOf(s.Plan.Kind).past(s.Plan.Step) && !s.leaving() {
 		s, effects = giveUp(s, "the lease was lost")
 	}
+	if plan := PlanOf(s.Plan.Kind); !s.Plan.Back && plan.past(s.Plan.Step) {
+		// What it has started is stopped, and to be started again with the next lease.
+		s.Plan.Step, s.Plan.Failure = plan.afterFinal(), ""
+	}
 	s, more, _ := hold(s)
 	return s, append(effects, more...), nil
 }
