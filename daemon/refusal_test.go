@@ -28,3 +28,19 @@ func TestFailoverBeforeABarrier(t *testing.T) {
 		t.Errorf("with a barrier: %v", err)
 	}
 }
+
+// TestFailoverBesideABusyPeer orders a failover on a node that has just become a standby, while
+// its peer is stuck in its promotion: nothing comes from there before that has ended, so the
+// refusal says where to look.
+func TestFailoverBesideABusyPeer(t *testing.T) {
+	s := role.State{
+		Stored: role.Stored{Peer: "peer", Designated: role.Primary, Role: role.Standby, Epoch: role.Epoch{Number: 2}},
+		Live:   role.Live{Session: "session", Link: true, Heard: role.Hello{Role: role.Production, Stored: role.Production, Busy: true}},
+	}
+	_, _, err := role.Next(s, role.Order{Command: role.DoFailover, ID: "order"})
+	e := control.AsError(explainRefusal(err))
+	if e == nil || e.Code != control.ExitRefused || e.Text != "the peer carries out a plan: want it to end first" ||
+		!strings.HasPrefix(e.Hint, "replctl status on the other node ") {
+		t.Errorf("found the refusal %+v", e)
+	}
+}

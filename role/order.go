@@ -108,10 +108,13 @@ func (s State) takesOver() string {
 	}
 	_, _, err := orderFailover(s, Order{Command: DoFailover, Barrier: true})
 	var refused *Refusal
-	if errors.As(err, &refused) && !refused.proof {
-		return refused.Command
+	switch {
+	case !errors.As(err, &refused), refused.proof:
+		return string(DoFailover)
+	case refused.Where != "": // the other node comes first
+		return ""
 	}
-	return string(DoFailover)
+	return refused.Command
 }
 
 // peerRejoins reports whether the peer is one that a rejoin makes a standby of this node.
@@ -137,6 +140,11 @@ func orderFailover(s State, o Order) (State, []Effect, error) {
 		return s.refuse("status", "this node serves already")
 	case s.Cause == New:
 		return s.refuse("", "this node was never paired: there is nothing to take over")
+	case s.Link && s.Heard.Busy: // first: with that it may only just have begun to send
+		return s, nil, &Refusal{
+			Reason: NotAllowed, State: s.describe(), Text: "the peer carries out a plan: want it to end first",
+			Command: "status", Where: "on the other node tells how far that is and, if it is stuck, what goes on with it",
+		}
 	case s.Stored.Role == Standby && !o.Barrier:
 		return s, nil, &Refusal{
 			Reason: NotAllowed, State: s.describe(), Text: "this node has no complete barrier yet: want its peer to bring it to its state first",
@@ -144,8 +152,6 @@ func orderFailover(s State, o Order) (State, []Effect, error) {
 		}
 	case s.Cause == Lost && s.highest() == 0:
 		return s.refuse("", "this node has lost its state and can't know which epochs were made: want its peer to tell")
-	case s.Link && s.Heard.Busy:
-		return s.refuse("", "the peer carries out a plan: want it to end first")
 	}
 	proof, refusal := s.proof(o)
 	if refusal != nil {

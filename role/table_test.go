@@ -62,6 +62,7 @@ func tableStates() []struct {
 			s.Heard.Role, s.Heard.Stored, s.Heard.Cause, s.Heard.Learned = Down, Down, Fenced, two
 		})},
 		{"standby, the peer has stepped down", with(standby, func(s *State) { s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Down, Down, SteppedDown })},
+		{"standby, the peer's take-over is stuck", with(standby, func(s *State) { s.Heard.Busy = true })},
 		{"held, with a link", with(production, func(s *State) { s.Phase, s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Held, Down, Down, Lost })},
 		{"split brain", linked(base(Primary, Down, SplitBrain), Down)},
 		{"a take-over whose databases failed", stuckState(StepOpen)},
@@ -104,6 +105,7 @@ func tableEvents() []struct {
 		{"the step fails", StepFailed{"p", StepBarrier, "x"}},
 		{"order: cutover", Order{Command: DoCutover, ID: "o"}},
 		{"order: failover", Order{Command: DoFailover, ID: "o", Barrier: true}},
+		{"order: failover, no barrier yet", Order{Command: DoFailover, ID: "o"}},
 		{"order: failover, peer is down", Order{Command: DoFailover, ID: "o", Barrier: true, PeerIsDown: true}},
 		{"order: rejoin", Order{Command: DoRejoin, ID: "o"}},
 		{"order: failback", Order{Command: DoFailback, ID: "o"}},
