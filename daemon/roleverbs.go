@@ -278,7 +278,7 @@ func (r *roles) orderOf(s role.State, req control.RoleRequest) (o role.Order, no
 	case control.VerbRejoin:
 		o.Command = role.DoRejoin
 	case control.VerbSwitchTo:
-		o, nothing, err = role.Switch(s, req.Target, req.Mode)
+		o, nothing, err = role.Switch(s, req.Target, req.Mode, r.complete())
 	default:
 		err = control.Errorf(control.ExitUsage, "unknown verb %q", req.Verb)
 	}

@@ -77,15 +77,15 @@ func orderCutover(s State, o Order) (State, []Effect, error) {
 	case s.Role() == Standby && s.Link && s.Heard.Role == Production:
 		return s, []Effect{Forward{o}}, nil
 	case s.Role() == Standby && !s.Link:
-		return s.unreachable(s.takesOver(), "the peer can't be reached: a cutover needs both nodes")
+		return s.unreachable(s.takesOver(o.Barrier), "the peer can't be reached: a cutover needs both nodes")
 	case s.Cause == Fenced:
 		return s.refuse("rejoin", "this node is fenced: want it to stand by before a cutover")
 	case s.Stored.Role == Production && s.Role() == Down:
-		return s.refuse(s.takesOver(), "this node doesn't serve: %s; want one of both to serve before a cutover", s.Why())
+		return s.refuse(s.takesOver(o.Barrier), "this node doesn't serve: %s; want one of both to serve before a cutover", s.Why())
 	case s.Role() != Production && (!s.Link || s.Heard.Role == Production):
-		return s.refuse(s.takesOver(), "found this node %s, want it to serve or to stand by", s.describe())
+		return s.refuse(s.takesOver(o.Barrier), "found this node %s, want it to serve or to stand by", s.describe())
 	case s.Role() != Production:
-		return s.refuse(s.takesOver(), "found this node %s and the peer %s, want one of both to serve", s.describe(), s.Heard.Role)
+		return s.refuse(s.takesOver(o.Barrier), "found this node %s and the peer %s, want one of both to serve", s.describe(), s.Heard.Role)
 	case !s.Link:
 		return s.unreachable("", "the peer can't be reached: a cutover needs both nodes")
 	case s.peerRejoins():
@@ -101,12 +101,12 @@ func orderCutover(s State, o Order) (State, []Effect, error) {
 
 // takesOver is the command by which this node would serve, "" if none is allowed. Where an
 // operator's word for the peer would be wanted, the command that asks for it: nobody is to
-// give that word because it stood in an advice.
-func (s State) takesOver() string {
+// give that word because it stood in an advice. Barrier is as in [Order].
+func (s State) takesOver(barrier bool) string {
 	if s.Link && s.Heard.Role == Production {
 		return ""
 	}
-	_, _, err := orderFailover(s, Order{Command: DoFailover, Barrier: true})
+	_, _, err := orderFailover(s, Order{Command: DoFailover, Barrier: barrier})
 	var refused *Refusal
 	switch {
 	case !errors.As(err, &refused), refused.proof:
@@ -208,11 +208,11 @@ func orderRejoin(s State, o Order) (State, []Effect, error) {
 	case s.Role() == Production:
 		return s.refuse("cutover", "this node serves: only one that is down can rejoin")
 	case s.Stored.Role == Production && !s.Link:
-		return s.unreachable(s.takesOver(), "this node is held and its peer can't be reached: a rejoin needs both nodes")
+		return s.unreachable(s.takesOver(o.Barrier), "this node is held and its peer can't be reached: a rejoin needs both nodes")
 	case !s.Link:
 		return s.unreachable("", "the peer can't be reached: a rejoin needs both nodes")
 	case s.Heard.Role != Production:
-		return s.refuse(s.takesOver(), "found the peer %s, want it to serve: neither node does", s.Heard.Role)
+		return s.refuse(s.takesOver(o.Barrier), "found the peer %s, want it to serve: neither node does", s.Heard.Role)
 	case s.Heard.Epoch.Number <= s.Epoch.Number:
 		return s.refuse("", "found the peer in epoch %s, want one above %s, this node's own", s.Heard.Epoch, s.Epoch)
 	}

@@ -87,7 +87,7 @@ func TestSwitch(t *testing.T) {
 		{serving, Production, Recovery, "", true, false}, {alone, Production, Recovery, "", false, true},
 		{standby, Production, Recovery, "", false, true}, {standby, Down, Normal, "", false, true}, {standby, Production, "sudden", "", false, true},
 	} {
-		o, nothing, err := Switch(c.s, c.target, c.mode)
+		o, nothing, err := Switch(c.s, c.target, c.mode, true)
 		if o.Command != c.want || nothing != c.nothing || (err != nil) != c.refused {
 			t.Errorf("%s, switch to %s, %s: found %q, %v, %v", c.s.describe(), c.target, c.mode, o.Command, nothing, err)
 		}

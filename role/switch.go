@@ -35,8 +35,8 @@ func Modes(target Role) []struct {
 }
 
 // Switch returns the order that the words stand for on this node. Nothing = true: what
-// they want is so already.
-func Switch(s State, target Role, mode Mode) (o Order, nothing bool, err error) {
+// they want is so already. Barrier is as in [Order], for an advice.
+func Switch(s State, target Role, mode Mode, barrier bool) (o Order, nothing bool, err error) {
 	if target != Production && target != Standby {
 		return o, false, &Refusal{Reason: Unknown, Text: fmt.Sprintf("found the target %q, want standby or production", target)}
 	}
@@ -51,7 +51,7 @@ func Switch(s State, target Role, mode Mode) (o Order, nothing bool, err error) 
 	if target == Standby {
 		return switchToStandby(s, mode)
 	}
-	return switchToProduction(s, mode)
+	return switchToProduction(s, mode, barrier)
 }
 
 func switchToStandby(s State, mode Mode) (Order, bool, error) {
@@ -66,7 +66,7 @@ func switchToStandby(s State, mode Mode) (Order, bool, error) {
 	return Order{Command: DoCutover}, false, nil
 }
 
-func switchToProduction(s State, mode Mode) (Order, bool, error) {
+func switchToProduction(s State, mode Mode, barrier bool) (Order, bool, error) {
 	switch {
 	case mode == Recovery && s.Role() == Production && s.Alone:
 		_, _, err := s.elsewhere("switch-to standby --mode recovery", "the peer doesn't stand by yet: want it to rejoin first")
@@ -76,7 +76,7 @@ func switchToProduction(s State, mode Mode) (Order, bool, error) {
 	case mode == Emergency:
 		return Order{Command: DoFailover}, false, nil
 	case mode == Recovery:
-		instead := s.takesOver()
+		instead := s.takesOver(barrier)
 		switch {
 		case s.Cause == Fenced:
 			instead = string(DoRejoin)

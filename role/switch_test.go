@@ -35,6 +35,7 @@ func TestAdvice(t *testing.T) {
 				continue
 			}
 			followed++
+			advised.Barrier = o.Barrier
 			if _, _, err := Next(st.s, advised); errors.As(err, &again) && again.Command != "failover --peer-is-down" {
 				t.Errorf("%s, %s: refused (%s), with the advice %q, which is refused: %s", st.name, ev.name, refused.Text, refused.Command, again.Text)
 			}
@@ -63,7 +64,7 @@ func TestSwitchRefuses(t *testing.T) {
 		{unpaired, Standby, Emergency, NotAllowed, "invite"},
 		{unpaired, Production, Normal, NotAllowed, "invite"},
 	} {
-		_, nothing, err := Switch(c.s, c.target, c.mode)
+		_, nothing, err := Switch(c.s, c.target, c.mode, true)
 		var r *Refusal
 		if !errors.As(err, &r) || nothing {
 			t.Errorf("switch to %s, %s: found %v, nothing to do: %v, want a refusal", c.target, c.mode, err, nothing)

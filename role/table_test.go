@@ -103,12 +103,13 @@ func tableEvents() []struct {
 		{"the step is done", StepDone{"p", StepBarrier}},
 		{"the promotion is done", StepDone{"p", StepPromote}},
 		{"the step fails", StepFailed{"p", StepBarrier, "x"}},
-		{"order: cutover", Order{Command: DoCutover, ID: "o"}},
+		{"order: cutover", Order{Command: DoCutover, ID: "o", Barrier: true}},
+		{"order: cutover, no barrier yet", Order{Command: DoCutover, ID: "o"}},
 		{"order: failover", Order{Command: DoFailover, ID: "o", Barrier: true}},
 		{"order: failover, no barrier yet", Order{Command: DoFailover, ID: "o"}},
 		{"order: failover, peer is down", Order{Command: DoFailover, ID: "o", Barrier: true, PeerIsDown: true}},
-		{"order: rejoin", Order{Command: DoRejoin, ID: "o"}},
-		{"order: failback", Order{Command: DoFailback, ID: "o"}},
+		{"order: rejoin", Order{Command: DoRejoin, ID: "o", Barrier: true}},
+		{"order: failback", Order{Command: DoFailback, ID: "o", Barrier: true}},
 		{"order: step down", Order{Command: DoStepDown, ID: "o"}},
 	}
 }
