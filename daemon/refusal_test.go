@@ -23,6 +23,15 @@ func TestFailoverBeforeABarrier(t *testing.T) {
 		!strings.Contains(e.Hint, "give the command again once every group has applied a barrier") {
 		t.Errorf("found the refusal %+v", e)
 	}
+	if !strings.Contains(e.Text, "only its peer can end") || !strings.Contains(e.Hint, "if it is lost for good, docs/ROLES.md") {
+		t.Errorf("without a link: found the refusal %+v", e)
+	}
+	linked := s
+	linked.Link = true
+	_, _, err = role.Next(linked, order)
+	if e := control.AsError(explainRefusal(err)); !strings.Contains(e.Hint, "some seconds after a change of roles") || strings.Contains(e.Hint, "lost for good") {
+		t.Errorf("with a link: found the refusal %+v", e)
+	}
 	order.Barrier = true
 	if _, _, err := role.Next(s, order); err != nil {
 		t.Errorf("with a barrier: %v", err)

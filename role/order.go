@@ -145,10 +145,15 @@ func orderFailover(s State, o Order) (State, []Effect, error) {
 			Reason: NotAllowed, State: s.describe(), Text: "the peer carries out a plan: want it to end first",
 			Command: "status", Where: "on the other node tells how far that is and, if it is stuck, what goes on with it",
 		}
+	case s.Stored.Role == Standby && !o.Barrier && !s.Link:
+		return s, nil, &Refusal{
+			Reason: NotAllowed, State: s.describe(), Text: "this node has no complete barrier yet, which only its peer can end, and that can't be reached: want it back first",
+			Until: "every group has applied a barrier (replctl status), for which the peer has to be back; if it is lost for good, docs/ROLES.md says what is left to do by hand",
+		}
 	case s.Stored.Role == Standby && !o.Barrier:
 		return s, nil, &Refusal{
 			Reason: NotAllowed, State: s.describe(), Text: "this node has no complete barrier yet: want its peer to bring it to its state first",
-			Until: "every group has applied a barrier (replctl status): some seconds after a change of roles, else at the end of the seed; the peer must be there for that",
+			Until: "every group has applied a barrier (replctl status): some seconds after a change of roles, else at the end of the seed",
 		}
 	case s.Cause == Lost && s.highest() == 0:
 		return s.refuse("", "this node has lost its state and can't know which epochs were made: want its peer to tell")
