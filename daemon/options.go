@@ -32,7 +32,8 @@ type Options struct {
 	afterPromotion time.Duration
 	// linkBack is how long a step waits for a link that has broken; 0 = the constant of that name.
 	linkBack time.Duration
-	// proofMost is how long a peer that carries out an order, or was asked to step down, may say nothing; 0 = the constant of that name.
+	// proofMost is how long a peer that carries out an order, was asked to step down, takes over, or is rejoined may say
+	// nothing; 0 = the constant of that name.
 	proofMost time.Duration
 	// readyWithin and barrierMost bound steps of a cutover; 0 = the constant of that name.
 	readyWithin, barrierMost time.Duration

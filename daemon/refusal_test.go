@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"repld/control"
 	"repld/role"
@@ -52,4 +54,37 @@ func TestFailoverBesideABusyPeer(t *testing.T) {
 		!strings.HasPrefix(e.Hint, "replctl status on the other node ") {
 		t.Errorf("found the refusal %+v", e)
 	}
+}
+
+// TestRejoinFromALostPeer takes the peer away in the middle of a rejoin. Whoever has ordered it
+// is told, other commands say what it waits for, and it goes on when the peer is back.
+func TestRejoinFromALostPeer(t *testing.T) {
+	t.Parallel()
+	primary, standby, dir := services(t)
+	primary.applied("one")
+	primary.applied("two")
+	stop(t, primary)
+	standby.until("the link's end", func() bool { return standby.status().Peer.Link == control.LinkDown })
+	standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
+	write(t, filepath.Join(dir, "secondary", "a", "new"), "since")
+	primary = launchWith(t, Options{Config: primary.conf, proofMost: 200 * time.Millisecond, fault: func(at string) error {
+		if at == role.Rejoin.Fault(role.StepAdopt, false) {
+			return standby.end()
+		}
+		return nil
+	}}, "primary")
+	primary.fenced()
+	e := primary.refused(control.RoleRequest{Verb: control.VerbRejoin}, control.ExitPeer)
+	if !strings.Contains(e.Text, "step join") || !strings.Contains(e.Hint, "goes on by itself") || !strings.Contains(e.Hint, "docs/ROLES.md") {
+		t.Errorf("the rejoin ended with %q, hint %q", e.Text, e.Hint)
+	}
+	e = primary.refused(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}, control.ExitRefused)
+	if !strings.Contains(e.Text, "waits for the peer, and that can't be reached") || !strings.Contains(e.Hint, "docs/ROLES.md") {
+		t.Errorf("a failover is refused with %q, hint %q", e.Text, e.Hint)
+	}
+	standby = launch(t, standby.conf, "standby")
+	primary.is(control.StatusProductionAsStandby)
+	standby.is(control.StatusStandbyAsProduction)
+	standby.applied("one")
+	holds(t, filepath.Join(dir, "primary", "a", "new"), "since")
 }

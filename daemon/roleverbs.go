@@ -181,23 +181,30 @@ func forwards(s role.State, o role.Order) bool {
 	return s.Role() == role.Standby && (o.Command == role.DoCutover || o.Command == role.DoFailback)
 }
 
-// watchHandOver ends the waiting for a peer that was given the next epoch, and can't be
-// heard any more. The plan stays: it ends when the peer is back.
+// watchHandOver ends the waiting for a peer that was given the next epoch, or that a rejoin
+// gets its data from, and that can't be heard any more. The plan stays: it ends when the
+// peer is back.
 func (r *roles) watchHandOver(ctx context.Context, cancel context.CancelCauseFunc) {
 	var lost <-chan time.Time
 	for {
 		s, changed := r.look()
-		switch waits := s.Plan.Kind == role.Cutover && s.Plan.Step == role.StepTaken && !s.Link; {
+		joins := s.Plan.Kind == role.Rejoin && s.Plan.Step == role.StepJoin
+		switch waits := (joins || s.Plan.Kind == role.Cutover && s.Plan.Step == role.StepTaken) && !s.Link; {
 		case !waits:
 			lost = nil
 		case lost == nil:
-			lost = time.After(proofMost)
+			lost = time.After(cmp.Or(r.opts.proofMost, proofMost))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		case <-lost:
+			if joins {
+				cancel(control.Errorf(control.ExitPeer, "the rejoin is at step join, which brings this node to the peer's state, and the peer can't be reached any more").
+					WithHint("once the peer is back the rejoin goes on by itself (replctl status); if the peer is lost for good, docs/ROLES.md says what is left to do by hand"))
+				return
+			}
 			cancel(control.Errorf(control.ExitPeer, "the next epoch was given to the peer, which can't be reached any more: whether it serves isn't known here").
 				WithHint("look at the peer: once it is back it takes over by itself; if it is down for certain, replctl failover --peer-is-down here"))
 			return

@@ -12,6 +12,8 @@ func order(s State, o Order) (State, []Effect, error) {
 	}
 	if !s.Plan.IsZero() {
 		switch {
+		case !s.stuck() && s.Plan.Step == StepJoin:
+			return s, nil, s.joining()
 		case !s.stuck():
 			return s.refuse("", "a %s is carried out and is at step %q: want it to end first", s.Plan.Kind, s.Plan.Step)
 		case o.Command == DoResume, o.Command == DoFailover && s.Serves(), o.Command == DoRejoin && s.Plan.Kind == Rejoin:
@@ -40,6 +42,19 @@ func order(s State, o Order) (State, []Effect, error) {
 		return after, append([]Effect{ended}, effects...), nil
 	}
 	return begin(s, o)
+}
+
+// joining is the refusal of every command while a rejoin waits for what the peer has.
+func (s State) joining() error {
+	r := &Refusal{
+		Reason: NotAllowed, State: s.describe(), Text: `a rejoin is carried out and is at step "join": want it to end first`,
+		Until: "every group has applied a barrier of the peer (replctl status)",
+	}
+	if !s.Link {
+		r.Text = `a rejoin is carried out and is at step "join", which waits for the peer, and that can't be reached: want it back, then the rejoin goes on by itself`
+		r.Until += "; if the peer is lost for good, docs/ROLES.md says what is left to do by hand"
+	}
+	return r
 }
 
 func begin(s State, o Order) (State, []Effect, error) {

@@ -64,6 +64,8 @@ func tableStates() []struct {
 		{"standby, the peer has stepped down", with(standby, func(s *State) { s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Down, Down, SteppedDown })},
 		{"standby, the peer's take-over is stuck", with(standby, func(s *State) { s.Heard.Busy = true })},
 		{"held, with a link", with(production, func(s *State) { s.Phase, s.Heard.Role, s.Heard.Stored, s.Heard.Cause = Held, Down, Down, Lost })},
+		{"rejoin at its last step", with(standby, func(s *State) { s.Plan = Progress{Kind: Rejoin, ID: "p", Target: one, Step: StepJoin} })},
+		{"rejoin at its last step, no link", with(alone(standby), func(s *State) { s.Plan = Progress{Kind: Rejoin, ID: "p", Target: one, Step: StepJoin} })},
 		{"split brain", linked(base(Primary, Down, SplitBrain), Down)},
 		{"a take-over whose databases failed", stuckState(StepOpen)},
 		{"a take-over whose services failed", stuckState(StepServices)},
