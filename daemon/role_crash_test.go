@@ -45,11 +45,21 @@ type crashing struct {
 }
 
 func startCrashing(t *testing.T, point string) *crashing {
+	p := launchCrashing(t, point)
+	pairUp(t, p.standby, p.primary)
+	return p
+}
+
+// launchCrashing doesn't pair them.
+func launchCrashing(t *testing.T, point string, edit ...func(*config.Config)) *crashing {
 	p := &crashing{t: t, point: point, dir: t.TempDir()}
 	standby, primary := configure(t, p.dir, "standby", config.Secondary), configure(t, p.dir, "primary", config.Primary)
+	for _, e := range edit {
+		e(standby)
+		e(primary)
+	}
 	standby.Hooks, primary.Hooks = exclusive(p.dir, "standby", "primary"), exclusive(p.dir, "primary", "standby")
 	p.standby, p.primary = p.launch(standby), p.launch(primary)
-	pairUp(t, p.standby, p.primary)
 	return p
 }
 

@@ -8,16 +8,25 @@ import (
 	"testing"
 
 	"repld/change"
+	"repld/config"
 	"repld/control"
+	"repld/dblog/postgres/postgrestest"
 	"repld/health"
 	"repld/role"
 )
 
 // interrupted is a pair whose primary is gone, and whose standby was promoted and ended
 // before it had opened anything.
-func interrupted(t *testing.T) *crashing {
-	p := startCrashing(t, role.Failover.Fault(role.StepOpen, false))
+func interrupted(t *testing.T, edit ...func(*config.Config)) *crashing {
+	p := launchCrashing(t, role.Failover.Fault(role.StepOpen, false), edit...)
+	join(t, p.standby, p.primary)
 	p.primary.applied("one")
+	if len(p.standby.conf.Groups[1].Databases) > 0 {
+		p.standby.until("a seed", func() bool {
+			_, err := p.standby.client.SeedDatabase(t.Context(), control.DatabaseRequest{Name: "main"})
+			return err == nil
+		})
+	}
 	p.primary.applied("two")
 	stop(t, p.primary)
 	if err := os.Remove(filepath.Join(p.dir, "primary.serves")); err != nil { // with its machine
@@ -78,7 +87,11 @@ func (p *crashing) opens(epoch change.Epoch) {
 // the former primary comes back to a barrier that both have.
 func TestServeAloneOpens(t *testing.T) {
 	t.Parallel()
-	p := interrupted(t)
+	serveAloneOpens(t)
+}
+
+func serveAloneOpens(t *testing.T, edit ...func(*config.Config)) {
+	p := interrupted(t, edit...)
 	p.standby = launch(t, p.standby.conf, "standby")
 	p.standby.raised(health.Held, "")
 	p.standby.change(control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true})
@@ -97,7 +110,11 @@ func TestServeAloneOpens(t *testing.T) {
 // databases are opened before its services start.
 func TestServicesWaitForWhatIsOpened(t *testing.T) {
 	t.Parallel()
-	p := interrupted(t)
+	servicesWait(t)
+}
+
+func servicesWait(t *testing.T, edit ...func(*config.Config)) {
+	p := interrupted(t, edit...)
 	p.standby = p.launch(p.standby.conf)
 	p.standby.raised(health.Held, "")
 	if _, err := p.standby.client.ChangeRole(t.Context(), control.RoleRequest{Verb: control.VerbFailover, PeerIsDown: true}, nil); err == nil {
@@ -123,7 +140,11 @@ func TestServicesWaitForWhatIsOpened(t *testing.T) {
 // open, and promote it again: that opens it.
 func TestFailoverOpensWhatIsLeft(t *testing.T) {
 	t.Parallel()
-	p := interrupted(t)
+	failoverOpens(t)
+}
+
+func failoverOpens(t *testing.T, edit ...func(*config.Config)) {
+	p := interrupted(t, edit...)
 	p.standby = launch(t, p.standby.conf, "standby")
 	p.standby.raised(health.Held, "")
 	p.standby.change(control.RoleRequest{Verb: control.VerbSwitchTo, Target: role.Standby, Mode: role.Emergency})
@@ -138,4 +159,29 @@ func TestFailoverOpensWhatIsLeft(t *testing.T) {
 	p.standby.is(control.StatusStandbyAsProduction)
 	p.standby.applied("one")
 	neverBoth(t, p.dir)
+}
+
+// TestInterruptedDatabases does the same with a database, whose replica is promoted in the end.
+func TestInterruptedDatabases(t *testing.T) {
+	if os.Getenv("REPLD_FAULTS") == "" {
+		t.Skip("set REPLD_FAULTS=1: each way takes some 20 s")
+	}
+	for name, way := range map[string]func(*testing.T, ...func(*config.Config)){"alone": serveAloneOpens, "hooks": servicesWait, "failover": failoverOpens} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			here, there := newRealServer(t), newRealServer(t)
+			here.create()
+			way(t, func(c *config.Config) {
+				s := here
+				if c.Node == "standby" {
+					s = there
+				}
+				c.Groups[1].Databases = []config.Database{s.conf()}
+			})
+			query := postgrestest.Command(t.Context(), t, "psql", "-h", there.dir, "-U", "postgres", "-Atc", "select pg_is_in_recovery()")
+			if out, err := query.CombinedOutput(); err != nil || string(out) != "f\n" {
+				t.Errorf("whether the promoted server recovers: %s, %v", out, err)
+			}
+		})
+	}
 }
