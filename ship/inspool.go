@@ -26,6 +26,7 @@ type inSpool struct {
 	stream   *wire.Stream // of that request
 	trusted  trusted
 	seeding  bool
+	anew     bool // a seed has emptied the spool
 }
 
 func newInSpool(sink SpoolSink) *inSpool {
@@ -137,5 +138,24 @@ func (q *inSpool) append(sp *spool.Spool, stream *wire.Stream, block []byte) err
 	if !q.is(stream) {
 		return errors.New("another stream is taken")
 	}
-	return sp.AppendRaw(block)
+	empty := sp.End().IsZero()
+	if err := sp.AppendRaw(block); err != nil || !empty || sp.End().IsZero() {
+		return err
+	}
+	return q.follows(sp)
+}
+
+// follows asks whether the replica can go on with what has come into an empty spool; with
+// q.writing held. Nothing of that counts yet.
+func (q *inSpool) follows(sp *spool.Spool) error {
+	q.mu.Lock()
+	anew := q.anew
+	q.mu.Unlock()
+	if anew || q.Follows == nil {
+		return nil
+	}
+	if err := q.Follows(); err != nil {
+		return errors.Join(err, sp.Reset())
+	}
+	return nil
 }

@@ -54,16 +54,28 @@ func (q *outSpool) sentTo(at change.StreamPosition) {
 	}
 }
 
+// refused notes that the standby takes no more of what answers a call. What it had
+// acknowledged of that comes on another stream, maybe later, and says nothing any more.
+func (q *outSpool) refused(call uint64, e *SpoolError) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.call == call {
+		q.call = 0
+	}
+	q.failure.set(e)
+}
+
 // acknowledge passes on what the standby has, once both speak of the same history:
 // the database may forget it then.
 func (q *outSpool) acknowledge(m *wire.SpoolProgress) error {
 	q.mu.Lock()
-	call, sent := q.call, q.sent
-	q.mu.Unlock()
-	if m.Call == 0 || m.Call != call {
+	sent := q.sent
+	if m.Call == 0 || m.Call != q.call {
+		q.mu.Unlock()
 		return nil
 	}
 	q.failure.set(nil)
+	q.mu.Unlock()
 	durable, replayed := m.Durable, m.Replayed
 	if sent.Before(durable) {
 		durable = sent

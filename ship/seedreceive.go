@@ -72,6 +72,7 @@ func (r *Receiver) beginAnew(ctx context.Context, q *inSpool) error {
 	q.mu.Lock()
 	q.drop()
 	sp := q.spool
+	q.anew = true
 	q.mu.Unlock()
 	err := sp.Reset()
 	q.writing.Unlock()

@@ -39,6 +39,11 @@ type SpoolSink struct {
 	Spool *spool.Spool // must not be volatile
 	// Replayed returns how far the replica is, false if that isn't known; nil never knows.
 	Replayed func() (change.StreamPosition, bool)
+	// Follows is asked when the first bytes have come into a spool that was empty, unless
+	// a seed has emptied it: an error says why the replica can't go on from there, as a
+	// rule [dblog.ErrNeedsSeed]. They are dropped then, and the stream ends. nil: it always
+	// can.
+	Follows func() error
 	// Failed is told a [*SpoolError] when the stream has ended while the session goes
 	// on, and nil when it goes on after that; nil means no call.
 	Failed func(error)

@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -260,6 +261,47 @@ func TestSpoolThatFailedIsReplaced(t *testing.T) {
 	eventually(t, "the stream goes on", e.arrived)
 	e.compare(again)
 	eventually(t, "the standby is told that all is well", func() bool { _, err := e.lastTold("standby"); return err == nil })
+}
+
+// TestSpoolThatLostWhatTheReplicaNeeds: a stream that begins in an empty spool behind what
+// the replica has is refused, and no barrier counts before a seed; one that the replica can
+// go on with is taken.
+func TestSpoolThatLostWhatTheReplicaNeeds(t *testing.T) {
+	e, well := newEngine(t, "lost", 11, spool.Options{}), newEngine(t, "well", 12, spool.Options{})
+	follows := func(e *engine, from uint64) func() error {
+		return func() error {
+			if start := e.spool.Start(); start.Offset > from {
+				return fmt.Errorf("%w from %d on, the stream begins at %v", dblog.ErrNeedsSeed, from, start)
+			}
+			return nil
+		}
+	}
+	p := newPair(t, nil, with(e, well), func(s *SenderOptions, r *ReceiverOptions) {
+		s.Spools[0].Backup = func(_ context.Context, w io.Writer) error { return backup(w, 7, 100_000) }
+		r.Spools[0].Follows = follows(e, e.base-1)
+		r.Spools[1].Follows = follows(well, well.base)
+	})
+	lost := p.cutAt(e.at(e.write(10_000)), well.at(well.write(10_000)))
+	p.online()
+	for _, node := range []string{"primary", "standby"} {
+		eventually(t, "the "+node+" is told", func() bool { _, err := e.lastTold(node); return errors.Is(err, dblog.ErrNeedsSeed) })
+	}
+	p.awaitEqual()
+	other := p.cutAt(well.at(well.write(10_000)))
+	eventually(t, "barriers without that database are received", func() bool { return p.received(other) })
+	if !e.spool.End().IsZero() || p.receiver.Complete(lost.Certificate) {
+		t.Errorf("the spool is up to %v, and its barrier counts", e.spool.End())
+	}
+	well.compare(well.spool)
+	if err := p.receiver.SeedDatabase(t.Context(), "lost", discard); err != nil {
+		t.Fatal(err)
+	}
+	seeded := p.cutAt(e.at(e.write(100)))
+	eventually(t, "the barrier after the seed is received", func() bool { return p.received(seeded) })
+	for _, node := range []string{"primary", "standby"} {
+		eventually(t, "the "+node+" is told that all is well", func() bool { _, err := e.lastTold(node); return err == nil })
+	}
+	e.compare(e.spool)
 }
 
 func TestFullSpoolTakesWhatABarrierNeeds(t *testing.T) {

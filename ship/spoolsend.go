@@ -93,7 +93,7 @@ func (q *spooling) answer(ctx context.Context, m wire.SpoolEnd) {
 		defer cancel()
 		_, err := stream.Receive()
 		if e := refused(q.Name, err); e != nil && ctx.Err() == nil {
-			q.failure.set(e)
+			q.refused(m.Call, e)
 		}
 	}()
 	defer func() { stream.Cancel(); <-listening }()
