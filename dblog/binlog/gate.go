@@ -168,6 +168,19 @@ func (g *Gate) anew(st gateState) error {
 	return nil
 }
 
+// Follows says whether the replica can go on with the stream as the spool has it, which
+// was empty: [dblog.ErrNeedsSeed] if a gate that was open lacks the stream since the backup.
+func (g *Gate) Follows() error {
+	g.mu.Lock()
+	st := g.state
+	g.mu.Unlock()
+	gate, floor := st.Gate.position(), st.Floor.position()
+	if start := g.opts.Spool.Start(); !gate.IsZero() && floor.Before(start) {
+		return fmt.Errorf("%w: the spool has lost what the replica was let go up to, %s, and begins again at %s", dblog.ErrNeedsSeed, show(gate), show(start))
+	}
+	return nil
+}
+
 // Replayed implements [dblog.Replica]. It is the gate's position at some time.
 func (g *Gate) Replayed() (change.StreamPosition, bool) {
 	g.mu.Lock()

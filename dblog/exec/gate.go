@@ -90,7 +90,7 @@ func OpenGate(o GateOptions) (*Gate, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(data, &g.state); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, durable.Damage(path, "%w", err)
 	}
 	if g.state.Version != gateVersion {
 		return nil, fmt.Errorf("%s: found version %d, want %d", path, g.state.Version, gateVersion)

@@ -13,6 +13,7 @@ import (
 	"repld/change"
 	"repld/dblog"
 	"repld/dblog/spool"
+	"repld/durable"
 	"repld/health"
 )
 
@@ -57,6 +58,9 @@ func NewSource(o SourceOptions) (*Source, error) {
 		return nil, err
 	}
 	stream, err := spool.Open(dir, spool.Options{SegmentSize: segmentSize})
+	if errors.Is(err, spool.ErrDamaged) {
+		return nil, durable.Damage(dir, "%w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@
 //
 //   - What [File.Save] returned nil for is what the next [Open] returns, or a later text.
 //   - A torn write leaves the text before it.
+//   - A file that is neither what was written nor of another version is a
+//     [durable.DamageError]. While one of its states is whole, that one counts.
 //
 // # Format
 //
@@ -13,7 +15,9 @@
 //
 //	    0  magic        8  the engine's
 //	    8  version      4  the engine's
-//	   12  zero      4084
+//	   12  checksum     4  CRC-32C of all before; zero in files that were made without it,
+//	                       all of which were of version 1
+//	   16  zero      4080
 //	 4096  state    16384
 //	20480  state    16384  the one whose number is greater counts
 //
@@ -77,8 +81,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func Open(o Options) (*File, []byte, error) {
 	if _, err := os.Stat(o.Path); errors.Is(err, os.ErrNotExist) {
 		b := make([]byte, headSize, fileSize)
-		copy(b, o.Magic[:MagicSize])
-		binary.LittleEndian.PutUint32(b[MagicSize:], o.Version)
+		copy(b, Head(o))
 		for i := range uint64(2) {
 			state, err := encode(i, o.Empty)
 			if err != nil {
@@ -96,26 +99,26 @@ func Open(o Options) (*File, []byte, error) {
 		return nil, nil, err
 	}
 	b := make([]byte, fileSize)
-	_, err = io.ReadFull(f, b)
+	n, err := io.ReadFull(f, b)
 	var number uint64
 	var text []byte
-	if err == nil {
-		number, text, err = decode(b, o)
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		number, text, err = decode(b[:n], o)
 	}
 	if err != nil {
 		f.Close()
-		return nil, nil, fmt.Errorf("%s: %w", o.Path, err)
+		return nil, nil, fmt.Errorf("the gate's state: %w", err)
 	}
 	return &File{f, number}, text, nil
 }
 
 // decode returns the newer of the texts that are whole.
 func decode(b []byte, o Options) (number uint64, text []byte, err error) {
-	if len(b) < fileSize || string(b[:MagicSize]) != o.Magic {
-		return 0, nil, fmt.Errorf("the file doesn't begin with %q", o.Magic)
+	if len(b) < fileSize {
+		return 0, nil, durable.Damage(o.Path, "it has %d bytes, want %d", len(b), fileSize)
 	}
-	if v := binary.LittleEndian.Uint32(b[MagicSize:]); v != o.Version {
-		return 0, nil, fmt.Errorf("version %d of the gate's state, want %d", v, o.Version)
+	if err := CheckHead(b, o); err != nil {
+		return 0, nil, err
 	}
 	found := false
 	for i := range uint64(2) {
@@ -125,9 +128,33 @@ func decode(b []byte, o Options) (number uint64, text []byte, err error) {
 		}
 	}
 	if !found {
-		return 0, nil, errors.New("neither of the gate's states is whole")
+		return 0, nil, durable.Damage(o.Path, "neither of its states is whole")
 	}
 	return number, text, nil
+}
+
+// HeadSize is the length of what [CheckHead] looks at, in bytes.
+const HeadSize = MagicSize + 8
+
+// Head returns the first [HeadSize] bytes of a file of the options.
+func Head(o Options) []byte {
+	b := binary.LittleEndian.AppendUint32([]byte(o.Magic[:MagicSize]), o.Version)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// CheckHead refuses a file that doesn't begin as one of the options does. Another version
+// is one that its checksum proves: without that it is damage.
+func CheckHead(b []byte, o Options) error {
+	v := binary.LittleEndian.Uint32(b[MagicSize:])
+	found := o
+	found.Version = v
+	switch {
+	case string(b[:MagicSize]) == o.Magic && v == o.Version:
+		return nil
+	case string(b[:HeadSize]) == string(Head(found)):
+		return fmt.Errorf("%s: version %d of the gate's state, want %d", o.Path, v, o.Version)
+	}
+	return durable.Damage(o.Path, "it begins with %q and version %d, want %q and %d", b[:MagicSize], v, o.Magic, o.Version)
 }
 
 func encode(number uint64, text []byte) ([]byte, error) {

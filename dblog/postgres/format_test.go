@@ -110,7 +110,7 @@ func TestGateStateSurvivesATornWrite(t *testing.T) {
 					torn[j] = written[j]
 				}
 			}
-			_, got, err := decodeGate(torn)
+			_, got, err := decodeGate(path, torn)
 			must(t, err)
 			if got != before && got != next {
 				t.Fatalf("a torn state is %+v, want %+v or %+v", got, before, next)
@@ -125,7 +125,7 @@ func TestGateStateSurvivesATornWrite(t *testing.T) {
 	if st != before {
 		t.Fatalf("opened again the gate is at %+v, want %+v", st, before)
 	}
-	if _, _, err := decodeGate(make([]byte, 3*stateSector)); err == nil {
+	if _, _, err := decodeGate(path, make([]byte, 3*stateSector)); err == nil {
 		t.Error("zeros were taken for a gate")
 	}
 }

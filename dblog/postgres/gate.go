@@ -94,7 +94,8 @@ func OpenGate(o GateOptions) (*Gate, error) {
 		return g, nil
 	}
 	if end := o.Spool.Durable(); end.Before(g.state.gate) {
-		g.trouble.Put(health.DatabaseNeedsSeed, fmt.Sprintf("the spool ends at %s, the replica was let go up to %s", show(end), show(g.state.gate)))
+		g.trouble.Put(health.DatabaseNeedsSeed, fmt.Sprintf("the spool ends at %s, the replica was let go up to %s; it goes on by itself if the primary still has what is missing",
+			show(end), show(g.state.gate)))
 		return g, nil
 	}
 	if g.line, g.about, err = g.lineage(g.state.gate); err != nil {
@@ -192,7 +193,8 @@ func (g *Gate) Release(p dblog.Point) error {
 	if end, _, historic, known := line.end(st.gate.Chapter); !st.gate.IsZero() && (!known || historic && uint64(end) < st.gate.Offset) {
 		return fmt.Errorf("%w: the replica is at %s, of which %s does not come", dblog.ErrNeedsSeed, show(st.gate), show(p.Position))
 	}
-	if p.Position == st.gate && (p.Retain.IsZero() || p.Retain == st.retain) {
+	_, _, open := g.open()
+	if open && p.Position == st.gate && (p.Retain.IsZero() || p.Retain == st.retain) {
 		return nil
 	}
 	st.gate = p.Position
@@ -206,9 +208,56 @@ func (g *Gate) Release(p dblog.Point) error {
 	g.opts.Spool.SetFloor(st.gate)
 	g.mu.Lock()
 	g.state, g.line, g.about = st, line, about
+	if !open {
+		g.trouble.Forget(health.DatabaseNeedsSeed) // if the replica can't begin, it is noted again
+	}
 	g.announce()
 	g.mu.Unlock()
 	return g.free(st, about)
+}
+
+// Follows says whether the replica can go on with the stream as the spool has it, which
+// was empty: [dblog.ErrNeedsSeed] if it begins behind what the replica will ask for.
+func (g *Gate) Follows() error {
+	g.mu.Lock()
+	st := g.state
+	g.mu.Unlock()
+	if st.gate.IsZero() {
+		return nil
+	}
+	needs := st.gate
+	for _, p := range []change.StreamPosition{st.retain, st.flushed} { // from the beginning of a segment
+		if !p.IsZero() {
+			needs = p
+		}
+	}
+	start := g.opts.Spool.Start()
+	_, about, err := g.lineage(start)
+	if err != nil {
+		return err
+	}
+	if uint64(segmentStart(LSN(needs.Offset), about.SegmentSize)) < start.Offset {
+		return fmt.Errorf("%w: it was let go up to %s and asks for WAL from %s on, and what the primary still has begins at %s",
+			dblog.ErrNeedsSeed, show(st.gate), show(needs), show(start))
+	}
+	return nil
+}
+
+// reopen opens a gate that was found ahead of the spool, once that is there again. Until
+// then, and where that can't be, the condition that was noted stands.
+func (g *Gate) reopen(ctx context.Context) error {
+	closed := func() bool {
+		_, _, open := g.open()
+		return !open
+	}
+	gate := g.Position()
+	if closed() && !gate.IsZero() && g.opts.Spool.WaitDurable(ctx, gate) == nil && closed() {
+		if err := g.Release(dblog.Point{Position: gate}); err != nil {
+			g.opts.Logger.Warn("the gate can't be opened again where it stood", "database", g.opts.Name, "err", err)
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // flushed returns up to where the replica has the stream.
@@ -286,7 +335,7 @@ func (g *Gate) Hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return dblog.Serve(ctx, l, g.serve)
+	return dblog.Serve(ctx, l, g.serve, g.reopen)
 }
 
 func (g *Gate) listen() (net.Listener, error) {

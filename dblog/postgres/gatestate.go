@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"repld/change"
+	"repld/dblog/gatefile"
 	"repld/durable"
 )
 
@@ -17,7 +18,8 @@ import (
 //
 //	  0  magic       8  "repldgat"
 //	  8  version     4  1
-//	 12  zero      500
+//	 12  checksum    4  CRC-32C of all before; zero in files that were made without it
+//	 16  zero      496
 //	512  state    512
 //	1024 state    512  the one whose number is greater counts
 //
@@ -55,8 +57,7 @@ func openGateFile(dir string) (*gateFile, gateState, error) {
 	path := filepath.Join(dir, "gate")
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		b := make([]byte, 3*stateSector)
-		copy(b, gateMagic)
-		binary.LittleEndian.PutUint32(b[8:], gateVersion)
+		copy(b, gatefile.Head(gateHead(path)))
 		copy(b[stateSector:], encodeState(0, st))
 		copy(b[2*stateSector:], encodeState(1, st))
 		if err := durable.WriteFile(path, b, 0o600); err != nil {
@@ -68,25 +69,30 @@ func openGateFile(dir string) (*gateFile, gateState, error) {
 		return nil, st, err
 	}
 	b := make([]byte, 3*stateSector)
-	if _, err := io.ReadFull(f, b); err != nil {
-		f.Close()
-		return nil, st, fmt.Errorf("%s: %w", path, err)
+	n, err := io.ReadFull(f, b)
+	var number uint64
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		number, st, err = decodeGate(path, b[:n])
 	}
-	number, st, err := decodeGate(b)
 	if err != nil {
 		f.Close()
-		return nil, st, fmt.Errorf("%s: %w", path, err)
+		return nil, st, fmt.Errorf("the gate's state: %w", err)
 	}
 	return &gateFile{f, number}, st, nil
 }
 
+// gateHead says what the file begins with.
+func gateHead(path string) gatefile.Options {
+	return gatefile.Options{Path: path, Magic: gateMagic, Version: gateVersion}
+}
+
 // decodeGate returns the newer of the states that are whole.
-func decodeGate(b []byte) (number uint64, st gateState, err error) {
-	if len(b) < 3*stateSector || string(b[:8]) != gateMagic {
-		return 0, st, fmt.Errorf("the file doesn't begin with %q", gateMagic)
+func decodeGate(path string, b []byte) (number uint64, st gateState, err error) {
+	if len(b) < 3*stateSector {
+		return 0, st, durable.Damage(path, "it has %d bytes, want %d", len(b), 3*stateSector)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != gateVersion {
-		return 0, st, fmt.Errorf("version %d of the gate's state, want %d", v, gateVersion)
+	if err := gatefile.CheckHead(b, gateHead(path)); err != nil {
+		return 0, st, err
 	}
 	found := false
 	for i := range 2 {
@@ -96,7 +102,7 @@ func decodeGate(b []byte) (number uint64, st gateState, err error) {
 		}
 	}
 	if !found {
-		return 0, st, errors.New("neither of the gate's states is whole")
+		return 0, st, durable.Damage(path, "neither of its states is whole")
 	}
 	return number, st, nil
 }

@@ -112,6 +112,17 @@ func (g *Gate) missing() {
 	}
 }
 
+// Follows says whether the replica can go on with the stream as the spool has it, which
+// was empty: [dblog.ErrNeedsSeed] if the gate was open.
+func (g *Gate) Follows() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lost != "" {
+		return fmt.Errorf("%w: %s", dblog.ErrNeedsSeed, g.lost)
+	}
+	return nil
+}
+
 func show(p change.StreamPosition) string {
 	return change.DatabasePosition{Engine: change.EngineRedis, Position: p}.String()
 }
