@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"repld/apply"
@@ -21,13 +23,31 @@ import (
 // takes what lies in its trees as it is. That is as after the loss of the state,
 // only that the damaged file is kept for whoever wants to look at it, and a
 // condition stands until somebody has removed it.
+//
+// What is kept of a database can be made again from what its primary still has, or from a
+// seed: its gate tells which.
 
-// damageable are the parts of a group's state that are set aside.
+// damageable are the parts of a group's state that are set aside, beside those of
+// [group.parts].
 var damageable = []string{"catalog.db", "log", "apply.db", "history.db"}
+
+// parts are all that may be set aside, as paths in the group's directory.
+func (g *group) parts() []string {
+	list := slices.Clone(damageable)
+	for _, c := range g.conf.Databases {
+		list = append(list, filepath.Join(spools, c.Name), filepath.Join("gates", c.Name, "gate"), filepath.Join("gates", c.Name, "gate.json"),
+			filepath.Join("servers", c.Name, "stream"))
+	}
+	return list
+}
+
+// spools is the folder of what a standby has of its databases' streams.
+const spools = "spools"
 
 // isDamage reports whether err says that a part of the state is damaged.
 func isDamage(err error) bool {
-	return errors.Is(err, catalog.ErrDamaged) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, apply.ErrScratch)
+	var part *durable.DamageError
+	return errors.As(err, &part) || errors.Is(err, catalog.ErrDamaged) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, apply.ErrScratch)
 }
 
 // setAside moves what err says is damaged out of the way.
@@ -44,9 +64,22 @@ func (g *group) setAside(err error) {
 	if errors.Is(err, apply.ErrScratch) {
 		g.tellDamage("apply.db", err) // it was set aside where it was noticed
 	}
+	var part *durable.DamageError
+	if errors.As(err, &part) {
+		name, err := filepath.Rel(g.dir, part.Path)
+		if err != nil || !slices.Contains(g.parts(), name) {
+			g.logger.Error("a part of the state is damaged, and is not one that can be made again", "group", g.name, "error", part)
+			return
+		}
+		g.moveAside(name, part.Err)
+	}
 }
 
 func (g *group) moveAside(name string, cause error) {
+	if slices.Contains(g.parts(), name+durable.Damaged) {
+		g.logger.Error("a damaged part of the state can't be set aside: the name is that of another database", "group", g.name, "file", g.file(name))
+		return
+	}
 	if _, err := durable.SetAside(g.file(name)); err != nil {
 		g.logger.Error("set a damaged part of the state aside", "group", g.name, "error", err)
 		return
@@ -63,15 +96,19 @@ func (g *group) watchDamage(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
-		for _, name := range damageable {
+		parts := g.parts()
+		for _, name := range parts {
 			kept := g.file(name) + durable.Damaged
-			if _, err := os.Lstat(kept); err != nil {
+			if _, err := os.Lstat(kept); err != nil || slices.Contains(parts, name+durable.Damaged) {
 				g.board.Resolve(health.StateDamaged, g.name, name)
 				continue
 			}
 			made := "is made again from the trees"
-			if name == "history.db" {
+			switch {
+			case name == "history.db":
 				made = "begins anew, without the barriers before"
+			case filepath.Dir(name) != ".":
+				made = "begins anew, with what the primary still has; if that isn't enough, the database needs a seed"
 			}
 			g.board.Raise(health.Condition{Code: health.StateDamaged, Group: g.name, Subject: name,
 				Text: fmt.Sprintf("%s was damaged and %s; the damaged one is kept as %s", name, made, kept),

@@ -158,7 +158,7 @@ func (g *group) keep(ctx context.Context, t task, atStart bool) error {
 	for first := atStart; ; first = false {
 		began := g.clock.Mono()
 		err := g.open(ctx, t)
-		for range damageable {
+		for range g.parts() {
 			if !isDamage(err) {
 				break
 			}

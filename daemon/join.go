@@ -82,7 +82,7 @@ func (g *group) takeBack(name string) error {
 	if err != nil || f.Stage != stageServed {
 		return err
 	}
-	for _, dir := range []string{"gates", "spools", windows} {
+	for _, dir := range []string{"gates", spools, windows} {
 		if err := os.RemoveAll(g.file(filepath.Join(dir, name))); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"repld/control"
 	"repld/dblog"
 	"repld/dblog/spool"
+	"repld/durable"
 	"repld/health"
 	"repld/program"
 	"repld/ship"
@@ -53,7 +54,11 @@ func (s *receiving) openReplica(c config.Database) (*replica, error) {
 	}
 	s.rests(c, nil) // a replica takes none
 	r := &replica{conf: c, clock: s.clock}
-	if r.spool, err = spool.Open(s.file(filepath.Join("spools", c.Name)), spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
+	dir := s.file(filepath.Join(spools, c.Name))
+	if r.spool, err = spool.Open(dir, spool.Options{Limit: int64(c.SpoolSize)}); err != nil {
+		if errors.Is(err, spool.ErrDamaged) {
+			err = durable.Damage(dir, "%w", err)
+		}
 		return nil, err
 	}
 	o, err := s.databaseOptions(c, r.spool)
@@ -83,8 +88,9 @@ func (r *replica) close(s *receiving) {
 func (r *replica) sink(s *receiving) ship.SpoolSink {
 	parted := s.file(filepath.Join("gates", r.conf.Name, partedName))
 	_, err := os.Lstat(parted)
+	had := err == nil
 	return ship.SpoolSink{
-		Name: r.conf.Name, Spool: r.spool, Replayed: r.gate.Replayed, Parted: err == nil,
+		Name: r.conf.Name, Spool: r.spool, Replayed: r.gate.Replayed, Parted: had, Follows: func() error { return r.follows(had) },
 		Failed: func(err error) {
 			if errors.Is(err, spool.ErrFailed) || errors.Is(err, spool.ErrClosed) {
 				// It must be opened anew, and the gate on it.
@@ -103,6 +109,18 @@ func (r *replica) sink(s *receiving) ship.SpoolSink {
 			}
 		},
 	}
+}
+
+// follows says whether the replica can go on with a stream that begins anew in a spool that
+// was empty. Where it had parted it can't be compared any more with what the replica has.
+func (r *replica) follows(parted bool) error {
+	if parted && !r.gate.Position().IsZero() && !engines[r.conf.Engine].bare {
+		return fmt.Errorf("%w: its stream had ended, and what there was of it was lost with the spool", dblog.ErrNeedsSeed)
+	}
+	if gate, ok := r.gate.(interface{ Follows() error }); ok {
+		return gate.Follows()
+	}
+	return nil
 }
 
 // run holds the replica at its gate until ctx ends.
