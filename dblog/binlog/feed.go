@@ -99,7 +99,7 @@ func (s *session) dump(ctx context.Context, have history, err error) error {
 		from, err = g.start(have)
 	}
 	if err != nil {
-		return errors.Join(g.noted(err), s.sorry(codeBinlog, "HY000", "repld: "+err.Error()))
+		return errors.Join(g.noted(g.unreadable(err)), s.sorry(codeBinlog, "HY000", "repld: "+err.Error()))
 	}
 	c, err := newCursor(g.dialect, g.opts.Spool, from.at)
 	if err != nil {
@@ -123,9 +123,20 @@ func (s *session) dump(ctx context.Context, have history, err error) error {
 	})
 	group.Go(func() error {
 		defer s.close() // the other half only ends with the connection
-		return f.run(ctx)
+		return g.unreadable(f.run(ctx))
 	})
 	return group.Wait()
+}
+
+// unreadable notes a spool that is damaged where the replica needs it, and returns err.
+func (g *Gate) unreadable(err error) error {
+	if errors.Is(err, spool.ErrDamaged) {
+		g.mu.Lock()
+		g.spoilt = err
+		g.mu.Unlock()
+		return g.noted(err)
+	}
+	return err
 }
 
 // begin makes s the session that streams.

@@ -55,6 +55,7 @@ type Gate struct {
 	gate     place // state.Gate; not open while it is zero
 	replayed place
 	failed   error
+	spoilt   error                 // why the replica can't get what it needs of the spool
 	session  *session              // that streams; nil while none does
 	applied  change.StreamPosition // zero: not known
 	changed  chan struct{}         // closed when any of these change
@@ -156,7 +157,7 @@ func (g *Gate) anew(st gateState) error {
 		return err
 	}
 	g.mu.Lock()
-	g.gate, g.replayed, g.applied = place{}, replayed, change.StreamPosition{}
+	g.gate, g.replayed, g.applied, g.spoilt = place{}, replayed, change.StreamPosition{}, nil
 	g.trouble.Forget(health.DatabaseNeedsSeed, health.DatabaseAhead)
 	old := g.session
 	g.announce()

@@ -5,10 +5,14 @@ import (
 
 	"repld/dblog"
 	"repld/dblog/binlog/binlogtest"
+	"repld/dblog/dblogtest"
+	"repld/dblog/spool"
+	"repld/health"
 )
 
 // TestReplicaIsHeldAtTheBarrier has the replica at exactly what was committed before the
-// barrier, and what comes after it stays away.
+// barrier, and what comes after it stays away. Where the spool is damaged it stays there, and
+// needs a seed.
 func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 	forEach(t, func(t *testing.T, k binlogtest.Kind) {
 		p := newPair(t, k)
@@ -29,6 +33,15 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 			t.Fatalf("the replica has %s rows, want 4", got)
 		}
 		must(t, p.gate.Check(t.Context()))
+		flip := p.Spoils()
+		p.primary.Exec("INSERT INTO d.a VALUES (100)")
+		point, err = p.Cut()
+		must(t, err)
+		p.Arrived(point)
+		flip()
+		wantErr(t, p.gate.Release(point), spool.ErrDamaged)
+		wantErr(t, p.gate.Check(t.Context()), spool.ErrDamaged)
+		dblogtest.WantText(t, p.gate.Health(), health.DatabaseNeedsSeed, "the spool is damaged")
 	})
 }
 

@@ -49,7 +49,7 @@ func (g *Gate) Release(p dblog.Point) error {
 		if errors.Is(err, spool.ErrFreed) {
 			err = fmt.Errorf("%w: the spool doesn't have the stream from %s on: %w", dblog.ErrNeedsSeed, show(gate.at), err)
 		}
-		return g.noted(err)
+		return g.noted(g.unreadable(err))
 	}
 	st.Gate, st.Replayed = next.stored(), replayed.stored()
 	if err := g.save(st); err != nil {

@@ -132,7 +132,12 @@ func (g *Gate) Check(ctx context.Context) error {
 				return err
 			}
 		}
-		return g.judge(st)
+		if err := g.judge(st); err != nil {
+			return err
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.spoilt
 	})
 	if answered {
 		g.resolved(health.DatabaseDown, health.DatabaseSetup, health.DatabaseBypass, health.DatabaseAhead)

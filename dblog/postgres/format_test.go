@@ -1,12 +1,14 @@
 package postgres
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"repld/change"
+	"repld/durable"
 )
 
 func TestLSN(t *testing.T) {
@@ -125,8 +127,11 @@ func TestGateStateSurvivesATornWrite(t *testing.T) {
 	if st != before {
 		t.Fatalf("opened again the gate is at %+v, want %+v", st, before)
 	}
-	if _, _, err := decodeGate(path, make([]byte, 3*stateSector)); err == nil {
-		t.Error("zeros were taken for a gate")
+	var damage *durable.DamageError
+	for _, zeros := range []int{0, stateSector, 3 * stateSector} {
+		if _, _, err := decodeGate(path, make([]byte, zeros)); !errors.As(err, &damage) || damage.Path != path {
+			t.Errorf("%d zeros are taken for a gate: %v", zeros, err)
+		}
 	}
 }
 

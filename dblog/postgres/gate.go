@@ -58,6 +58,7 @@ type Gate struct {
 	line     lineage // of state.gate's timeline
 	about    info
 	failed   error
+	spoilt   bool     // the spool is damaged where the replica needs it
 	session  *session // that streams; nil while none does
 	applied  change.StreamPosition
 	changed  chan struct{} // closed when any of these change
@@ -146,7 +147,7 @@ func (g *Gate) anew(st gateState) error {
 		return g.fail(err)
 	}
 	g.mu.Lock()
-	g.state, g.line, g.about, g.applied = st, lineage{}, info{}, change.StreamPosition{}
+	g.state, g.line, g.about, g.applied, g.spoilt = st, lineage{}, info{}, change.StreamPosition{}, false
 	g.trouble.Forget(health.DatabaseNeedsSeed, health.DatabaseAhead)
 	old := g.session
 	g.announce()

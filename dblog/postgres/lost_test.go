@@ -34,6 +34,16 @@ func TestSpoolThatWasLost(t *testing.T) {
 	p.primary.Exec("INSERT INTO t VALUES (1)")
 	p.Barrier()
 
+	flip := p.Spoils()
+	p.primary.Exec("INSERT INTO t SELECT 1000 * random() FROM generate_series(1, 1000)")
+	point, err := p.Cut()
+	must(t, err)
+	p.Arrived(point)
+	flip()
+	must(t, p.gate.Release(point))
+	eventually(t, "the damage is found", func() bool { return len(p.gate.Health()) > 0 })
+	dblogtest.WantText(t, p.gate.Health(), health.DatabaseNeedsSeed, "the spool is damaged")
+
 	p.gate.mu.Lock()
 	p.gate.state.flushed = change.StreamPosition{Chapter: 1, Offset: p.Spool.Start().Offset - 1}
 	p.gate.mu.Unlock()

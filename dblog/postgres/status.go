@@ -63,7 +63,10 @@ func (s *session) noteStatus(timeline uint32, limit, flushed, applied LSN) error
 	s.flushed = change.StreamPosition{Chapter: timeline, Offset: uint64(flushed)}
 	g.applied = change.StreamPosition{Chapter: timeline, Offset: uint64(applied)}
 	if limit == LSN(g.state.gate.Offset) {
-		g.trouble.Forget(health.DatabaseAhead, health.DatabaseNeedsSeed)
+		g.trouble.Forget(health.DatabaseAhead)
+		if g.spoilt = g.spoilt && flushed < limit; !g.spoilt {
+			g.trouble.Forget(health.DatabaseNeedsSeed)
+		}
 	}
 	st, about := g.state, g.about
 	st.flushed = s.flushed

@@ -182,7 +182,7 @@ func (s *session) startable(timeline uint32, at LSN) (code string, err error) {
 			if errors.Is(err, spool.ErrFreed) {
 				return "58P01", g.noted(fmt.Errorf("%w: it asks for WAL from %v on, the spool begins at %s", dblog.ErrNeedsSeed, at, show(g.opts.Spool.Start())))
 			}
-			return "XX000", g.noted(err)
+			return "XX000", g.noted(g.unreadable(err))
 		}
 	}
 	return "", nil

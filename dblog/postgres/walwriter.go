@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,17 @@ func (g *Gate) limit(timeline uint32) (limit LSN, ended bool, changed <-chan str
 		return end, true, g.changed, nil
 	}
 	return LSN(g.state.gate.Offset), false, g.changed, nil
+}
+
+// unreadable notes a spool that is damaged where the replica needs it, and returns err.
+func (g *Gate) unreadable(err error) error {
+	if !errors.Is(err, spool.ErrDamaged) {
+		return err
+	}
+	g.mu.Lock()
+	g.spoilt = true
+	g.mu.Unlock()
+	return g.noted(err)
 }
 
 // walWriter sends one timeline.
@@ -110,10 +122,13 @@ func (w *walWriter) send(limit LSN) error {
 	}
 	k, err := w.reader.ReadAt(w.buf[25:25+n], w.timeline, uint64(w.sent))
 	if err != nil {
-		return err
+		return w.s.gate.unreadable(err)
 	}
 	if uint64(k) < n {
-		return fmt.Errorf("the spool has %d bytes from %v on, want %d", k, w.sent, n)
+		if _, err = w.reader.ReadAt(w.buf[:1], w.timeline, uint64(w.sent)+uint64(k)); err == nil { // why there was no more
+			err = spool.ErrBeyond
+		}
+		return w.s.gate.unreadable(fmt.Errorf("the spool has %d bytes from %v on, want %d: %w", k, w.sent, n, err))
 	}
 	w.buf[0] = 'w'
 	binary.BigEndian.PutUint64(w.buf[1:], uint64(w.sent))

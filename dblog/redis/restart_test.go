@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"crypto/rand"
 	"os"
 	"strconv"
 	"strings"
@@ -191,6 +192,15 @@ func TestAGateThatLostItsFiles(t *testing.T) {
 	must(t, p.Spool.Reset())
 	p.openGate()
 	lost("the spool ends at 0, the replica was let go up to ")
+	flip := p.Spoils()
+	p.primary.must("SET", "k", rand.Text()+rand.Text())
+	point, err := p.Cut()
+	must(t, err)
+	p.Arrived(point)
+	flip()
+	must(t, p.gate.Release(point))
+	eventually(t, "the damage is found", func() bool { return p.gate.Position().IsZero() })
+	lost("the spool is damaged")
 	must(t, p.gate.Release(dblog.Point{Position: p.gate.Position()}))
 	beyond := p.gate.Position()
 	beyond.Offset += 1 << 30

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"repld/dblog/spool"
+	"repld/health"
 )
 
 // replicaSilence is how long a replica may say nothing, which says every second where it is
@@ -218,6 +221,9 @@ func (s *session) feed(ctx context.Context, chapter uint32, from uint64) error {
 		}
 		for from < st.Gate {
 			n, err := r.ReadAt(b[:min(uint64(len(b)), st.Gate-from)], chapter, from)
+			if errors.Is(err, spool.ErrDamaged) {
+				g.spoils(err)
+			}
 			if err != nil {
 				return err
 			}
@@ -232,6 +238,15 @@ func (s *session) feed(ctx context.Context, chapter uint32, from uint64) error {
 		case <-changed:
 		}
 	}
+}
+
+// spoils notes that the stream can't be read any more that a replica needs.
+func (g *Gate) spoils(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lost = err.Error()
+	g.trouble.Put(health.DatabaseNeedsSeed, g.lost)
+	g.announce()
 }
 
 // listen takes what the replica says of where it is.
