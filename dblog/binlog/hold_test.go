@@ -33,6 +33,17 @@ func TestReplicaIsHeldAtTheBarrier(t *testing.T) {
 			t.Fatalf("the replica has %s rows, want 4", got)
 		}
 		must(t, p.gate.Check(t.Context()))
+		// A spool that was lost: the binary logs since the seed are still there.
+		must(t, p.Break())
+		p.closeGate()
+		must(t, p.Spool.Reset())
+		p.openGate()
+		dblogtest.WantText(t, p.gate.Health(), health.DatabaseNeedsSeed, "the spool ends at")
+		p.Connect()
+		p.primary.Exec("INSERT INTO d.a VALUES (101)")
+		p.Barrier()
+		must(t, p.gate.Follows())
+		must(t, p.gate.Check(t.Context()))
 		flip := p.Spoils()
 		p.primary.Exec("INSERT INTO d.a VALUES (100)")
 		point, err = p.Cut()
