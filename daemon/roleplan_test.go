@@ -89,7 +89,8 @@ func TestExplainEnd(t *testing.T) {
 // TestToldOnTheOtherNode has what failed on one node told on the other one, where the order
 // was given: the words say which node they are about, and the hints where a command helps.
 func TestToldOnTheOtherNode(t *testing.T) {
-	stuck := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Production, Plan: role.Progress{Kind: role.Failover, ID: "o", Step: role.StepServices}}}
+	stuck := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Down, Plan: role.Progress{Kind: role.Cutover, ID: "o", Step: role.StepTaken}}}
+	before := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Production, Plan: role.Progress{Kind: role.TakeOver, ID: "before", Step: role.StepServices}}}
 	serves := role.State{Stored: role.Stored{Designated: role.Primary, Role: role.Production, Epoch: role.Epoch{Number: 3}}}
 	busy := &role.Refusal{Reason: role.NotAllowed, State: "production", Text: "the peer carries out a plan of its own: want it to end first"}
 	rejoin := &role.Refusal{Reason: role.NotAllowed, State: "production", Text: "it has to rejoin first", Command: "rejoin", Where: "on the other node"}
@@ -102,8 +103,10 @@ func TestToldOnTheOtherNode(t *testing.T) {
 	}{
 		"taken back": {&role.Failed{Text: "it failed"}, serves, control.ExitFailed, "on here: the cutover failed: it failed", "on here: production",
 			"on here: what was begun is taken back: here is production, in epoch 3"},
-		"stuck": {&role.Failed{Text: "it failed"}, stuck, control.ExitFailed, "on here: the cutover failed: it failed", "on here: production",
-			"on here: there is no way back from step services: mend the cause, then `replctl failover` goes on"},
+		"stuck": {&role.Failed{Text: "it failed"}, stuck, control.ExitFailed, "on here: the cutover failed: it failed", "on here: down",
+			"on here: there is no way back from step taken: mend the cause, then `replctl failover` goes on"},
+		"stuck before": {&role.Failed{Text: "it failed"}, before, control.ExitFailed, "on here: the cutover failed: it failed", "on here: production",
+			"on here: what was begun is taken back: here is production, in epoch 0; its take-over still waits at step services: mend the cause, then `replctl failover` on here goes on with it"},
 		"refused":                    {busy, serves, control.ExitRefused, "on here: " + busy.Text, "on here: production", ""},
 		"a command there":            {rejoin, serves, control.ExitRefused, "on here: " + rejoin.Text, "on here: production", "on there: replctl rejoin"},
 		"a command on the other one": {switches, serves, control.ExitRefused, "on here: " + switches.Text, "on here: down", "on here: replctl rejoin"},
