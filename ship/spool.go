@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"repld/change"
@@ -95,10 +96,11 @@ func needsSeed(err error) bool {
 		errors.Is(err, spool.ErrFreed)
 }
 
-// refused is what the peer said no with, nil if it didn't.
+// refused is what the peer said no with to a stream, nil if it didn't. What it has closed
+// the connection with is no word about a database.
 func refused(name string, err error) *SpoolError {
 	var r *wire.RefusedError
-	if !errors.As(err, &r) {
+	if !errors.As(err, &r) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	e := &SpoolError{Database: name, Peer: true, Err: r}

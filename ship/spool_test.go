@@ -404,6 +404,22 @@ func TestStaleRequestIsNotAnswered(t *testing.T) {
 	stream.Cancel()
 }
 
+// TestClosedConnectionRefusesNoDatabase: what a peer ends a connection with is no word about
+// a database whose stream ends with it.
+func TestClosedConnectionRefusesNoDatabase(t *testing.T) {
+	p := newPair(t, nil)
+	a, b := p.link.Connect(t)
+	stream, err := a.OpenStream(t.Context(), &wire.SpoolStream{Group: "g", Database: "db", Call: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close(errors.New("it stops"))
+	_, err = stream.Receive()
+	if e := refused("db", err); e != nil || err == nil || err.Error() != "it stops" {
+		t.Errorf("the stream ended with %v, which is taken for %v", err, e)
+	}
+}
+
 // TestOnlyWhatFellBehindIsSyncedSeldom says when a spool's next sync waits.
 func TestOnlyWhatFellBehindIsSyncedSeldom(t *testing.T) {
 	at := func(chapter uint32, offset uint64) change.StreamPosition {

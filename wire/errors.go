@@ -136,7 +136,7 @@ func applicationError(e *quic.ApplicationError) error {
 	if r.Text == "" {
 		r.Text = fmt.Sprintf("the peer refused with code %d", e.ErrorCode)
 	}
-	return r
+	return &linkError{sentinel: r}
 }
 
 func transportError(e *quic.TransportError) error {
