@@ -56,14 +56,23 @@ func (r *roles) introduced(ctx context.Context) role.State {
 	return s
 }
 
-// settling waits until a peer that was promoted, and has just started, knows whether it
-// serves, and returns the state.
-func (r *roles) settling(ctx context.Context) role.State {
+// settling waits until a peer is what an order is to find: for a rejoin one that was
+// promoted, and has just started, knows whether it serves; for a failover one that carries
+// out a plan may be about to end it. It returns the state.
+func (r *roles) settling(ctx context.Context, c role.Command) role.State {
 	ctx, cancel := context.WithTimeout(ctx, decideWithin)
 	defer cancel()
 	s, _ := r.await(ctx, func(s role.State) bool {
 		h := s.Heard
-		return !s.Link || h.Role != role.Down || h.Stored != role.Production || h.Epoch.Number <= s.Epoch.Number
+		switch {
+		case !s.Link:
+			return true
+		case c == role.DoRejoin:
+			return h.Role != role.Down || h.Stored != role.Production || h.Epoch.Number <= s.Epoch.Number
+		case c == role.DoFailover:
+			return !h.Busy
+		}
+		return true
 	})
 	return s
 }

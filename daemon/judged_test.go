@@ -44,26 +44,30 @@ func TestPeerIsIntroduced(t *testing.T) {
 	}
 }
 
-// TestPeerHasDecided: a peer that was promoted and is down counts once it serves, or its
-// link has gone; one that wasn't promoted isn't waited for.
+// TestPeerHasDecided: for a rejoin a peer that was promoted and is down counts once it
+// serves, or its link has gone, and one that wasn't promoted isn't waited for; for a
+// failover one that carries out a plan counts once that has ended.
 func TestPeerHasDecided(t *testing.T) {
 	at := func(n uint64) role.Epoch { return role.Epoch{Number: change.Epoch(n)} }
 	for _, c := range []struct {
 		name  string
+		order role.Command
 		heard role.Hello
 		then  func(*role.State) // nil: it isn't waited for
 	}{
-		{"serves", role.Hello{Role: role.Production, Epoch: at(2)}, nil},
-		{"is down for good", role.Hello{Role: role.Down, Stored: role.Down, Epoch: at(2)}, nil},
-		{"is held in this node's epoch", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(1)}, nil},
-		{"begins to serve", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Heard.Role = role.Production }},
-		{"goes", role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Link = false }},
+		{"serves", role.DoRejoin, role.Hello{Role: role.Production, Epoch: at(2)}, nil},
+		{"is down for good", role.DoRejoin, role.Hello{Role: role.Down, Stored: role.Down, Epoch: at(2)}, nil},
+		{"is held in this node's epoch", role.DoRejoin, role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(1)}, nil},
+		{"begins to serve", role.DoRejoin, role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Heard.Role = role.Production }},
+		{"goes", role.DoRejoin, role.Hello{Role: role.Down, Stored: role.Production, Epoch: at(2)}, func(s *role.State) { s.Link = false }},
+		{"carries out a plan, for a cutover", role.DoCutover, role.Hello{Role: role.Down, Busy: true}, nil},
+		{"ends its plan", role.DoFailover, role.Hello{Role: role.Down, Busy: true}, func(s *role.State) { s.Heard.Busy = false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &roles{node: &node{changed: make(chan struct{})}, changed: make(chan struct{})}
 			r.state.Link, r.state.Heard, r.state.Epoch = true, c.heard, at(1)
 			came := make(chan role.State)
-			go func() { came <- r.settling(t.Context()) }()
+			go func() { came <- r.settling(t.Context(), c.order) }()
 			if c.then != nil {
 				r.mu.Lock()
 				c.then(&r.state)

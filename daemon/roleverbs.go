@@ -50,9 +50,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		return r.reply(reply, begun), nil
 	}
 	choice := choiceFile{Plan: o.ID, Databases: req.Databases, Barriers: req.Barriers}
-	if o.Command == role.DoRejoin {
-		s = r.settling(ctx)
-	}
+	s = r.settling(ctx, o.Command)
 	if o.Command == role.DoFailover {
 		if err := r.checkChoice(req); err != nil {
 			return nil, err
