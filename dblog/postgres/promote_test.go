@@ -39,6 +39,8 @@ func TestPromotionIsExactlyAtTheBarrier(t *testing.T) {
 			must(t, err)
 			p.Advance(n.Point)
 		}
+		written := l.Total(t)
+		eventually(t, "more is written", func() bool { return l.Total(t) > written })
 		further, err := p.Note(l, false)
 		must(t, err)
 		must(t, p.Spool.WaitDurable(t.Context(), further.Point.Position))
