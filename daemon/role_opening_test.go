@@ -82,6 +82,15 @@ func (p *crashing) opens(epoch change.Epoch) {
 	}
 }
 
+// rejoins has the former primary follow the promoted node, up to a barrier of a group.
+func (p *crashing) rejoins(t *testing.T, group string) {
+	t.Helper()
+	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
+	p.standby.is(control.StatusStandbyAsProduction)
+	p.standby.applied(group)
+	neverBoth(t, p.dir)
+}
+
 // TestServeAloneOpens has an operator let a node serve alone that was promoted and ended
 // before its databases were open: they are opened as the failover would have had it, and
 // the former primary comes back to a barrier that both have.
@@ -99,10 +108,7 @@ func serveAloneOpens(t *testing.T, edit ...func(*config.Config)) {
 	p.opens(2)
 	p.primary = p.launch(p.primary.conf)
 	p.primary.fenced()
-	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
-	p.standby.is(control.StatusStandbyAsProduction)
-	p.standby.applied("one")
-	neverBoth(t, p.dir)
+	p.rejoins(t, "one")
 }
 
 // TestServicesWaitForWhatIsOpened ends the daemon once more, in the plan that has taken the
@@ -130,10 +136,7 @@ func servicesWait(t *testing.T, edit ...func(*config.Config)) {
 	p.primary.fenced()
 	p.standby.is(control.StatusProductionAlone)
 	p.opens(2)
-	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
-	p.standby.is(control.StatusStandbyAsProduction)
-	p.standby.applied("two")
-	neverBoth(t, p.dir)
+	p.rejoins(t, "two")
 }
 
 // TestFailoverOpensWhatIsLeft has an operator stop a node before what its promotion needs was
@@ -155,10 +158,7 @@ func failoverOpens(t *testing.T, edit ...func(*config.Config)) {
 	p.opens(3)
 	p.primary = p.launch(p.primary.conf)
 	p.primary.fenced()
-	p.primary.change(control.RoleRequest{Verb: control.VerbRejoin})
-	p.standby.is(control.StatusStandbyAsProduction)
-	p.standby.applied("one")
-	neverBoth(t, p.dir)
+	p.rejoins(t, "one")
 }
 
 // TestInterruptedDatabases does the same with a database, whose replica is promoted in the end.
