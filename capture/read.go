@@ -1,9 +1,7 @@
 package capture
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"slices"
 	"sync"
 
@@ -47,7 +45,7 @@ func newReaderPool(trees []Tree, workers int) *readerPool {
 }
 
 func (p *readerPool) work(trees []Tree) {
-	small := smallReader{cutter: newCutter(), buf: make([]byte, smallFile)}
+	small := smallReader{newCutter()}
 	readers := make([]*tree.Reader, len(trees))
 	for i := range trees {
 		readers[i] = trees[i].Root.NewReader()
@@ -65,10 +63,7 @@ func (p *readerPool) close() {
 }
 
 // smallReader reads files of at most smallFile bytes.
-type smallReader struct {
-	cutter *cutter
-	buf    []byte
-}
+type smallReader struct{ cutter *cutter }
 
 // read returns the content of the file that job's stat describes, and errChanged
 // if the path leads to another version.
@@ -112,7 +107,8 @@ func (s *smallReader) reread(job *reading) ([]piece, error) {
 	return pieces, err
 }
 
-// cut splits the content of f.
+// cut splits the content of f. Where it has holes the file is asked itself, each time: the
+// count of blocks in job's stat is older, and counts the block of an extended attribute.
 func (s *smallReader) cut(f *tree.File, job *reading) ([]piece, error) {
 	var pieces []piece
 	keep := func(p piece) error {
@@ -124,17 +120,8 @@ func (s *smallReader) cut(f *tree.File, job *reading) ([]piece, error) {
 		pieces = append(pieces, p)
 		return nil
 	}
-	if job.stat.Blocks*512 < job.stat.Size { // there may be holes
-		return pieces, s.cutter.cut(f, job.stat.Size, keep)
-	}
-	data := s.buf[:job.stat.Size]
-	if _, err := f.ReadAt(data, 0); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errChanged
-		}
-		return nil, err
-	}
-	return pieces, s.cutter.cutSegment(bytes.NewReader(data), 0, int64(len(data)), keep)
+	err := s.cutter.cut(f, job.stat.Size, keep)
+	return pieces, err
 }
 
 // read captures the content of a file: a small one in the background, a large one

@@ -153,35 +153,56 @@ func contentOf(path string, size int64) (string, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type == unix.XFS_SUPER_MAGIC {
 		return out, err
 	}
-	// What a seed finds on the standby it compares by its bytes: a block of zeros among
-	// holes may be a hole there.
-	const worthIt = 64 << 10
-	var holes [][2]int64
-	for at := int64(0); at < size; {
-		hole, err := f.Seek(at, unix.SEEK_HOLE)
-		if err != nil {
-			return "", err
-		}
-		data, err := f.Seek(hole, unix.SEEK_DATA)
-		if errors.Is(err, syscall.ENXIO) {
-			data, err = size, nil
-		}
-		if err != nil {
-			return "", err
-		}
-		if n := len(holes); n > 0 && hole-holes[n-1][1] < worthIt {
-			holes[n-1][1] = data
-		} else {
-			holes = append(holes, [2]int64{hole, data})
-		}
-		at = data
+	holes, err := holesOf(f, size)
+	if err != nil {
+		return "", err
 	}
+	// What a seed finds on the standby it compares by its bytes: a block of zeros may be
+	// a hole there.
+	const worthIt = 64 << 10
 	for _, h := range holes {
 		if h[1]-h[0] >= worthIt {
 			out += fmt.Sprintf(" hole %d-%d", h[0], h[1])
 		}
 	}
 	return out, nil
+}
+
+// holesOf returns where a file has holes, each with the blocks of zeros around it.
+func holesOf(f *os.File, size int64) (holes [][2]int64, err error) {
+	const block = 4 << 10
+	buf := make([]byte, block)
+	data, zerosFrom := int64(0), int64(0)
+	for at := int64(0); at < size; at += block {
+		end := min(at+block, size)
+		if data <= at {
+			data, err = f.Seek(at, unix.SEEK_DATA)
+			if errors.Is(err, syscall.ENXIO) {
+				data, err = size, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		if n := len(holes); data >= end { // at is in a hole
+			if n > 0 && zerosFrom <= holes[n-1][0] {
+				holes[n-1][1] = end
+			} else {
+				holes = append(holes, [2]int64{zerosFrom, end})
+			}
+			continue
+		}
+		if _, err := f.ReadAt(buf[:end-at], at); err != nil {
+			return nil, err
+		}
+		switch n := len(holes); {
+		case slices.ContainsFunc(buf[:end-at], func(b byte) bool { return b != 0 }):
+			zerosFrom = end
+		case n > 0 && holes[n-1][1] == at:
+			holes[n-1][1] = end
+		}
+	}
+	return holes, nil
 }
 
 // attributes returns the extended attributes, ACLs among them.
