@@ -6,8 +6,9 @@
 //
 //   - Nothing stays frozen for longer than [Options.Max], also when this process
 //     is killed, is stopped, or waits for a disk: a process of its own, the
-//     watchdog, is told before each freeze, and thaws when the time is over or when its
-//     pipe closes. If both are killed at once, [Recover] thaws at the next start.
+//     watchdog, is told before each freeze, and thaws when the time is over, again and
+//     again until it is told that this is done, or when its pipe closes. If both are
+//     killed at once, [Recover] thaws at the next start.
 //   - This process is never frozen: a group that it belongs to is refused, at each
 //     freeze anew.
 //   - What somebody else has frozen is left alone.

@@ -118,6 +118,16 @@ func start(t *testing.T, dir, role string) (*exec.Cmd, string) {
 type rig struct {
 	*Freezer
 	dir, group, mark, file string
+	last                   *Frozen
+}
+
+// Freeze has what it freezes thawed at the end of the test, however that comes.
+func (r *rig) Freeze() (*Frozen, error) {
+	z, err := r.Freezer.Freeze()
+	if err == nil {
+		r.last = z
+	}
+	return z, err
 }
 
 // newRig has a process count in a group of its own.
@@ -128,6 +138,9 @@ func newRig(t *testing.T, limit time.Duration) *rig {
 	r.mark, r.file = filepath.Join(t.TempDir(), "frozen"), filepath.Join(t.TempDir(), "count")
 	r.Freezer = New(Options{Group: r.group, Mark: r.mark, Max: limit, Watchdog: self("watchdog")})
 	t.Cleanup(func() {
+		if r.last != nil {
+			_, _ = r.last.Thaw()
+		}
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
@@ -222,11 +235,31 @@ func TestInTurn(t *testing.T) {
 // TestLimit: who forgets to thaw is told so, and nothing stays frozen.
 func TestLimit(t *testing.T) {
 	r := newRig(t, 100*time.Millisecond)
+	for end := time.Now().Add(10 * time.Second); !r.overruns(t); {
+		if time.Now().After(end) {
+			t.Fatal("no freeze was seen while it lasted")
+		}
+	}
+	r.freezesAgain(t)
+}
+
+// overruns freezes and forgets to thaw. It returns false if the machine was too busy for
+// that to be seen.
+func (r *rig) overruns(t *testing.T) bool {
+	t.Helper()
 	z, err := r.Freeze()
 	if err != nil {
-		t.Fatal(err)
+		return false
 	}
-	r.standsStill(t)
+	defer z.Thaw()
+	from := r.number(t)
+	<-time.After(20 * time.Millisecond)
+	if n := r.number(t); n != from {
+		if z.Still() {
+			t.Fatalf("it counts on, from %d to %d", from, n)
+		}
+		return false
+	}
 	r.goesOn(t)
 	if z.Still() {
 		t.Error("it counts as frozen")
@@ -235,7 +268,36 @@ func TestLimit(t *testing.T) {
 	if since := time.Since(z.begun); !errors.Is(err, ErrOverrun) || stood < 50*time.Millisecond || stood > since { // the limit counts from a little before
 		t.Errorf("stood %v of %v, error %v; want %v", stood, since, err, ErrOverrun)
 	}
-	r.freezesAgain(t)
+	return true
+}
+
+// TestFrozenLate: who is so slow that its time was over before it froze stays within the
+// limit all the same.
+func TestFrozenLate(t *testing.T) {
+	r := newRig(t, 0)
+	dog, err := startWatchdog(self("watchdog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := dog.end(); err != nil {
+			t.Error(err)
+		}
+	}()
+	const limit = 10 * time.Millisecond
+	if err := dog.arm(r.dir, limit); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		<-time.After(5 * limit)
+		if err := set(r.dir, true); err != nil {
+			t.Fatal(err)
+		}
+		r.goesOn(t)
+	}
+	if late, err := dog.done(); err != nil || late < limit {
+		t.Errorf("thawed after %v, %v", late, err)
+	}
 }
 
 // freezesAgain wants a freeze without fault soon: on a busy machine not every one is.

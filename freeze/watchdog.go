@@ -134,8 +134,7 @@ func Watch(in io.Reader, out io.Writer) error {
 				return err
 			}
 		case <-w.over:
-			w.release()
-			w.late = time.Since(w.armed)
+			w.thaw()
 		}
 	}
 }
@@ -144,14 +143,25 @@ func Watch(in io.Reader, out io.Writer) error {
 type watch struct {
 	file  *os.File // cgroup.freeze of what it would thaw; nil if nothing
 	over  <-chan time.Time
+	limit time.Duration
 	armed time.Time
 	late  time.Duration // it was thawed here, so long after
 }
 
-// release thaws.
+// thaw thaws when the time is over, and again and again until it is told that this is
+// done: who was not given the processor since it armed this watchdog freezes only now.
+func (w *watch) thaw() {
+	_ = write(w.file, false) // a group that is gone needs no thawing
+	if w.late == 0 {
+		w.late = time.Since(w.armed)
+	}
+	w.over = time.After(w.limit)
+}
+
+// release thaws what it would thaw, and forgets it.
 func (w *watch) release() {
 	if w.file != nil {
-		_ = write(w.file, false) // a group that is gone needs no thawing
+		_ = write(w.file, false)
 		_ = w.file.Close()
 	}
 	w.file, w.over = nil, nil
@@ -182,7 +192,8 @@ func (w *watch) answer(line string) string {
 			return "error " + err.Error()
 		}
 		w.release()
-		w.file, w.over, w.armed, w.late = f, time.After(time.Duration(ns)), time.Now(), 0
+		w.file, w.limit, w.armed, w.late = f, time.Duration(ns), time.Now(), 0
+		w.over = time.After(w.limit)
 		return "armed"
 	}
 	return "error " + strconv.Quote(line) + " means nothing"
