@@ -101,7 +101,7 @@ func (s *station) configure(old, next string) (back func()) {
 			s.t.Fatal(err)
 		}
 		poll(s.t, s.name+" has read its configuration again", func() error {
-			if log := s.node.must("events"); !strings.Contains(log, "configuration") {
+			if log := s.node.must("events"); !strings.Contains(log, "the configuration was read again") {
 				return fmt.Errorf("no event tells of it:\n%s", log)
 			}
 			return nil

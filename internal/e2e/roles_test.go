@@ -47,13 +47,15 @@ func TestRolesCutover(t *testing.T) {
 func TestRolesFailover(t *testing.T) {
 	t.Parallel()
 	p := newStations(t, 3*time.Second)
-	unlimited := p.a.configure("    guard:", "    bandwidth: {limit: 600KB/s}\n    guard:")
+	// One barrier of 20 MiB is more than half a minute on its way.
+	unlimited := p.a.configure("every: 3s}\n", "every: 10m, late_after: 20m}\n    bandwidth: {limit: 600KB/s}\n")
 	for range 40 {
 		o, ok := p.w.do(512 << 10)
 		if !ok {
 			t.Fatalf("operation %d was not acknowledged", o.Number)
 		}
 	}
+	p.a.node.must("barrier")
 	var newest uint64 // that b has, and how much of the log it had soon after it
 	var begun uint64
 	poll(t, "b knows of a barrier that it doesn't have, and has some of its log", func() error {
