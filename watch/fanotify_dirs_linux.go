@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -148,8 +149,13 @@ func (d *directories) treesOn(fsid [fsidSize]byte) (trees []int) {
 }
 
 // pathTries is how often a directory is looked up: one that is being freed has been
-// seen to be short of memory, and to be gone a moment later.
-const pathTries = 5
+// seen to be short of memory, and to be gone a moment later. Who frees it may have to
+// wait for the processor, so the pauses in between grow from pathPause to a tenth of a
+// second in all; a scan of the trees would cost more.
+const (
+	pathTries = 10
+	pathPause = 200 * time.Microsecond
+)
 
 // goneFor reports whether an error says that an object has no name any more.
 func goneFor(err error) bool { return errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOENT) }
@@ -160,6 +166,7 @@ func (d *directories) place(ref objectRef) (*place, placeState) {
 	if !ok {
 		abs, err := d.path(ref)
 		for try := 1; err != nil && !goneFor(err) && try < pathTries; try++ {
+			time.Sleep(pathPause << (try - 1))
 			abs, err = d.path(ref)
 		}
 		switch {

@@ -219,7 +219,7 @@ func TestPlaceOfDirectoryBeingFreed(t *testing.T) {
 		fails int
 		last  error
 		want  placeState
-	}{{2, unix.ESTALE, placeGone}, {2, nil, placeOutside}, {pathTries, nil, placeUnknown}} {
+	}{{pathTries - 1, unix.ESTALE, placeGone}, {2, nil, placeOutside}, {pathTries, nil, placeUnknown}} {
 		asked := 0
 		d := &directories{cache: map[string]*place{}, path: func(objectRef) (string, error) {
 			if asked++; asked <= c.fails {
