@@ -138,15 +138,16 @@ groups:
 	}
 }
 
-// work starts writers, with numbers of their own.
-func (d *databases) work(writers int, every time.Duration) {
+// work starts writers, with numbers of their own. Each rests after an operation, so that
+// there are instants at which nothing is written, on a busy machine, too.
+func (d *databases) work(writers int, rest time.Duration) {
 	d.t.Helper()
 	if d.load != nil {
 		d.first += len(d.load.Done())
 	}
 	var err error
 	d.load, err = pairtest.Start(d.t.Context(), pairtest.Options{Dir: d.from, Database: d.serving,
-		Seed: d.seed, Writers: writers, First: d.first, Every: every})
+		Seed: d.seed, Writers: writers, First: d.first, Rest: rest})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -261,7 +262,7 @@ const inFlightTries = 60
 func TestDatabase(t *testing.T) {
 	t.Parallel()
 	d := newDatabases(t)
-	d.work(2, 10*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.standby.must("database", "seed", paired)
 	begun := time.Now()
 	before := d.load.Total()
@@ -282,7 +283,7 @@ func TestDatabase(t *testing.T) {
 	d.primary.start()
 	d.primary.up()
 	d.linked()
-	d.work(2, 10*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.barriers(0, 2)
 	for tries := 0; d.inFlight == 0 && tries < inFlightTries; tries++ {
 		d.barriers(0, 1)
@@ -301,7 +302,7 @@ func TestDatabase(t *testing.T) {
 // must find out.
 func (d *databases) bypassed() {
 	d.t.Helper()
-	d.work(2, 10*time.Millisecond)
+	d.work(2, 20*time.Millisecond)
 	d.settle()
 	d.standby.must("pause")
 	if err := d.replica.Exec(d.t.Context(), fmt.Sprintf("ALTER SYSTEM SET primary_conninfo = '%s'", d.server.DSN())); err != nil {

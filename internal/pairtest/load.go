@@ -21,6 +21,7 @@ type Options struct {
 	Keep           int64         // operations of each writer that stay; 0 = 50
 	Most           int           // files of an operation, at most; 0 = 3
 	Every          time.Duration // from one operation of a writer to its next, at least; 0 = at once
+	Rest           time.Duration // from the end of an operation of a writer to its next, at least
 }
 
 // Load are writers at work.
@@ -130,6 +131,9 @@ func (l *Load) write(ctx context.Context, i int) error {
 		l.done[i].Store(n)
 		if pace != nil {
 			<-pace
+		}
+		if l.opts.Rest > 0 {
+			<-time.After(l.opts.Rest)
 		}
 	}
 	return nil
