@@ -25,7 +25,7 @@ var kinds = map[string]bool{
 }
 
 // opOf are the methods that a [tree.Op] calls by another name.
-var opOf = map[string]string{"readat": "read", "writeat": "write"}
+var opOf = map[string]string{"readat": "read", "writeat": "write", "writeuncached": "write"}
 
 // TestKindsOfOperations holds the list against the interfaces.
 func TestKindsOfOperations(t *testing.T) {

@@ -21,6 +21,7 @@ type worker struct {
 	plain   []byte
 	files   map[sourceFile]*tree.File // open sources
 	order   []sourceFile              // of files, the oldest first
+	block   block
 }
 
 // sourceFile is a file with data that others need.
@@ -83,6 +84,9 @@ func (w *worker) build(group []*part) error {
 			return err
 		}
 		digests = digests[n:]
+	}
+	if err := w.flush(); err != nil {
+		return err
 	}
 	for _, p := range group {
 		if p.b.parts.Add(-1) > 0 {
@@ -183,20 +187,6 @@ func (w *worker) closeFiles() {
 	for _, f := range w.files {
 		f.Close()
 	}
-}
-
-func (w *worker) write(b *building, at uint64, data []byte) error {
-	if err := w.results.room.take(b.at.tree, uint64(len(data))); err != nil {
-		return err
-	}
-	f, err := b.open(w.a.trees[b.at.tree].FS, w.results)
-	if err != nil {
-		return err
-	}
-	b.writing.Lock()
-	defer b.writing.Unlock()
-	_, err = f.WriteAt(data, int64(at))
-	return err
 }
 
 // fetch gets chunks from the peer and writes them where they are wanted.

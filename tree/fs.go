@@ -85,6 +85,9 @@ type WriteFile interface {
 	ReadAt(p []byte, off int64) (int, error)
 	// WriteAt implements [io.WriterAt].
 	WriteAt(p []byte, off int64) (int, error)
+	// WriteUncached is WriteAt for whole pages that nobody reads soon: where the kernel
+	// knows how, they are on their way to the disk at once and don't stay in its cache.
+	WriteUncached(p []byte, off int64) (int, error)
 	// Truncate cuts or extends (by a hole) the file to size bytes.
 	Truncate(size int64) error
 	// PunchHole makes the range a hole, or zeros where the file system has no holes.

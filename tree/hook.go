@@ -197,14 +197,22 @@ func (f *hookedFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *hookedFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, off, f.WriteFile.WriteAt)
+}
+
+func (f *hookedFile) WriteUncached(p []byte, off int64) (int, error) {
+	return f.write(p, off, f.WriteFile.WriteUncached)
+}
+
+func (f *hookedFile) write(p []byte, off int64, by func([]byte, int64) (int, error)) (int, error) {
 	if err := f.op("write", off, int64(len(p))); err != nil {
 		n := 0
 		if errors.Is(err, ErrTorn) {
-			n, _ = f.WriteFile.WriteAt(p[:len(p)/2], off)
+			n, _ = by(p[:len(p)/2], off)
 		}
 		return n, err
 	}
-	return f.WriteFile.WriteAt(p, off)
+	return by(p, off)
 }
 
 func (f *hookedFile) Truncate(size int64) error {

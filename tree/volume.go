@@ -2,6 +2,7 @@ package tree
 
 import (
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,13 +20,14 @@ type VolumeOptions struct {
 // Volume is a tree and repld's own directory on the same file system. It implements
 // [FS] and is safe for concurrent use.
 type Volume struct {
-	root    *Root
-	tree    view
-	own     view
-	ownPath string
-	syncFD  int // opened before anything is written, so that syncfs reports its errors
-	uid     uint32
-	gid     uint32
+	root      *Root
+	tree      view
+	own       view
+	ownPath   string
+	syncFD    int // opened before anything is written, so that syncfs reports its errors
+	uid       uint32
+	gid       uint32
+	mustCache atomic.Bool // the file system refuses [WriteFile.WriteUncached]
 }
 
 // OpenVolume opens the tree at path for writing, and its own directory, which it

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -114,9 +115,31 @@ func (f *writeFile) ReadAt(p []byte, off int64) (int, error) {
 	return r.fullRead(p, off)
 }
 
-func (f *writeFile) WriteAt(p []byte, off int64) (int, error) {
+func (f *writeFile) WriteAt(p []byte, off int64) (int, error) { return f.write(p, off, 0) }
+
+// WriteUncached implements [WriteFile] with RWF_DONTCACHE (pwritev2(2), Linux 6.14).
+// A file system that hasn't it, or an older kernel, refuses the flag.
+func (f *writeFile) WriteUncached(p []byte, off int64) (int, error) {
+	if f.v.mustCache.Load() {
+		return f.write(p, off, 0)
+	}
+	n, err := f.write(p, off, unix.RWF_DONTCACHE)
+	if n == 0 && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)) {
+		f.v.mustCache.Store(true)
+		return f.write(p, off, 0)
+	}
+	return n, err
+}
+
+func (f *writeFile) write(p []byte, off int64, flags int) (int, error) {
 	for n := 0; n < len(p); {
-		m, err := unix.Pwrite(f.fd, p[n:], off+int64(n))
+		var m int
+		var err error
+		if flags == 0 {
+			m, err = unix.Pwrite(f.fd, p[n:], off+int64(n))
+		} else {
+			m, err = unix.Pwritev2(f.fd, [][]byte{p[n:]}, off+int64(n), flags)
+		}
 		switch {
 		case err == unix.EINTR:
 		case err != nil:

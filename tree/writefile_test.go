@@ -185,3 +185,45 @@ func TestXattrTooLarge(t *testing.T) {
 		t.Error(st, err)
 	}
 }
+
+// TestWriteUncached writes pages past the kernel's cache between others that are in
+// it. A file system that can't do that (tmpfs) has them as well.
+func TestWriteUncached(t *testing.T) {
+	testfs.Each(t, writeUncached)
+	t.Run("tmpfs", func(t *testing.T) { writeUncached(t, testfs.Tmpfs(t, "size=1m")) })
+}
+
+func writeUncached(t *testing.T, dir string) {
+	v := openVolume(t, dir, VolumeOptions{})
+	f, err := v.Create(InTree("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const page = 4096
+	want := make([]byte, 6*page+100)
+	for i := range want {
+		want[i] = byte(i * 7 >> 3)
+	}
+	for _, w := range []struct {
+		off, end int
+		write    func(WriteFile, []byte, int64) (int, error)
+	}{
+		{4 * page, 6 * page, WriteFile.WriteUncached},
+		{6 * page, len(want), WriteFile.WriteAt},
+		{0, page + 1, WriteFile.WriteAt},
+		{page + 1, 2 * page, WriteFile.WriteAt},
+		{2 * page, 4 * page, WriteFile.WriteUncached},
+	} {
+		if n, err := w.write(f, want[w.off:w.end], int64(w.off)); n != w.end-w.off || err != nil {
+			t.Fatalf("bytes %d to %d: %d written, %v", w.off, w.end, n, err)
+		}
+	}
+	if err := v.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read back: %d bytes, %v; not those that were written", len(got), err)
+	}
+	t.Logf("refused: %v", v.mustCache.Load())
+}
