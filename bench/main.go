@@ -136,6 +136,11 @@ func run(ctx context.Context, o options, out, notes io.Writer) (err error) {
 				if err := runSequence(ctx, o, seq, kind, at, r, notes); err != nil {
 					return fmt.Errorf("%s with %s: %w", seq.name, kind.name, err)
 				}
+				if seq.drop {
+					if err := errors.Join(os.RemoveAll(at.src), os.RemoveAll(at.dst)); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}

@@ -17,6 +17,8 @@ type sequence struct {
 	name  string
 	make  func(o options, src string) (what string, err error)
 	steps []step
+	// drop removes the trees after each program, which have many bytes and few inodes.
+	drop bool
 	// run takes a pair through something that only repld does, in place of make and
 	// steps. It is run only if -case names it.
 	run func(ctx context.Context, o options, at places, r *results, notes io.Writer) error
@@ -38,7 +40,7 @@ var sequences = []sequence{
 		{name: "directory renamed", change: renameDir},
 		{name: "directory copied", change: copyDir},
 	}},
-	{name: "big", make: bigFile, steps: []step{
+	{name: "big", make: bigFile, drop: true, steps: []step{
 		{name: "4 KiB of it overwritten", change: overwrite},
 		{name: "1,000 bytes inserted at its front", change: insert},
 	}},
@@ -51,9 +53,9 @@ var sequences = []sequence{
 // configuration and state of the programs, on either side.
 type places struct{ src, dst, srcState, dstState string }
 
-// runSequence takes one program through a sequence. The trees
-// stay until all is measured: ext4 searches long for inodes when many were deleted
-// within the last minute, and so whoever comes next would pay for it.
+// runSequence takes one program through a sequence. The trees of many files stay
+// until all is measured: ext4 searches long for inodes when many were deleted within
+// the last minute, and so whoever comes next would pay for it.
 func runSequence(ctx context.Context, o options, seq sequence, kind sideKind, at places, r *results, notes io.Writer) (err error) {
 	src, dst := at.src, at.dst
 	for _, d := range []string{src, dst, at.srcState, at.dstState} {
