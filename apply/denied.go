@@ -39,7 +39,7 @@ func (a *Applier) denyOnce(what []string) {
 
 // raiseDenied tells the health board. The caller holds a.mu.
 func (a *Applier) raiseDenied() {
-	a.raise(health.NotPermitted, "this standby runs without the privileges to keep %s", listed(a.denied))
+	a.raise(health.NotPermitted, "this standby can't keep %s: it has no right to, or its file system no place for it", listed(a.denied))
 }
 
 // mayLack reports whether objects may lack something for want of privilege.

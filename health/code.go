@@ -101,7 +101,7 @@ var described = map[Code]description{
 	WatchLimit:        {Warning, "raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and put it into /etc/sysctl.d); directories without a watch are polled meanwhile"},
 	WatchOverflow:     {Info, "the kernel dropped change events and the tree was scanned again; if it repeats, raise fs.inotify.max_queued_events or run with CAP_SYS_ADMIN so that fanotify can be used"},
 	UncoveredFiles:    {Warning, "the files that the text names can change without a kernel event (mapped writable, or libaio): the certificate lists them as uncovered"},
-	NotPermitted:      {Info, "run repld as root, or with the capabilities of its unit file (CAP_CHOWN and so on, see docs/INSTALL.md), to keep owners, devices and privileged attributes and to see every change"},
+	NotPermitted:      {Info, "run repld as root, or with the capabilities of its unit file (CAP_CHOWN and so on, see docs/INSTALL.md), to keep owners, devices and privileged attributes and to see every change; an attribute that is of a kind or size which the file system doesn't take needs another one"},
 	ForeignWrite:      {Warning, "somebody writes into the standby's tree: stop it; what it wrote is kept in salvage"},
 	GuardHalted:       {Critical, "more of the tree goes or is rewritten at once than guard allows: look at the primary, then replctl resume --accept"},
 	SeedHalted:        {Critical, "more than a fifth of what is in the standby's directory would be set aside: check that it is the right directory, then replctl resume --accept"},

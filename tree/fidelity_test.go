@@ -333,3 +333,33 @@ func TestSocketIsListedWithoutKind(t *testing.T) {
 		t.Fatalf("%+v %v", st, err)
 	}
 }
+
+// TestAttributeWithoutPlace: an attribute that is longer than a block of the file
+// system is named, and the rest is set.
+func TestAttributeWithoutPlace(t *testing.T) {
+	dir := t.TempDir()
+	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
+	testfs.Image(t, "ext4", image, 32<<20) // so small a one has blocks of 1 KiB
+	testfs.Mount(t, image, at)
+	v := openVolume(t, at, VolumeOptions{})
+	f, err := v.Create(InTree("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m := change.Meta{Mode: 0o640, Mtime: change.Time{Sec: 5}, Xattrs: []change.Xattr{
+		{Name: "user.long", Value: bytes.Repeat([]byte("x"), 1500)}, {Name: "user.short", Value: []byte("kept")},
+	}}
+	lacks, err := f.SetMeta(&m)
+	if err != nil || !slices.Equal(lacks, []string{"xattr user.long"}) {
+		t.Fatalf("lacks %q, %v", lacks, err)
+	}
+	st, err := f.Stat()
+	if err != nil || st.Mode != m.Mode || st.Mtime != m.Mtime {
+		t.Errorf("%+v, %v", st, err)
+	}
+	var value [8]byte
+	if n, err := unix.Getxattr(filepath.Join(at, "f"), "user.short", value[:]); err != nil || string(value[:n]) != "kept" {
+		t.Errorf("user.short is %q, %v", value[:max(n, 0)], err)
+	}
+}
