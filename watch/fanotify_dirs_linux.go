@@ -166,7 +166,7 @@ func (d *directories) place(ref objectRef) (*place, placeState) {
 	if !ok {
 		abs, err := d.path(ref)
 		for try := 1; err != nil && !goneFor(err) && try < pathTries; try++ {
-			time.Sleep(pathPause << (try - 1))
+			time.Sleep(pathPause << (try - 1)) //nolint:forbidigo // there is no event for the end of a freeing
 			abs, err = d.path(ref)
 		}
 		switch {

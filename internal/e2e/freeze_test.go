@@ -41,7 +41,7 @@ func TestFreeze(t *testing.T) {
 		poll(t, "a barrier is applied for which the application stood still", func() error {
 			g, err := s.standby.group("one")
 			if err != nil || g.Barriers.Applied == nil {
-				return fmt.Errorf("no barrier: %v", err)
+				return fmt.Errorf("no barrier: %w", err)
 			}
 			b := g.Barriers.Applied
 			if id = b.ID.String(); id == than || b.Rung != "cgroup" || b.Stall.Duration() <= 0 {

@@ -157,7 +157,7 @@ func startService(dir, pid, boot string) error {
 		return err
 	}
 	if line, _ := bufio.NewReader(ready).ReadString('\n'); line != "ready\n" {
-		return fmt.Errorf("the service does not start: %v", cmd.Wait())
+		return fmt.Errorf("the service does not start: %w", cmd.Wait())
 	}
 	return nil
 }

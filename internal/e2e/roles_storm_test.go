@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -288,8 +289,12 @@ func (k *roleStorm) settle() (serving, stands *station) {
 		verb, on := "rejoin", down
 		switch {
 		case serving != nil && stands != nil:
-			if runs, err := serviceRuns(serving.dir); err != nil || !runs {
-				return fmt.Errorf("%v: the service of %s runs: %t, %v", all, serving.name, runs, err)
+			runs, err := serviceRuns(serving.dir)
+			if err == nil && !runs {
+				err = errors.New("it doesn't run")
+			}
+			if err != nil {
+				return fmt.Errorf("%v: the service of %s: %w", all, serving.name, err)
 			}
 			return nil
 		case serving == nil && down == nil: // each waits for the other one

@@ -239,7 +239,7 @@ func unproven(err error) error {
 	case errors.Is(err, boltproof.ErrDamaged):
 		return damagedf("%v", err)
 	case errors.Is(err, boltproof.ErrVersion):
-		return fmt.Errorf("%w: %v", ErrFormat, err)
+		return fmt.Errorf("%w: %v", ErrFormat, err) //nolint:errorlint // as above
 	}
 	return err
 }
