@@ -137,7 +137,7 @@ func run(ctx context.Context, o options, out, notes io.Writer) (err error) {
 					return fmt.Errorf("%s with %s: %w", seq.name, kind.name, err)
 				}
 				if seq.drop {
-					if err := errors.Join(os.RemoveAll(at.src), os.RemoveAll(at.dst)); err != nil {
+					if err := at.remove(); err != nil {
 						return err
 					}
 				}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ type sequence struct {
 	name  string
 	make  func(o options, src string) (what string, err error)
 	steps []step
-	// drop removes the trees after each program, which have many bytes and few inodes.
+	// drop removes all after each program: many bytes, and few inodes.
 	drop bool
 	// run takes a pair through something that only repld does, in place of make and
 	// steps. It is run only if -case names it.
@@ -52,6 +53,14 @@ var sequences = []sequence{
 // places are where a sequence is run; nothing is there yet. State is for
 // configuration and state of the programs, on either side.
 type places struct{ src, dst, srcState, dstState string }
+
+// remove removes them, with what a standby keeps beside its tree.
+func (at places) remove() (err error) {
+	for _, dir := range []string{filepath.Dir(at.src), filepath.Dir(at.dst), at.srcState, at.dstState} {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
 
 // runSequence takes one program through a sequence. The trees of many files stay
 // until all is measured: ext4 searches long for inodes when many were deleted within
