@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"fmt"
 	"sync/atomic"
 	"unsafe"
 
@@ -11,6 +12,9 @@ import (
 // that can't exist: EBADF means that it is there, whereas ENOSYS (or the EPERM
 // of an old container runtime's filter) means that it is not.
 var kernel struct {
+	// dontCache goes by the version: RWF_DONTCACHE came with Linux 6.14, and had faults
+	// until 6.16 in dropping pages that were being written once more.
+	dontCache bool
 	xattrAt   atomic.Bool // listxattrat and so on, Linux 6.13
 	fchmodat2 atomic.Bool // Linux 6.6
 	openat2   atomic.Bool // Linux 5.6
@@ -26,6 +30,20 @@ func init() {
 	kernel.fchmodat2.Store(unix.Fchmodat(none, "x", 0, unix.AT_SYMLINK_NOFOLLOW) == unix.EBADF)
 	_, err := unix.Openat2(none, "x", &unix.OpenHow{Resolve: resolve})
 	kernel.openat2.Store(err == unix.EBADF)
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel.dontCache = since(unix.ByteSliceToString(u.Release[:]), 6, 16)
+	}
+}
+
+// since reports whether a kernel's release ("6.18.44-cloud-amd64") is that version or
+// a later one.
+func since(release string, major, minor int) bool {
+	var x, y int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &x, &y); n < 2 {
+		return false
+	}
+	return x > major || x == major && y >= minor
 }
 
 // xattrArgs is struct xattr_args of linux/xattr.h.

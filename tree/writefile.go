@@ -117,10 +117,10 @@ func (f *writeFile) ReadAt(p []byte, off int64) (int, error) {
 
 func (f *writeFile) WriteAt(p []byte, off int64) (int, error) { return f.write(p, off, 0) }
 
-// WriteUncached implements [WriteFile] with RWF_DONTCACHE (pwritev2(2), Linux 6.14).
-// A file system that hasn't it, or an older kernel, refuses the flag.
+// WriteUncached implements [WriteFile] with RWF_DONTCACHE (pwritev2(2)), which some file
+// systems refuse.
 func (f *writeFile) WriteUncached(p []byte, off int64) (int, error) {
-	if f.v.mustCache.Load() {
+	if !kernel.dontCache || f.v.mustCache.Load() {
 		return f.write(p, off, 0)
 	}
 	n, err := f.write(p, off, unix.RWF_DONTCACHE)
