@@ -22,6 +22,7 @@ need mount mount
 need iproute2 ip
 [ -d /usr/lib/postgresql ] || need postgresql postgres # its programs are not in the PATH
 need mariadb-server-core mariadbd
+need mariadb-client mariadb-admin
 need mariadb-backup mariadb-backup
 need dbus-daemon dbus-daemon
 need etcd-server etcd

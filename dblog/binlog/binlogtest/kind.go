@@ -42,7 +42,11 @@ func (k Kind) Program(t testing.TB, name string) string {
 			return path
 		}
 	}
-	return testfs.NeedProgram(t, name, "mariadb-server-core")
+	debian := "mariadb-server-core"
+	if name == k.Admin() {
+		debian = "mariadb-client"
+	}
+	return testfs.NeedProgram(t, name, debian)
 }
 
 // Daemon returns the name of the server's program.
