@@ -18,6 +18,12 @@ type applierOf struct{ *receiving }
 // Base returns where the applier goes on.
 func (a applierOf) Base() (change.LogPosition, bool) { return a.applier.From() }
 
+// Applied returns where in the log what was applied ends.
+func (a applierOf) Applied() uint64 {
+	_, at := a.applier.Applied()
+	return at.Offset
+}
+
 // Notify says that a barrier is durable in the log.
 func (a applierOf) Notify() {
 	a.applier.Notify()

@@ -313,9 +313,9 @@ const stuckAfter = 30 * time.Second
 const vainFirst = time.Second
 
 // waiting reports whether there are barriers that the standby has not applied, and
-// can apply without a newer one. One that has received all of them and lacks data that
-// nobody has any more, or says nothing and still applies none, needs a newer one: with a
-// full journal neither side would go on.
+// can apply without a newer one. One that lacks data of the newest which nobody has any
+// more, or that has received all of them, says nothing and still applies none, needs a
+// newer one: with a full journal neither side would go on.
 func (p *sending) waiting() bool {
 	linked, now := p.link() != nil, p.clock.Mono()
 	p.progressMu.Lock()
@@ -330,11 +330,12 @@ func (p *sending) waits(linked bool, now time.Duration) bool {
 	}
 	m, newest := &p.progress, p.cuts[len(p.cuts)-1].id
 	working := linked && p.progressAt != 0 && m.Phase != wire.PhasePaused && m.Phase != wire.PhaseHalted
-	if !working || m.Received.Compare(newest) < 0 {
+	lacks := m.Lacks == newest // of a database's stream: without having received it
+	if !working || m.Received.Compare(newest) < 0 && !lacks {
 		return true
 	}
 	patience := stuckAfter
-	if m.Lacks == newest {
+	if lacks {
 		patience = min(vainFirst<<min(p.vain, 10)-vainFirst, stuckAfter)
 	}
 	return now-p.movedAt < patience

@@ -27,6 +27,7 @@ func TestWaiting(t *testing.T) {
 		{name: "on its way", said: wire.Progress{Received: at(1), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "the last but one lacks data", said: wire.Progress{Received: at(2), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "the newest lacks data", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}},
+		{name: "the newest lacks data of a database", said: wire.Progress{Received: at(1), Lacks: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}},
 		{name: "so did those before", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 2, idle: 2 * time.Second, want: true},
 		{name: "so did those before, for a while", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 2, idle: 3 * time.Second},
 		{name: "so did very many before", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(2)}}, vain: 200, idle: stuckAfter},

@@ -60,6 +60,19 @@ func (r *Receiver) spoolsLack() bool {
 	return false
 }
 
+// lost returns the newest barrier in the log that can't be completed any more, zero if
+// there is none: only a later one helps.
+func (r *Receiver) lost() change.BarrierID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.waiting) - 1; i >= 0; i-- {
+		if r.hopeless(&r.waiting[i].Certificate) {
+			return r.waiting[i].ID
+		}
+	}
+	return change.BarrierID{}
+}
+
 // hopeless reports whether a barrier can't be completed any more; with r.mu held.
 func (r *Receiver) hopeless(c *change.Certificate) bool {
 	for i := range c.Databases {
@@ -77,8 +90,7 @@ func (r *Receiver) hopeless(c *change.Certificate) bool {
 // primary's database may be another one by now, at positions that this spool holds of
 // the former.
 func (r *Receiver) trust(hasBase bool) error {
-	at, ok := r.opts.Applier.Base()
-	if !hasBase || !ok {
+	if !hasBase {
 		r.distrust(0)
 		return nil
 	}
@@ -86,7 +98,7 @@ func (r *Receiver) trust(hasBase bool) error {
 		return nil
 	}
 	newest := make(map[*inSpool]trusted)
-	_, err := r.barriers(at.Offset, func(b *change.Barrier, end uint64) {
+	_, err := r.barriers(r.unapplied(), func(b *change.Barrier, end uint64) {
 		for _, d := range b.Databases {
 			if q := r.database(d.Name); q != nil {
 				if ok, _ := q.holds(d.Position, b.ID); ok {

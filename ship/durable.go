@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"repld/change"
+	"repld/journal"
 	"repld/wire"
 )
 
@@ -64,8 +65,18 @@ func (s *receiving) look() (found bool, err error) {
 }
 
 // barriers calls each for the barriers from a log offset on, with the offset behind
-// each, and returns where the log ends.
+// each, and returns where the log ends. What is applied and freed meanwhile is passed over.
 func (r *Receiver) barriers(from uint64, each func(*change.Barrier, uint64)) (end uint64, err error) {
+	for {
+		end, err = r.readBarriers(from, each)
+		if !errors.Is(err, journal.ErrFreed) {
+			return end, err
+		}
+		from = r.unapplied()
+	}
+}
+
+func (r *Receiver) readBarriers(from uint64, each func(*change.Barrier, uint64)) (end uint64, err error) {
 	reader, err := r.opts.Log.HeadReader(from)
 	if err != nil {
 		return 0, err
@@ -151,6 +162,9 @@ func (s *receiving) progress() *wire.Progress {
 	}
 	if received, ok := s.Received(); ok && received.ID.Compare(p.Received) > 0 {
 		p.Received = received.ID
+	}
+	if lost := s.lost(); lost.Compare(p.Lacks) > 0 {
+		p.Lacks = lost
 	}
 	for _, q := range s.spools {
 		p.Spools = append(p.Spools, q.progress())

@@ -52,6 +52,8 @@ func (f *fakeApplier) Base() (change.LogPosition, bool) {
 	return f.from, f.base
 }
 
+func (f *fakeApplier) Applied() uint64 { return f.Progress().AppliedOffset }
+
 func (f *fakeApplier) Seed(ctx context.Context, m *Manifest) error { return f.seed(ctx, m) }
 
 func (f *fakeApplier) Notify() {

@@ -22,6 +22,9 @@ type Applier interface {
 	// Base returns the log position from which the applier goes on, false if it
 	// needs a seed.
 	Base() (change.LogPosition, bool)
+	// Applied returns the log offset behind the newest barrier that is applied, 0 if
+	// none is. What lies between it and Base was replayed, but isn't in the trees yet.
+	Applied() uint64
 	// Seed imports a base and puts the log at the manifest's position. It returns
 	// when the log may be appended to, or with the error that broke it; it can be
 	// called again with a newer manifest then.
@@ -29,7 +32,8 @@ type Applier interface {
 	// Notify says that a barrier is durable in the log.
 	Notify()
 	// Progress returns what is to be reported to the primary, but for Durable.
-	// Received is a barrier that the applier has without the log, if any.
+	// Received is a barrier that the applier has without the log, if any; Lacks is of
+	// the trees alone.
 	Progress() wire.Progress
 }
 
@@ -270,15 +274,18 @@ func (s *receiving) open(offset uint64) error {
 	// What was received before may have been cut off, or be of another history.
 	s.received, s.waiting = change.Barrier{}, nil
 	s.agreed = true
-	s.seeing = s.opts.Log.Start()
-	if at, ok := s.opts.Applier.Base(); ok {
-		s.seeing = max(s.seeing, at.Offset)
-	}
+	s.seeing = s.unapplied()
 	s.mu.Unlock()
 	s.order.start(offset)
 	close(s.ready)
 	s.wake()
 	return nil
+}
+
+// unapplied returns the log offset behind what was applied: the barriers from there on
+// are received ones. Not Base, which may be beyond a barrier that still lacks data.
+func (r *Receiver) unapplied() uint64 {
+	return max(r.opts.Log.Start(), r.opts.Applier.Applied())
 }
 
 // seed takes a base; the log goes on behind it.

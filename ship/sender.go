@@ -269,7 +269,8 @@ func (s *sending) progress(m *wire.Progress) error {
 		return err
 	}
 	if !ok {
-		m.Received, m.Applied, m.AppliedOffset, m.AppliedDigest = change.BarrierID{}, change.BarrierID{}, 0, change.Digest{}
+		m.Received, m.Lacks = change.BarrierID{}, change.BarrierID{}
+		m.Applied, m.AppliedOffset, m.AppliedDigest = change.BarrierID{}, 0, change.Digest{}
 	}
 	if s.opts.OnProgress != nil {
 		s.opts.OnProgress(*m)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,31 @@ func TestBarrierOfAnUnknownDatabaseIsNotReceived(t *testing.T) {
 	if got := p.receiver.Lacking(); len(got) != 1 || got[0] != "db" {
 		t.Errorf("the newest barrier waits for %q", got)
 	}
+}
+
+// TestHopelessBarrierIsTold: a position that a spool will never hold is data that is
+// missing, like that of a file. The primary must not wait for such a barrier.
+func TestHopelessBarrierIsTold(t *testing.T) {
+	e := newEngine(t, "db", 13, spool.Options{})
+	var said atomic.Pointer[wire.Progress]
+	p := newPair(t, nil, with(e), func(s *SenderOptions, _ *ReceiverOptions) {
+		s.OnProgress = func(m wire.Progress) { said.Store(&m) }
+	})
+	p.session()
+	first := p.cutAt(e.at(e.write(1000)))
+	eventually(t, "a barrier of which everything is there is received", func() bool { return p.received(first) })
+	if m := said.Load(); m != nil && !m.Lacks.IsZero() {
+		t.Errorf("barrier %v lacks data", m.Lacks)
+	}
+	before := change.StreamPosition{Chapter: 1, Offset: e.base - 1}
+	lost := p.cutAt(e.at(before))
+	eventually(t, "the primary is told", func() bool { return said.Load().Lacks == lost.ID })
+	if p.received(lost) {
+		t.Error("it counts as received")
+	}
+	next := p.cutAt(e.at(e.write(1000)))
+	eventually(t, "a later barrier is received", func() bool { return p.received(next) })
+	eventually(t, "nothing is missing any more", func() bool { return said.Load().Lacks.IsZero() })
 }
 
 func TestPrimaryHearsWhatTheStandbyHas(t *testing.T) {

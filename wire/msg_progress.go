@@ -51,8 +51,8 @@ type Progress struct {
 	SeedBytesTotal uint64
 	AppliedDigest  change.Digest   // of the tree at Applied
 	Spools         []SpoolProgress // of its databases, at most MaxSpools
-	// Lacks is the newest barrier that the standby has tried to apply in vain, because data
-	// that it needs is nowhere any more; a later one may do without. Zero: none.
+	// Lacks is the newest barrier that the standby can't apply, because data of its files or
+	// of a database's stream is nowhere any more; a later one may do without. Zero: none.
 	Lacks change.BarrierID
 }
 
