@@ -220,7 +220,8 @@
 // to apply: events are only added to the dirty set, whose size is bounded. The barrier
 // after that is the sum of what happened meanwhile. If the standby has none, or lacks data
 // for the newest that the primary hasn't any more, the log must go on, since only another
-// barrier lets it shrink; an eighth beyond the limit its chunks carry no data. Below an eighth of the room to be kept nothing is written in any case.
+// barrier lets it shrink; an eighth beyond the limit its chunks carry no data. Below an
+// eighth of the room to be kept nothing is written in any case.
 //
 // Nodes without a name are taken away in transactions of their own before a barrier;
 // a mark in the catalog has this finished before anything else after a crash.

@@ -27,7 +27,11 @@
 //     on the primary.
 //   - A barrier is reported as received when the standby has it durable, and every
 //     database's stream up to the barrier's position of it. [Receiver.Complete] says so
-//     to package apply, which applies no other.
+//     to package apply, which applies no other. In each session all that follows the
+//     applied barrier is looked at for that, replayed or not.
+//   - Of a barrier that is in the log the primary hears that it is received, or that it
+//     lacks data, or the stream that it waits for may still come: it never waits for one
+//     that only another barrier can replace.
 //   - The primary frees only what the standby has applied, as far as its own catalog
 //     holds that barrier with the same position and digest: after the loss of a
 //     node's state the other one speaks of another history.
@@ -41,8 +45,9 @@
 // digest, on several streams at once. The primary sends what stands where a chunk
 // was, and the standby compares the digest before it uses anything; what differs
 // it asks for again, and the primary then looks itself for what still is that
-// chunk. The same streams mend chunks that are missing or rotten later. A chunk that no file of the primary holds any more is
-// answered with "gone": a later barrier replaces the file that wanted it.
+// chunk. The same streams mend chunks that are missing or rotten later. A chunk that
+// no file of the primary holds any more is answered with "gone": a later barrier
+// replaces the file that wanted it.
 //
 // # Databases
 //

@@ -87,7 +87,8 @@ func newSoak(t *testing.T) *soak {
 		mounted(t, at, 768<<20)
 	}
 	mkdirs(t, k.to+"/a/t")
-	k.start(seed, "guard: {changed: 100%}", "history: {keep: 5m, limit: 64MiB}", "journal: {limit: 64MiB}")
+	// Each longer fault is to fill the journals.
+	k.start(seed, "guard: {changed: 100%}", "history: {keep: 5m, limit: 64MiB}", "journal: {limit: 24MiB}")
 	return k
 }
 
