@@ -387,7 +387,7 @@ func (a *Applier) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tend.C:
-			a.tend(ctx)
+			tend.Reset(a.tend(ctx))
 			continue
 		case <-look:
 			if _, err := a.LookAround(ctx); err != nil && ctx.Err() == nil {

@@ -8,11 +8,15 @@ import (
 	"repld/apply/history"
 )
 
-// tendEvery is how often [Applier.Run] looks after the history.
-const tendEvery = 10 * time.Second
-
-// What [Applier.Tend] does before it lets a barrier in between.
+// tendEvery is how often [Applier.Run] looks after the history, and tendAgain when there
+// was more to do than it does at once.
 const (
+	tendEvery = 10 * time.Second
+	tendAgain = time.Millisecond
+)
+
+// What [Applier.Tend] does before it lets a barrier in between. Tests make it small.
+var (
 	tendBarriers = 64
 	tendWaste    = 20_000
 )
@@ -160,15 +164,14 @@ func (a *Applier) dropOldest() (bool, error) {
 	}
 }
 
-// tend is Tend for Run, which can do without.
-func (a *Applier) tend(ctx context.Context) {
-	for ctx.Err() == nil {
-		more, err := a.Tend(ctx)
-		if err != nil && ctx.Err() == nil {
-			a.logger.Warn("the history could not be thinned", "error", err)
-		}
-		if err != nil || !more {
-			return
-		}
+// tend is Tend for Run, which can do without. It returns when to tend next.
+func (a *Applier) tend(ctx context.Context) time.Duration {
+	more, err := a.Tend(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.logger.Warn("the history could not be thinned", "error", err)
 	}
+	if err != nil || !more {
+		return tendEvery
+	}
+	return tendAgain
 }

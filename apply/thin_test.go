@@ -170,6 +170,29 @@ func TestHistoryEnds(t *testing.T) {
 	ro.everywhere()
 }
 
+// TestTendLetsBarriersInBetween: what is due at once may be much, where a limit was
+// lowered. No barrier waits until all of it is done.
+func TestTendLetsBarriersInBetween(t *testing.T) {
+	defer func(n int) { tendBarriers = n }(tendBarriers)
+	tendBarriers = 2
+	ro := newRounds(t, 10)
+	clock := &handClock{}
+	ro.keepBy(clock, History{Keep: time.Minute})
+	for range 6 {
+		ro.barrier(3)
+	}
+	clock.mono += time.Hour
+	for _, want := range []int{4, 2} {
+		if next := ro.s.tend(t.Context()); next != tendAgain || len(ro.s.Retained()) != want {
+			t.Errorf("%d barriers are left, want %d; tended again in %v", len(ro.s.Retained()), want, next)
+		}
+	}
+	ro.tend()
+	if next := ro.s.tend(t.Context()); next != tendEvery {
+		t.Errorf("tended again in %v with nothing to do", next)
+	}
+}
+
 // TestHistoryDamaged: a history that turns out to be damaged begins anew; barriers
 // go on being applied.
 func TestHistoryDamaged(t *testing.T) {
