@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"repld/apply/history"
@@ -52,6 +51,8 @@ type Applier struct {
 	// ahead: all that the overlay needs is staged, by this process. It belongs to
 	// whoever has the turn.
 	ahead bool
+	// tight are files that found no room in earlier attempts. They belong to it, too.
+	tight map[change.NodeID]tight
 
 	mu       sync.Mutex
 	limits   Limits
@@ -362,7 +363,7 @@ const retryTell = 4 * retryFirst
 
 // raiseStalled reports an error that recurs and has no condition of its own.
 func (a *Applier) raiseStalled(err error) {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrIncomplete) || errors.Is(err, tree.ErrRootReplaced) {
+	if full(err) || errors.Is(err, ErrIncomplete) || errors.Is(err, tree.ErrRootReplaced) {
 		return
 	}
 	a.raise(health.BarrierLate, "no barrier can be applied, it is tried again and again: %v", err)

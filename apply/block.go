@@ -21,6 +21,7 @@ const (
 // write writes a piece, or keeps it until its block is full or [worker.flush] is called.
 func (w *worker) write(b *building, at uint64, data []byte) error {
 	if err := w.results.room.take(b.at.tree, uint64(len(data))); err != nil {
+		w.results.room.lacked(b)
 		return err
 	}
 	if b.how != stagedFull || b.node.Size < blockedMin {
@@ -67,6 +68,8 @@ func (w *worker) put(b *building, at uint64, data []byte, by func(tree.WriteFile
 	}
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	_, err = by(f, data, int64(at))
+	if _, err = by(f, data, int64(at)); full(err) {
+		w.results.room.lacked(b)
+	}
 	return err
 }

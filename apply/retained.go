@@ -175,7 +175,7 @@ func (a *Applier) chronicle(ctx context.Context, c *commit) error {
 
 // short reports whether err says that there is no room.
 func short(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || noRoom(err)
+	return full(err) || noRoom(err)
 }
 
 func (a *Applier) chronicleOnce(ctx context.Context, c *commit) error {

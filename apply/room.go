@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 
 	"github.com/dustin/go-humanize"
 
@@ -41,6 +42,7 @@ type room struct {
 	// returned are the bytes that deletions give back, by tree; nil: not counted yet,
 	// as nobody had to know.
 	returned []uint64
+	tight    []*building // found no room in this attempt
 }
 
 func newRoom(a *Applier) *room { return &room{a: a, left: make([]uint64, len(a.trees))} }
@@ -70,6 +72,11 @@ func (r *room) check(index uint8, n uint64) (above uint64, err error) {
 	if err != nil || reserve == 0 {
 		return roomSlice, nil // whoever writes there says what is wrong
 	}
+	return r.hold(index, n, free, reserve)
+}
+
+// hold is check with what is free.
+func (r *room) hold(index uint8, n, free, reserve uint64) (above uint64, err error) {
 	floor := reserve
 	if r.returned != nil {
 		floor -= min(reserve, r.returned[index])
@@ -116,6 +123,70 @@ func (r *room) relent(ctx context.Context) (bool, error) {
 	return some, err
 }
 
+// tight is a long file for which there was no room. It is not begun again while there is
+// no more room than then and by its length it doesn't fit: its data would be fetched
+// up to the same place and thrown away, at each attempt. By its length alone it may fit
+// all the same, where the file system compresses.
+type tight struct {
+	want change.Digest // what was to be staged
+	free uint64        // bytes that were free once it was given up
+}
+
+// tightMost bounds the files that are remembered.
+const tightMost = 256
+
+// lacked notes a file whose write failed for want of room.
+func (r *room) lacked(b *building) {
+	if r.a.o.Space == nil || b.how != stagedFull || b.node.Size < blockedMin {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tight = append(r.tight, b)
+}
+
+// remember keeps what was noted, when the incomplete files of the attempt are gone.
+func (r *room) remember() {
+	for _, b := range r.tight {
+		free, _, err := r.a.o.Space(int(b.at.tree))
+		if err != nil || len(r.a.tight) >= tightMost {
+			continue
+		}
+		if r.a.tight == nil {
+			r.a.tight = make(map[change.NodeID]tight)
+		}
+		r.a.tight[b.id] = tight{wanted(&b.node), free}
+	}
+}
+
+// begin returns ErrNoRoom for a file that found no room in an earlier attempt and would
+// find none now.
+func (r *room) begin(tx *catalog.Tx, b *building) error {
+	t, ok := r.a.tight[b.id]
+	if !ok || b.how != stagedFull || t.want != wanted(&b.node) {
+		return nil
+	}
+	need := dataOf(tx, b.id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	free, reserve, err := r.a.o.Space(int(b.at.tree))
+	if err != nil || free >= t.free+need/16 {
+		return nil
+	}
+	_, err = r.hold(b.at.tree, need, free, reserve)
+	return err
+}
+
+// dataOf is how many bytes a file has but for its holes.
+func dataOf(tx *catalog.Tx, id change.NodeID) (bytes uint64) {
+	for ref := range tx.Refs(id, 0) {
+		if !ref.Hole() {
+			bytes += ref.Length
+		}
+	}
+	return bytes
+}
+
 // checkAll looks whether there is room for all that the overlay needs, before any of
 // it is staged.
 func (a *Applier) checkAll(ctx context.Context) error {
@@ -148,3 +219,6 @@ func (a *Applier) checkAll(ctx context.Context) error {
 
 // noRoom reports whether err says that staging would have used what is to be kept free.
 func noRoom(err error) bool { return errors.As(err, new(*ErrNoRoom)) }
+
+// full reports whether err says that a file system or a quota is used up.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

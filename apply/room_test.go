@@ -77,6 +77,41 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// TestNoRoomForALongFile: a file that found no room isn't fetched once more up to the same
+// place; but it is when there is more room, by its length or not: file systems compress.
+func TestNoRoomForALongFile(t *testing.T) {
+	const length = 4 << 20
+	p, s, above := roomy(t, map[string]string{"file": "small"})
+	p.write("large", string(noise(1, length)))
+	p.write("short", string(noise(2, 100_000)))
+	p.barrier()
+	s.receive(p)
+	above.Store(2 << 20)
+	if need := s.lacks(t).Need; need >= length {
+		t.Errorf("at first %d bytes are wanted at once", need)
+	}
+	wants := func(what string, again bool) {
+		t.Helper()
+		kept := s.staged()
+		lacks := s.lacks(t)
+		if got := lacks.Need != length; got != again {
+			t.Errorf("%s: it was tried again: %v; %d bytes were wanted", what, got, lacks.Need)
+		}
+		if s.staged() != kept {
+			t.Errorf("%s: %d bytes are staged, %d were", what, s.staged(), kept)
+		}
+	}
+	wants("no more room", false)
+	above.Add(length / 32)
+	wants("hardly any more", false)
+	above.Add(length / 16)
+	wants("some more", true)
+	wants("no more than that", false)
+	above.Store(length + 200_000)
+	must(t, s.Step(t.Context()))
+	same(t, p, s)
+}
+
 // TestReserveAndDeletions: what a barrier gives back may be used by it, or a tree that
 // was emptied to make room could not be emptied on the standby.
 func TestReserveAndDeletions(t *testing.T) {

@@ -45,6 +45,9 @@ var queuedMost = 1 << 16
 
 // file queues the pieces of a regular file.
 func (s *stager) file(b *building) error {
+	if err := s.results.room.begin(s.next, b); err != nil {
+		return err
+	}
 	var late bool
 	p := &part{b: b}
 	for ref := range s.next.Refs(b.id, 0) {

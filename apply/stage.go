@@ -74,9 +74,11 @@ func (a *Applier) stage(ctx context.Context, forced map[change.NodeID]bool) erro
 			}
 		}
 		if err != nil {
+			results.room.remember()
 			return err
 		}
 		if next.count == 0 {
+			a.tight = nil
 			break
 		}
 		late = next
@@ -323,11 +325,7 @@ func (s *stager) measure(b *building) {
 	if b.node.Kind != change.KindFile {
 		return
 	}
-	for ref := range s.next.Refs(b.id, 0) {
-		if !ref.Hole() {
-			s.measured[b.at.tree] += ref.Length
-		}
-	}
+	s.measured[b.at.tree] += dataOf(s.next, b.id)
 }
 
 // takeOver takes over what was staged in an earlier attempt, with new metadata if

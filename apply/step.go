@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"repld/change"
 	"repld/health"
@@ -311,7 +310,7 @@ func (a *Applier) report(err error) {
 		}
 	case noRoom(err):
 		a.raise(health.DiskLow, "a barrier is not applied: %v; the tree is as it was", err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case full(err):
 		a.raise(health.DiskLow, "a barrier could not be applied, the disk is full: %v; the tree is as it was", err)
 	case errors.Is(err, ErrIncomplete):
 		a.raise(health.ChunkMissing, "%v; the tree stays at the last barrier until a later one can do without", err)
