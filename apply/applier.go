@@ -363,7 +363,7 @@ const retryTell = 4 * retryFirst
 
 // raiseStalled reports an error that recurs and has no condition of its own.
 func (a *Applier) raiseStalled(err error) {
-	if full(err) || errors.Is(err, ErrIncomplete) || errors.Is(err, tree.ErrRootReplaced) {
+	if short(err) || errors.Is(err, ErrIncomplete) || errors.Is(err, tree.ErrRootReplaced) {
 		return
 	}
 	a.raise(health.BarrierLate, "no barrier can be applied, it is tried again and again: %v", err)

@@ -23,8 +23,12 @@ type ErrNoRoom struct {
 }
 
 func (e *ErrNoRoom) Error() string {
-	return fmt.Sprintf("there is not enough room for it on the file system of tree %q: %s are needed, %s are free, of which %s are to be kept free",
-		e.Tree, humanize.IBytes(e.Need), humanize.IBytes(e.Free), humanize.IBytes(e.Reserve))
+	text := fmt.Sprintf("there is not enough room for it on the file system of tree %q: %s are needed, %s are free",
+		e.Tree, humanize.IBytes(e.Need), humanize.IBytes(e.Free))
+	if e.Reserve > 0 {
+		text += fmt.Sprintf(", of which %s are to be kept free", humanize.IBytes(e.Reserve))
+	}
+	return text
 }
 
 // roomSlice is how many bytes are written to a tree's file system until its free space

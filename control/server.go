@@ -149,7 +149,11 @@ func (s *Server) lateBarrier(ctx context.Context, req BarrierRequest) error {
 	late := Errorf(ExitTimeout, "no barrier of group %s was %s within %s", req.Group, req.Wait, req.Timeout.Duration())
 	status, err := s.backend.Status(ctx)
 	if err != nil || len(status.Health) == 0 {
-		return late.WithHint("replication goes on; ask again, or give --timeout more time")
+		hint := "replication goes on; ask again, or give --timeout more time"
+		if req.Wait != BarrierCaptured {
+			hint += "; what holds the other node up, its own status says"
+		}
+		return late.WithHint("%s", hint)
 	}
 	var texts []string
 	for _, c := range status.Health {
