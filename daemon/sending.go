@@ -37,6 +37,7 @@ type sending struct {
 	progress   wire.Progress    // what the standby said last
 	progressAt time.Duration    // monotonic, when it came; 0 when it is of a former session
 	movedAt    time.Duration    // monotonic, of the newest barrier or the last one applied
+	stirredAt  time.Duration    // monotonic, of the last report that said anything new
 	vain       int              // barriers that were cut because the one before lacked data, one after another
 	cuts       []cut            // barriers that the standby has not applied, oldest first
 	pruned     change.BarrierID // the newest that was taken out of cuts
@@ -47,10 +48,12 @@ type sending struct {
 // more, the second oldest is forgotten, so that the age of the oldest stays right.
 const cutsKept = 10_000
 
-// cut is a barrier and the monotonic time of the oldest change in it.
+// cut is a barrier, the monotonic time of the oldest change in it, and the log offset
+// behind it; 0 if that isn't known.
 type cut struct {
 	id     change.BarrierID
 	oldest time.Duration
+	end    uint64
 }
 
 // openSending opens a group on the primary. The caller closes it.
@@ -224,7 +227,7 @@ func (p *sending) storedCuts() (cuts []cut, err error) {
 			if len(cuts) == cutsKept || b.ID.Epoch != p.task().epoch {
 				break
 			}
-			cuts = append(cuts, cut{b.ID, mono - now.Sub(b.CutAt)})
+			cuts = append(cuts, cut{b.ID, mono - now.Sub(b.CutAt), b.End.Offset})
 		}
 		return nil
 	})
@@ -249,13 +252,13 @@ func (p *sending) recallCuts() {
 
 func (p *sending) onBarrier(b change.Barrier, oldest time.Duration) {
 	p.progressMu.Lock()
-	if n := len(p.cuts); n > 0 && p.cuts[n-1].id == p.progress.Lacks {
+	if n := len(p.cuts); n > 0 && p.useless(p.cuts[n-1]) {
 		p.vain++
 	}
 	if len(p.cuts) >= cutsKept {
 		p.cuts = slices.Delete(p.cuts, 1, 2)
 	}
-	p.cuts = append(p.cuts, cut{b.ID, oldest})
+	p.cuts = append(p.cuts, cut{b.ID, oldest, p.log.End().Offset})
 	p.movedAt = p.clock.Mono()
 	p.cutAt.note(b.ID, p.movedAt)
 	p.progressMu.Unlock()
@@ -270,6 +273,9 @@ func (p *sending) onProgress(m wire.Progress) {
 	p.progressMu.Lock()
 	if m.Applied != p.progress.Applied {
 		p.movedAt, p.vain = p.clock.Mono(), 0
+	}
+	if news(&p.progress, &m) {
+		p.stirredAt = p.clock.Mono()
 	}
 	seeded := p.progress.Phase == wire.PhaseSeeding && m.Phase != wire.PhaseSeeding && !m.Applied.IsZero()
 	p.progress, p.progressAt = m, p.clock.Mono()
@@ -303,8 +309,8 @@ func (p *sending) standbyPhase(since time.Duration) (control.Phase, bool) {
 	return phaseOf(p.progress.Phase), p.progressAt > since
 }
 
-// stuckAfter is how long a standby may have all barriers and apply none, for whatever
-// reason, until it is taken to need a newer one.
+// stuckAfter is how long a standby may say nothing new, or may have all barriers and apply
+// none, for whatever reason, until it is taken to need a newer one.
 const stuckAfter = 30 * time.Second
 
 // vainFirst is how much longer than for the first it takes until another barrier is cut
@@ -313,9 +319,10 @@ const stuckAfter = 30 * time.Second
 const vainFirst = time.Second
 
 // waiting reports whether there are barriers that the standby has not applied, and
-// can apply without a newer one. One that lacks data of the newest which nobody has any
-// more, or that has received all of them, says nothing and still applies none, needs a
-// newer one: with a full journal neither side would go on.
+// can apply without a newer one. One to which the newest is of no use needs a newer one,
+// and so does one that has received all of them, or says nothing new, and applies none:
+// with a full journal neither side would go on. It waits for ever only while there is no
+// link, and where an operator has stopped the standby.
 func (p *sending) waiting() bool {
 	linked, now := p.link() != nil, p.clock.Mono()
 	p.progressMu.Lock()
@@ -328,17 +335,33 @@ func (p *sending) waits(linked bool, now time.Duration) bool {
 	if len(p.cuts) == 0 {
 		return false
 	}
-	m, newest := &p.progress, p.cuts[len(p.cuts)-1].id
+	m, newest := &p.progress, p.cuts[len(p.cuts)-1]
 	working := linked && p.progressAt != 0 && m.Phase != wire.PhasePaused && m.Phase != wire.PhaseHalted
-	lacks := m.Lacks == newest // of a database's stream: without having received it
-	if !working || m.Received.Compare(newest) < 0 && !lacks {
+	switch {
+	case !working:
 		return true
+	case p.useless(newest):
+		return now-p.movedAt < min(vainFirst<<min(p.vain, 10)-vainFirst, stuckAfter)
+	case m.Received.Compare(newest.id) < 0: // it is on its way
+		return now-max(p.movedAt, p.stirredAt) < stuckAfter
 	}
-	patience := stuckAfter
-	if lacks {
-		patience = min(vainFirst<<min(p.vain, 10)-vainFirst, stuckAfter)
-	}
-	return now-p.movedAt < patience
+	return now-p.movedAt < stuckAfter
+}
+
+// useless reports whether the standby can't apply a barrier whatever else it does: data
+// of its files or of a database's stream, which needn't have been received then, is
+// nowhere any more; or the base that is on its way holds the barrier.
+func (p *sending) useless(c cut) bool {
+	m := &p.progress
+	inBase := m.Phase == wire.PhaseSeeding && m.Received.Compare(c.id) < 0 && c.end != 0 && m.Durable >= c.end
+	return m.Lacks == c.id || inBase
+}
+
+// news reports whether a report says anything that the one before didn't.
+func news(before, now *wire.Progress) bool {
+	return now.Durable != before.Durable || now.Received != before.Received || now.Applied != before.Applied ||
+		now.Phase != before.Phase || now.Lacks != before.Lacks ||
+		now.SeedFilesDone != before.SeedFilesDone || now.SeedBytesDone != before.SeedBytesDone
 }
 
 func (p *sending) standbyProgress() wire.Progress {

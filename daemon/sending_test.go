@@ -14,17 +14,24 @@ func TestWaiting(t *testing.T) {
 	at := func(seq uint64) change.BarrierID { return change.BarrierID{Epoch: 1, Seq: seq} }
 	const now = time.Hour
 	for _, c := range []struct {
-		name string
-		said wire.Progress
-		cuts []cut
-		down bool
-		vain int
-		idle time.Duration // since anything moved
-		want bool
+		name  string
+		said  wire.Progress
+		cuts  []cut
+		down  bool
+		vain  int
+		idle  time.Duration // since anything moved
+		stirs bool          // but the standby has said something new
+		want  bool
 	}{
 		{name: "nothing is to be applied", said: wire.Progress{Received: at(2), Applied: at(2)}},
 		{name: "being applied", said: wire.Progress{Received: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "on its way", said: wire.Progress{Received: at(1), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
+		{name: "on its way, and nothing was heard of it for long", said: wire.Progress{Received: at(1)}, cuts: []cut{{id: at(2)}}, idle: stuckAfter},
+		{name: "on its way for long", said: wire.Progress{Received: at(1)}, cuts: []cut{{id: at(2)}}, idle: stuckAfter, stirs: true, want: true},
+		{name: "in the base", said: wire.Progress{Phase: wire.PhaseSeeding, Durable: 70}, cuts: []cut{{id: at(1), end: 50}, {id: at(2), end: 70}}},
+		{name: "in the base, as the one before was", said: wire.Progress{Phase: wire.PhaseSeeding, Durable: 70}, cuts: []cut{{id: at(2), end: 70}}, vain: 1, want: true},
+		{name: "behind the base", said: wire.Progress{Phase: wire.PhaseSeeding, Durable: 70}, cuts: []cut{{id: at(1), end: 50}, {id: at(2), end: 71}}, want: true},
+		{name: "received behind the base", said: wire.Progress{Phase: wire.PhaseSeeding, Durable: 71, Received: at(2)}, cuts: []cut{{id: at(2), end: 71}}, want: true},
 		{name: "the last but one lacks data", said: wire.Progress{Received: at(2), Lacks: at(1)}, cuts: []cut{{id: at(1)}, {id: at(2)}}, want: true},
 		{name: "the newest lacks data", said: wire.Progress{Received: at(2), Lacks: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}},
 		{name: "the newest lacks data of a database", said: wire.Progress{Received: at(1), Lacks: at(2)}, cuts: []cut{{id: at(1)}, {id: at(2)}}},
@@ -41,6 +48,9 @@ func TestWaiting(t *testing.T) {
 				c.said.Phase = wire.PhaseStreaming
 			}
 			p := &sending{progress: c.said, progressAt: now, movedAt: now - c.idle, cuts: c.cuts, vain: c.vain}
+			if c.stirs {
+				p.stirredAt = now
+			}
 			if got := p.waits(!c.down, now); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
