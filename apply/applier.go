@@ -51,6 +51,9 @@ type Applier struct {
 	// ahead: all that the overlay needs is staged, by this process. It belongs to
 	// whoever has the turn.
 	ahead bool
+	// ceiling is the log offset from which on Settle looks at no barrier; 0 means none.
+	// It belongs to it, too.
+	ceiling uint64
 	// tight are files that found no room in earlier attempts. They belong to it, too.
 	tight map[change.NodeID]tight
 
@@ -70,6 +73,7 @@ type Applier struct {
 	foreignTotal uint64
 	suspicious   bool             // publishing had to leave something undone
 	lacks        change.BarrierID // see Lacks
+	passed       change.BarrierID // see Passed
 	rejected     bool             // the log does not fit what is here: only a base helps
 	denied       map[string]bool  // what couldn't be set for want of privilege
 }
@@ -416,6 +420,10 @@ func (a *Applier) Run(ctx context.Context) error {
 		case a.NeedsSeed():
 			a.logger.Error("the standby can't go on from what it has", "error", err)
 			wait = retryFirst
+			continue
+		}
+		if errors.Is(err, change.ErrNoPeer) {
+			wait = retryFirst // the next session ends it
 			continue
 		}
 		a.logger.Warn("a barrier could not be applied", "error", err, "retry in", wait)

@@ -29,7 +29,9 @@
 //
 //  1. Replay: the records between the applied barrier and the newest complete
 //     one go into the overlay; where the data of each chunk stands in the log is
-//     remembered in the scratch file. Several barriers are published as one.
+//     remembered in the scratch file. Several barriers are published as one. One
+//     that lacks data waits for a newer one, which the primary then cuts; only
+//     before a promotion, when none will come, [Applier.Settle] goes to the one before.
 //  2. Guard: what the overlay deletes and rewrites is counted, see guard.go.
 //  3. Stage: every new or changed object is built as own/stage/NODE (in one of
 //     the directories own/stage/0 … f, by the last digit of NODE) with its final

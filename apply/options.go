@@ -34,8 +34,8 @@ type Fetcher interface {
 	// every one, in any order, never concurrently within one call of Fetch. data
 	// has been checked against the digest and is valid until each returns; nil
 	// says that the peer doesn't have it any more. Several calls may run at once.
-	// It blocks while there is no peer, until ctx ends or it gives up with an
-	// error, after which digests that each wasn't called for are unknown.
+	// After an error the digests that each wasn't called for are unknown; it is
+	// [change.ErrNoPeer] while there is no peer.
 	Fetch(ctx context.Context, digests []change.Digest, each func(d change.Digest, data []byte) error) error
 }
 

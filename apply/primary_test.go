@@ -36,6 +36,7 @@ type primary struct {
 	store map[change.Digest][]byte // every chunk that ever was
 	gone  map[change.Digest]bool   // chunks that aren't given away any more
 	lost  map[change.Digest]bool   // chunks whose data is left out of the log
+	away  bool                     // there is no session
 	// trusting has it read only what shows a change, for benchmarks of large trees.
 	trusting bool
 }
@@ -289,6 +290,9 @@ func (p *primary) manifest() Manifest {
 func (p *primary) Fetch(ctx context.Context, digests []change.Digest, each func(change.Digest, []byte) error) error {
 	if len(digests) > FetchMax {
 		return fmt.Errorf("%d digests in one request", len(digests))
+	}
+	if p.away {
+		return change.ErrNoPeer
 	}
 	for _, d := range digests {
 		data := p.store[d]

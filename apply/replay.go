@@ -74,7 +74,7 @@ func (a *Applier) scan(ctx context.Context) (newest point, found bool, err error
 		case *change.Chunk:
 			entries = append(entries, scratchPut{key: append([]byte(nil), rec.Digest[:]...), value: nodeKey(change.NodeID(offset))})
 		case *change.Barrier:
-			if offset >= start.end.Offset && a.complete(&rec.Certificate) {
+			if offset >= start.end.Offset && (a.ceiling == 0 || r.Offset() < a.ceiling) && a.complete(&rec.Certificate) {
 				newest.id, newest.end.Offset, found = rec.ID, r.Offset(), true
 			}
 		}

@@ -18,6 +18,11 @@ func (a *Applier) Step(ctx context.Context) error {
 		return err
 	}
 	defer a.release()
+	return a.attempt(ctx)
+}
+
+// attempt is Step for whoever has the turn.
+func (a *Applier) attempt(ctx context.Context) error {
 	err := a.step(ctx)
 	if errors.Is(err, ErrForeign) {
 		// Make the tree what the applied barrier says, then try again.
@@ -304,6 +309,7 @@ func (a *Applier) report(err error) {
 		a.raiseHalt(halted)
 	case err == nil:
 		a.setLacks(change.BarrierID{})
+		a.setPassed(change.BarrierID{})
 		a.resolve(health.ChunkMissing, health.DiskLow)
 		if a.Halted() == nil {
 			a.resolve(health.GuardHalted)

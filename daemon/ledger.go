@@ -147,7 +147,7 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 	switch by := s.withheld(); {
 	case by != "" && !chosen && received.Compare(f.Complete.ID) > 0:
 		f.Withheld, f.WithheldBy = received, by
-	case by == "" && ok && b.ID.Compare(f.Complete.ID) > 0:
+	case by == "" && ok && b.ID.Compare(f.Complete.ID) > 0 && b.ID.Compare(s.applier.Passed()) > 0:
 		f.Complete = b.Certificate
 		if stored, ok, err := s.storedBarrier(b.ID); err == nil && ok {
 			at = stored.End
@@ -168,6 +168,9 @@ func (s *receiving) lossFacts(c choiceFile) role.GroupFacts {
 	}
 	s.beatMu.Unlock()
 	f.Captured = f.Withheld
+	if passed := s.applier.Passed(); passed.Compare(f.Captured) > 0 {
+		f.Captured = passed
+	}
 	if heard {
 		if beat.Captured.Compare(f.Captured) > 0 {
 			f.Captured = beat.Captured

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"repld/apply"
 	"repld/change"
 	"repld/control"
 	"repld/role"
@@ -42,6 +44,7 @@ func (r *roles) Do(ctx context.Context, step role.Step, s role.State) error {
 	case role.StepDatabases:
 		return r.doDatabases(ctx)
 	case role.StepLedger:
+		r.settle(ctx, s, r.choiceOf(s.Plan))
 		return r.doLedger(s)
 	case role.StepProof:
 		return r.doProof(ctx, s)
@@ -306,7 +309,15 @@ func (r *roles) doApply(ctx context.Context, s role.State) error {
 		return nil // its trees are what it had when it served
 	}
 	choice := r.choiceOf(s.Plan)
-	return r.eachReceiving(ctx, func(ctx context.Context, s *receiving) error {
+	var told atomic.Bool // the ledger tells what is given up
+	told.Store(true)
+	err := r.eachReceiving(ctx, func(ctx context.Context, s *receiving) error {
+		before := s.applier.Passed()
+		defer func() {
+			if s.applier.Passed() != before {
+				told.Store(false)
+			}
+		}()
 		if id, chosen := choice.Barriers[s.name]; chosen {
 			if cert, _ := s.applier.Applied(); cert.ID != id {
 				if err := s.explainPast(s.applier.Rewind(ctx, id)); err != nil {
@@ -319,22 +330,66 @@ func (r *roles) doApply(ctx context.Context, s role.State) error {
 		_, err := s.applier.Freeze(ctx)
 		return err
 	})
+	if err == nil && s.Plan.Kind == role.Failover && !told.Load() {
+		return r.doLedger(s)
+	}
+	return err
 }
 
-// applyNewest waits until the newest complete barrier is applied; one that an operator
-// or the guard holds back stays where it is.
+// applyNewest applies the newest barrier for which everything is here; one that an
+// operator or the guard holds back stays where it is. What passes, as a full disk may, is
+// waited for.
 func (s *receiving) applyNewest(ctx context.Context) error {
-	newest, ok := s.receiver.Received()
-	if !ok {
-		return nil
+	for told := ""; ; {
+		err := s.applier.Settle(ctx)
+		switch {
+		case err == nil, errors.As(err, new(*apply.ErrGuardHalted)):
+			return nil
+		case errors.Is(err, change.ErrNoPeer), errors.Is(err, apply.ErrIncomplete):
+			s.logger.Error("the trees aren't what the applied barrier says, and what they lack is nowhere to be had: they stay as they are",
+				"group", s.name, "error", err)
+			return nil
+		}
+		if text := err.Error(); text != told {
+			s.logger.Warn("the newest barrier can't be applied yet", "group", s.name, "error", err)
+			told = text
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settleAgain):
+		}
 	}
-	s.applier.Notify()
-	return s.waitFor(ctx, func() (bool, error) {
-		cert, _ := s.applier.Applied()
-		held := s.applier.Paused() || s.applier.Halted() != nil
-		return held || cert.ID.Compare(newest.ID) >= 0, nil
-	})
 }
+
+// settle finds out before a failover, of a peer that can't be asked any more, which barrier
+// can be had: the ledger is to tell what is given up by it. Where that fails, doApply sees.
+func (r *roles) settle(ctx context.Context, s role.State, c choiceFile) {
+	if s.Link {
+		return
+	}
+	var sides errgroup.Group
+	for _, g := range r.groups {
+		g.mu.Lock()
+		_, stands := g.side.(*receiving)
+		g.mu.Unlock()
+		if _, chosen := c.Barriers[g.name]; chosen || !stands {
+			continue
+		}
+		sides.Go(func() error {
+			return r.with(ctx, g.name, func(ctx context.Context, s side) error {
+				if s, ok := s.(*receiving); ok {
+					return s.applier.Settle(ctx)
+				}
+				return nil
+			})
+		})
+	}
+	_ = sides.Wait()
+}
+
+// settleAgain is the time between two attempts of applyNewest.
+const settleAgain = 500 * time.Millisecond
 
 // doOpen makes primaries of the replicas, or starts what was opened before.
 func (r *roles) doOpen(ctx context.Context, s role.State) error {

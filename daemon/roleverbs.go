@@ -71,6 +71,7 @@ func (r *roles) change(ctx context.Context, req control.RoleRequest, by decidedB
 		peer, _, _ := r.peerNow()
 		reply.Plan = r.planText(o, planned, peer.Name)
 		if planned.Plan.Kind == role.Failover {
+			r.settle(ctx, s, choice)
 			ledger := r.ledger(s, planned.Plan, choice)
 			reply.Ledger = &ledger
 		}

@@ -79,6 +79,10 @@ func (s *receiving) verifyLocal(ctx context.Context, req wire.VerifyRequest, rep
 			_ = report(wire.VerifyReport{Files: files, Bytes: bytes})
 		}
 	}})
+	if errors.Is(err, change.ErrNoPeer) {
+		return control.Errorf(control.ExitPeer, "%w", err).
+			WithHint("what differs is to be had from the peer only: bring it, or the link, back, and verify again")
+	}
 	if err != nil {
 		s.judge(err)
 		return err

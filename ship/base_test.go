@@ -208,30 +208,28 @@ func (p *pair) testFetch(t *testing.T, files map[string][]byte, digests map[stri
 	}
 }
 
-func TestFetchWaitsForASession(t *testing.T) {
+func TestFetchWithoutASession(t *testing.T) {
 	p := newPair(t, nil)
 	data := []byte("some data of a file")
 	digests := p.withTree(map[string][]byte{"file": data})
-	got := make(chan []byte, 1)
-	failed := make(chan error, 1)
-	go func() {
-		failed <- p.fetcher.Fetch(t.Context(), []change.Digest{digests["file"]}, func(_ change.Digest, data []byte) error {
-			got <- bytes.Clone(data)
+	fetch := func() (got []byte, err error) {
+		err = p.fetcher.Fetch(t.Context(), []change.Digest{digests["file"]}, func(_ change.Digest, data []byte) error {
+			got = bytes.Clone(data)
 			return nil
 		})
-	}()
-	p.session()
-	if err := <-failed; err != nil {
-		t.Fatal(err)
+		return got, err
 	}
-	if b := <-got; !bytes.Equal(b, data) {
-		t.Errorf("fetched %q, want %q", b, data)
+	if got, err := fetch(); got != nil || !errors.Is(err, change.ErrNoPeer) {
+		t.Errorf("fetched %q; %v, want %v", got, err, change.ErrNoPeer)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err := NewFetcher("g").Fetch(ctx, []change.Digest{{1}}, nil)
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("without a session and with a cancelled context: %v", err)
+	end := p.session()
+	<-p.applier.notified // who lacks something tries again
+	if got, err := fetch(); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("fetched %q, want %q: %v", got, data, err)
+	}
+	end()
+	if _, err := fetch(); !errors.Is(err, change.ErrNoPeer) {
+		t.Errorf("after the session: %v, want %v", err, change.ErrNoPeer)
 	}
 }
 

@@ -200,7 +200,7 @@ func TestFileThatCantBeReadIsGone(t *testing.T) {
 	if err := os.Symlink("loop", path); err != nil {
 		t.Fatal(err)
 	}
-	p.session()
+	p.online()
 	got := map[change.Digest]string{}
 	err := p.fetcher.Fetch(t.Context(), []change.Digest{digests["loop"], digests["file"]}, func(d change.Digest, data []byte) error {
 		got[d] = string(data)
@@ -227,7 +227,7 @@ func TestChunkThatWasOverwrittenIsTakenFromElsewhere(t *testing.T) {
 	}
 	want := map[change.Digest]string{digests["one"]: "a chunk", digests["three"]: "", digests["four"]: "kept"}
 	ask := slices.Collect(maps.Keys(want))
-	p.session()
+	p.online()
 	for range 2 { // the stream is as it was after a second question
 		got := map[change.Digest]string{}
 		err := p.fetcher.Fetch(t.Context(), ask, func(d change.Digest, data []byte) error {

@@ -17,13 +17,12 @@ import (
 const fetchStreams = 8
 
 // Fetcher gets chunks from the primary by digest. It outlives sessions: while
-// there is none, calls wait.
+// there is none, calls fail with [change.ErrNoPeer].
 type Fetcher struct {
 	group string
 
 	mu   sync.Mutex
 	conn *wire.Conn
-	came chan struct{}     // closed when conn is set
 	idle chan *wire.Stream // of conn
 
 	chunks, bytes atomic.Uint64
@@ -32,7 +31,7 @@ type Fetcher struct {
 
 // NewFetcher returns a fetcher without a session.
 func NewFetcher(group string) *Fetcher {
-	return &Fetcher{group: group, came: make(chan struct{}), buffers: sync.Pool{New: newBuffers}}
+	return &Fetcher{group: group, buffers: sync.Pool{New: newBuffers}}
 }
 
 // Received returns how many chunks were fetched, and their bytes as received.
@@ -41,9 +40,6 @@ func (f *Fetcher) Received() (chunks, bytes uint64) { return f.chunks.Load(), f.
 func (f *Fetcher) attach(conn *wire.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn == nil {
-		close(f.came)
-	}
 	f.conn, f.idle = conn, make(chan *wire.Stream, fetchStreams)
 }
 
@@ -51,32 +47,25 @@ func (f *Fetcher) detach(conn *wire.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.conn == conn {
-		f.conn, f.idle, f.came = nil, nil, make(chan struct{})
+		f.conn, f.idle = nil, nil
 	}
 }
 
 // stream returns a fetch stream of the present session, and where it goes back.
 func (f *Fetcher) stream(ctx context.Context) (*wire.Stream, chan *wire.Stream, error) {
-	for {
-		f.mu.Lock()
-		conn, idle, came := f.conn, f.idle, f.came
-		f.mu.Unlock()
-		if conn == nil {
-			select {
-			case <-ctx.Done():
-				return nil, nil, ctx.Err()
-			case <-came:
-				continue
-			}
-		}
-		select {
-		case s := <-idle:
-			return s, idle, nil
-		default:
-		}
-		s, err := conn.OpenStream(ctx, &wire.FetchStream{Group: f.group})
-		return s, idle, err
+	f.mu.Lock()
+	conn, idle := f.conn, f.idle
+	f.mu.Unlock()
+	if conn == nil {
+		return nil, nil, change.ErrNoPeer
 	}
+	select {
+	case s := <-idle:
+		return s, idle, nil
+	default:
+	}
+	s, err := conn.OpenStream(ctx, &wire.FetchStream{Group: f.group})
+	return s, idle, err
 }
 
 // Fetch asks for chunks; each gets every one of them once, with its data checked

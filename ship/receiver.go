@@ -29,7 +29,7 @@ type Applier interface {
 	// when the log may be appended to, or with the error that broke it; it can be
 	// called again with a newer manifest then.
 	Seed(ctx context.Context, m *Manifest) error
-	// Notify says that a barrier is durable in the log.
+	// Notify says that a barrier is durable in the log, or that a session has begun.
 	Notify()
 	// Progress returns what is to be reported to the primary, but for Durable.
 	// Received is a barrier that the applier has without the log, if any; Lacks is of
@@ -279,6 +279,7 @@ func (s *receiving) open(offset uint64) error {
 	s.order.start(offset)
 	close(s.ready)
 	s.wake()
+	s.opts.Applier.Notify() // what it lacked may be had now
 	return nil
 }
 

@@ -69,8 +69,7 @@ func TestReplayedIsReceived(t *testing.T) {
 	p.awaitEqual()
 	p.applier.set(func() { p.applier.from = p.to.End() })
 	end()
-	p.session()
-	eventually(t, "the session begins", func() bool { return p.fetcher.current() != nil })
+	p.online()
 	eventually(t, "the replayed barrier is received", func() bool { return p.receiver.Agreed() && p.received(replayed) })
 }
 
