@@ -99,9 +99,10 @@ func TestLinkCut(t *testing.T) {
 
 // TestFloodWithoutKey has a standby called by hundreds of strangers at once, while
 // garbage rains on its port: its memory stays bounded, the session with its peer
-// holds, and nothing of it fills the log of events.
+// holds, and nothing of it fills the log of events. It is not parallel to others of this
+// package: twenty-odd thousand packets a second leave a standby with the race detector
+// little of two processors, and what they take as well would break the session.
 func TestFloodWithoutKey(t *testing.T) {
-	t.Parallel()
 	p := newPair(t, 1)
 	write(t, p.from+"/a", "one")
 	p.equal()
