@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"repld/program"
 )
 
 // answerWithin bounds how long the watchdog may take to answer: one that is slower is of
@@ -44,7 +46,7 @@ func startWatchdog(command []string) (*watchdog, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := program.Start(cmd); err != nil {
 		return nil, err
 	}
 	d := &watchdog{cmd: cmd, in: in, answers: make(chan string, 1)}

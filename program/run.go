@@ -9,13 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // OutputLimit is how many bytes of the end of a program's output are kept.
@@ -66,11 +63,7 @@ func Run(ctx context.Context, o Options) (output string, err error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeGrace
 	begun := time.Now()
-	start := cmd.Start
-	if o.DropCapabilities {
-		start = func() error { return startWithoutCapabilities(cmd) }
-	}
-	started := start()
+	started := start(cmd, o.DropCapabilities)
 	if err = started; err == nil {
 		err = cmd.Wait()
 	}
@@ -107,25 +100,6 @@ func cause(err error) error {
 		return path.Err
 	}
 	return err
-}
-
-// startWithoutCapabilities starts a program that does not inherit what lets the
-// daemon read and write every tree: a service that is not root has its capabilities
-// in the ambient set, which survives execve(2). (capabilities(7))
-func startWithoutCapabilities(cmd *exec.Cmd) error {
-	started := make(chan error, 1)
-	go func() {
-		// The set belongs to the thread, which is never unlocked and so ends with the
-		// goroutine; the program is cloned from it.
-		runtime.LockOSThread()
-		err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-		if err != nil && err != unix.EINVAL { // before Linux 4.3 there is no such set
-			started <- fmt.Errorf("give up capabilities: %w", err)
-			return
-		}
-		started <- cmd.Start()
-	}()
-	return <-started
 }
 
 // environment is the daemon's own, less what is for the daemon alone.

@@ -121,7 +121,7 @@ func (a *app) serve(ctx context.Context, o daemon.QuickOptions) (err error) {
 	if o.Dir == "" {
 		return control.Errorf(control.ExitUsage, "DIR is empty: want the directory of the tree")
 	}
-	tuneMemory()
+	tune(logger)
 	if a.profileTo != "" {
 		stop, failed := profile(a.profileTo)
 		if failed != nil {

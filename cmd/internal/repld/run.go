@@ -45,7 +45,7 @@ func (a *app) runService(ctx context.Context, path string, levelGiven bool) erro
 	if err != nil {
 		return err
 	}
-	tuneMemory()
+	tune(logger)
 	o := daemon.Options{Config: c, Stdout: a.stdout, Stderr: a.stderr, Logger: logger,
 		Reread: func() (*config.Config, error) { return readConfig(path) }}
 	if !levelGiven {
