@@ -67,7 +67,7 @@ func TestBlocks(t *testing.T) {
 // TestBlockFails: what was kept for a block when the disk failed is written again.
 func TestBlockFails(t *testing.T) {
 	p := newPrimary(t)
-	p.write("long", string(noise(4, 3<<20+5)))
+	p.write("long", string(noise(4, 9*blockBytes+5)))
 	p.barrier()
 	s := newStandby(t, p)
 	f := &failing{kind: "write", from: 5, cause: syscall.EIO, armed: true}
