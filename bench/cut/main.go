@@ -35,6 +35,7 @@ import (
 	"repld/internal/pairtest"
 	"repld/journal"
 	"repld/journal/catalog"
+	"repld/program"
 	"repld/tree"
 	"repld/watch"
 )
@@ -97,6 +98,9 @@ func run() error {
 	defer os.RemoveAll(dir)
 	fmt.Println("| quiesce | operations/s | barriers/min | apart p50 / p95 | late | frozen | stall p50 / p95 | CPU ms per barrier |")
 	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|")
+	if err := program.Batch(); err != nil { // as the daemon is
+		return err
+	}
 	for _, w := range ways {
 		if err := measure(ctx, o, w); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
@@ -161,7 +165,7 @@ func measure(ctx context.Context, o options, w way) (err error) {
 	cmd := exec.Command("/proc/self/exe", "-dsn", o.dsn, "-work", tree, "-writers", fmt.Sprint(o.writers), "-pace", o.pace.String(), roleLoad)
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(in.Fd())}
-	if err := cmd.Start(); err != nil {
+	if err := program.Start(cmd); err != nil {
 		return err
 	}
 	warm, end := context.WithTimeout(ctx, 3*time.Second)
