@@ -191,7 +191,7 @@ func list(ctx context.Context, path string, args []string) (map[string]string, e
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := program.Start(cmd); err != nil {
 		return nil, err
 	}
 	found := map[string]string{}

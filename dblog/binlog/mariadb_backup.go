@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"repld/change"
+	"repld/program"
 )
 
 // Programs of MariaDB, by their names since 10.5 (Debian: mariadb-backup).
@@ -151,7 +152,10 @@ func run(ctx context.Context, in io.Reader, out io.Writer, name string, args ...
 	if out == nil {
 		cmd.Stdout = &said
 	}
-	err := cmd.Run()
+	err := program.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return setupError{fmt.Sprintf("the program %s isn't there, want it installed (Debian: mariadb-backup)", name)}

@@ -32,6 +32,9 @@ for m in slayer megadeth; do
 	pid=$(pid_of $m)
 	in_machine $m grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$pid/status" | tr -s '\t\n' '  '
 	echo
+	# The 41st field is the policy, 3 is SCHED_BATCH. (proc_pid_stat(5), sched(7))
+	policies=$(in_machine $m sh -c "cut -d ' ' -f 41 /proc/$pid/task/*/stat | sort -u")
+	[ "$policies" = 3 ] || fail "$m: not all threads are scheduled as a batch, but by the policies" $policies
 done
 in_machine slayer systemd-analyze security --no-pager repld.service | tail -n 1
 
