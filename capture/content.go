@@ -20,7 +20,7 @@ type piece struct {
 // cutter splits files into pieces. It is not safe for concurrent use.
 type cutter struct {
 	chunks *chunker.Chunker
-	pieces []*hashing // see cutParallel; nil until a long segment was cut
+	ring   *ring // see cutParallel; nil until a long segment was cut
 }
 
 func newCutter() *cutter { return &cutter{chunks: chunker.New(nil, chunker.Options{})} }

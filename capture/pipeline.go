@@ -12,41 +12,48 @@ import (
 )
 
 // Segments of at least parallelFrom bytes are read and hashed by several
-// goroutines: hashing takes twice as long as reading and cutting. ringSize pieces
-// of at most [change.ChunkMax] bytes are on their way at once: 4 MiB.
+// goroutines: hashing takes twice as long as reading and cutting. At most piecesMost
+// pieces are on their way at once, in buffersMost buffers of the chunker and its own:
+// 3 MiB.
 const (
 	parallelFrom = 2 << 20
-	ringSize     = 16
+	piecesMost   = 48
+	buffersMost  = 3
 	hashersMost  = 4
 )
 
 // hashing is a piece on its way.
 type hashing struct {
 	piece
-	buf  []byte
 	done chan struct{} // gets a value when the digest is there
+	used []byte        // no piece, but a buffer in which none follows
 }
 
-// ring returns the pieces for a segment, none of them in use.
-func (c *cutter) ring() chan *hashing {
-	if c.pieces == nil {
-		for range ringSize {
-			c.pieces = append(c.pieces, &hashing{buf: make([]byte, change.ChunkMax), done: make(chan struct{}, 1)})
-		}
+// ring is what cutParallel needs, kept for the next segment; nothing of it is in use.
+type ring struct {
+	pieces  chan *hashing
+	buffers chan []byte
+}
+
+func newRing() *ring {
+	r := &ring{make(chan *hashing, piecesMost), make(chan []byte, buffersMost)}
+	for range piecesMost {
+		r.pieces <- &hashing{done: make(chan struct{}, 1)}
 	}
-	free := make(chan *hashing, ringSize)
-	for _, h := range c.pieces {
-		free <- h
+	for range buffersMost {
+		r.buffers <- nil // the chunker makes it when it is needed
 	}
-	return free
+	return r
 }
 
 // cutParallel is cutSegment for long segments. The pieces are yielded in order, in
 // the goroutine of the caller.
 func (c *cutter) cutParallel(f io.ReaderAt, off, length int64, yield func(piece) error) error {
-	free := c.ring()
-	// No send to work or order blocks: they have room for all pieces that there are.
-	work, order := make(chan *hashing, ringSize), make(chan *hashing, ringSize)
+	if c.ring == nil {
+		c.ring = newRing()
+	}
+	// No send to work or order blocks: they have room for all that there is.
+	work, order := make(chan *hashing, piecesMost), make(chan *hashing, piecesMost+buffersMost+1)
 	stop := make(chan struct{})
 	var readErr error // until order is closed
 	var wg sync.WaitGroup
@@ -61,11 +68,16 @@ func (c *cutter) cutParallel(f io.ReaderAt, off, length int64, yield func(piece)
 	wg.Go(func() {
 		defer close(order)
 		defer close(work)
+		c.chunks.Exchange(func(used []byte) []byte {
+			order <- &hashing{used: used}
+			return <-c.ring.buffers
+		})
+		defer c.chunks.Exchange(nil)
 		c.chunks.Reset(io.NewSectionReader(f, off, length))
 		for length > 0 {
 			var h *hashing
 			select {
-			case h = <-free:
+			case h = <-c.ring.pieces:
 			case <-stop:
 				return
 			}
@@ -74,27 +86,29 @@ func (c *cutter) cutParallel(f io.ReaderAt, off, length int64, yield func(piece)
 				err = errChanged
 			}
 			if err != nil {
+				c.ring.pieces <- h
 				readErr = err
 				return
 			}
 			length -= int64(len(data))
-			h.data = h.buf[:copy(h.buf, data)]
-			h.ref = change.ChunkRef{Length: uint64(len(data))}
+			h.piece = piece{ref: change.ChunkRef{Length: uint64(len(data))}, data: data}
 			work <- h
 			order <- h
 		}
 	})
 	var err error
 	for h := range order {
-		<-h.done
-		if err != nil {
-			continue // the pieces that were on their way
-		}
-		if err = yield(h.piece); err != nil {
-			close(stop)
+		if h.used != nil {
+			c.ring.buffers <- h.used
 			continue
 		}
-		free <- h
+		<-h.done
+		if err == nil { // else it was on its way
+			if err = yield(h.piece); err != nil {
+				close(stop)
+			}
+		}
+		c.ring.pieces <- h
 	}
 	wg.Wait()
 	if err != nil {

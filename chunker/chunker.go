@@ -16,15 +16,16 @@ const emptyReads = 100
 // after another by [Chunker.Reset]; that costs nothing and keeps the buffer. It
 // is not safe for concurrent use.
 type Chunker struct {
-	opt   Options
-	cut   func(data []byte) int // see cutter.next
-	bad   error                 // what is wrong with the options; stays over Reset
-	src   io.Reader
-	err   error // what src ended with
-	buf   []byte
-	start int // buf[start:end] is read and not yet returned
-	end   int
-	ahead int // how much to have in the buffer when reading: Max … len(buf)
+	opt      Options
+	cut      func(data []byte) int    // see cutter.next
+	bad      error                    // what is wrong with the options; stays over Reset
+	exchange func(used []byte) []byte // nil: keep the buffer
+	src      io.Reader
+	err      error // what src ended with
+	buf      []byte
+	start    int // buf[start:end] is read and not yet returned
+	end      int
+	ahead    int // how much to have in the buffer when reading: Max … len(buf)
 }
 
 // New returns a Chunker of what r yields. r may be nil if Reset follows. The
@@ -48,8 +49,14 @@ func (c *Chunker) Reset(r io.Reader) {
 	c.ahead = bufferFactor * c.opt.Max
 }
 
+// Exchange has c go on in another buffer each time its own is used up, in place of
+// overwriting that. f gets the used one, whose chunks are valid until it returns the same
+// again, and returns one that it got before; nil: a new one is made. Without f, as at
+// the beginning, a chunk is valid as [Chunker.Next] says. Reset doesn't change f.
+func (c *Chunker) Exchange(f func(used []byte) []byte) { c.exchange = f }
+
 // Next returns the next chunk, which is never empty; it is valid until the next
-// call of any method. After the last it returns [io.EOF]. An error of the reader
+// call of any method but Exchange. After the last it returns [io.EOF]. An error of the reader
 // is returned as it is once all chunks that were complete before it are out, and
 // again by each call until Reset.
 func (c *Chunker) Next() ([]byte, error) {
@@ -79,8 +86,14 @@ func (c *Chunker) fill() {
 		c.buf = make([]byte, bufferFactor*c.opt.Max)
 	}
 	if len(c.buf)-c.start < c.opt.Max {
-		c.end = copy(c.buf, c.buf[c.start:c.end])
-		c.start = 0
+		next := c.buf
+		if c.exchange != nil {
+			if next = c.exchange(c.buf); next == nil {
+				next = make([]byte, len(c.buf))
+			}
+		}
+		c.end = copy(next, c.buf[c.start:c.end])
+		c.buf, c.start = next, 0
 	}
 	limit := min(c.start+c.ahead, len(c.buf))
 	for empty := 0; c.end-c.start < c.opt.Max && c.err == nil; {

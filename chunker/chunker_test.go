@@ -281,3 +281,52 @@ type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
+
+// TestExchange: with other buffers to go on in, the chunks are the same, and those in a
+// buffer stay as they are until it is given back.
+func TestExchange(t *testing.T) {
+	data := pseudo(7, 100<<10)
+	var want [][]byte
+	for chunk := range chunks(t, New(bytes.NewReader(data), small)) {
+		want = append(want, bytes.Clone(chunk))
+	}
+	for _, buffers := range []int{0, 1, 2, 1000} { // beside the chunker's own
+		c := New(iotest.HalfReader(bytes.NewReader(data)), small)
+		var used, spare [][]byte
+		for range buffers {
+			spare = append(spare, nil)
+		}
+		var kept [][]byte // in the order of want
+		checked := 0
+		check := func() {
+			t.Helper()
+			for ; checked < len(kept); checked++ {
+				if !bytes.Equal(kept[checked], want[checked]) {
+					t.Fatalf("%d buffers: chunk %d is another", buffers, checked)
+				}
+			}
+		}
+		made := map[*byte]bool{}
+		c.Exchange(func(b []byte) []byte {
+			made[&b[0]] = true
+			used = append(used, b)
+			if len(spare) == 0 {
+				check()
+				spare, used = used, nil
+			}
+			next := spare[0]
+			spare = spare[1:]
+			return next
+		})
+		for chunk := range chunks(t, c) {
+			kept = append(kept, chunk)
+		}
+		check()
+		if len(kept) != len(want) {
+			t.Errorf("%d buffers: %d chunks, want %d", buffers, len(kept), len(want))
+		}
+		if buffers < 1000 && len(made) != buffers+1 {
+			t.Errorf("%d buffers: %d were used, want these and the first", buffers, len(made))
+		}
+	}
+}
