@@ -39,10 +39,11 @@ type roles struct {
 	chosen  choiceFile
 	offered map[role.Nonce]control.RoleRequest // what was chosen, by the order whose plan hasn't begun
 	decided map[role.Nonce]decidedBy
-	kept    kept          // the newest
-	opened  change.Epoch  // that the promotedFile is of
-	opening openingFile   // what is to be opened
-	over    chan struct{} // closed when nothing is carried out any more
+	kept    kept           // the newest
+	opened  change.Epoch   // that the promotedFile is of
+	opening openingFile    // what is to be opened
+	over    chan struct{}  // closed, with mu held, when nothing is carried out any more
+	late    sync.WaitGroup // of what a timer does; none begins once over is closed
 
 	watch      stopwatch
 	promotion  promotion   // the newest
@@ -147,8 +148,30 @@ func (r *roles) paired(peer role.ID, says wire.Hello) error {
 
 // run carries out what the driver decides until ctx ends.
 func (r *roles) run(ctx context.Context) error {
-	defer close(r.over)
+	defer func() {
+		r.mu.Lock()
+		close(r.over)
+		r.mu.Unlock()
+		r.late.Wait()
+	}()
 	return r.driver.Run(ctx)
+}
+
+// after calls f after a while, unless nothing is carried out any more.
+func (r *roles) after(wait time.Duration, f func()) {
+	time.AfterFunc(wait, func() {
+		r.mu.Lock()
+		select {
+		case <-r.over:
+			r.mu.Unlock()
+			return
+		default:
+		}
+		r.late.Add(1)
+		r.mu.Unlock()
+		defer r.late.Done()
+		f()
+	})
 }
 
 // now returns the newest state.
@@ -335,7 +358,7 @@ func (r *roles) Local(e role.Effect) {
 	default:
 		wait = patience
 	}
-	time.AfterFunc(wait, func() {
+	r.after(wait, func() {
 		if err := r.driver.Tell(role.PatienceOver{}); err != nil {
 			r.logger.Error("the peer has not answered, and what follows could not be stored", "error", err)
 		}
