@@ -96,7 +96,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(20 * time.Second):
-				t.Fatalf("the fault point is not reached; a is %s, b is %s", p.n[0].state().describe(), p.n[1].state().describe())
+				p.fatal("the fault point is not reached")
 			}
 			cancel()
 			first.Wait()

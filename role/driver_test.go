@@ -265,10 +265,22 @@ func (p *pair) wait(what string, ok func(a, b State) bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(20 * time.Second); !ok(p.n[0].state(), p.n[1].state()); <-tick.C {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("waited in vain for %s: a is %s, b is %s\na did %s\nb did %s", what, p.n[0].state().describe(), p.n[1].state().describe(),
-				strings.Join(p.n[0].done, ", "), strings.Join(p.n[1].done, ", "))
+			p.fatal("waited in vain for " + what)
 		}
 	}
+}
+
+// fatal ends the test with what became of the pair.
+func (p *pair) fatal(why string) {
+	p.t.Helper()
+	told := why
+	for i, n := range p.n {
+		state := n.state().describe()
+		n.mu.Lock()
+		told += fmt.Sprintf("\n%c is %s, the fault %q is left; it did %s", 'a'+i, state, n.fault, strings.Join(n.done, ", "))
+		n.mu.Unlock()
+	}
+	p.t.Fatal(told)
 }
 
 func normal(a, b State) bool {
