@@ -17,7 +17,7 @@ func TestPatienceEndsWithTheDaemon(t *testing.T) {
 		goOn, told := make(chan struct{}), false
 		r.after(time.Second, func() { <-goOn; told = true })
 		r.after(time.Minute, func() { t.Error("a timer does something after the daemon has ended") })
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		ctx, end := context.WithCancel(t.Context())
 		end()
 		ended := make(chan error, 1)
@@ -33,6 +33,6 @@ func TestPatienceEndsWithTheDaemon(t *testing.T) {
 		if err := <-ended; err != nil || !told {
 			t.Errorf("ended with %v, told: %v", err, told)
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 	})
 }
